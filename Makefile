@@ -1,0 +1,81 @@
+# One door to everything. `make` alone lists the targets; every experiment's name and alias is a target too.
+
+PROFILE ?= mini
+JOBS ?= 2
+ARGS ?=
+PY ?= .venv/bin/python
+# PY=python (a conda environment, Binder) is used as it is; otherwise .venv is made from the lock.
+ENVIRONMENT := $(if $(filter .venv/bin/python,$(PY)),environment)
+NOTEBOOKS := $(wildcard notebooks)
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 600
+OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help data figures notebooks report check list test test-unit lint format lock environment experiment clean mini-models tables
+
+help:  ## this list
+	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "  fig02, ...   one experiment by name or alias ('make list' names them all)"
+	@echo "Switches for the environment: PYTHON=/path/to/python3.12; TORCH=system reuses an installed torch;"
+	@echo "PY=python uses the active environment and installs nothing."
+
+figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed results, write the report
+	@$(PY) -m spec_repro run $(OPTIONS); ran=$$?; \
+	$(PY) -m spec_repro check --profile $(PROFILE); same=$$?; \
+	$(PY) -m spec_repro report --profile $(PROFILE) && exit $$((ran | same))
+
+test: $(ENVIRONMENT)  ## unit tests, and the committed notebooks re-run against their stored outputs
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests $(NOTEBOOKS) $(NBVAL) $(ARGS)
+
+test-unit: $(ENVIRONMENT)  ## the unit tests alone
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests $(ARGS)
+
+notebooks: $(ENVIRONMENT)  ## re-execute the notebooks and store their outputs in notebooks/
+	@$(PY) -m spec_repro run --save-outputs --force $(OPTIONS)
+
+report: $(ENVIRONMENT)  ## results/PROFILE/REPORT.md and report.html from the results at hand
+	@$(PY) -m spec_repro report --profile $(PROFILE)
+
+check: $(ENVIRONMENT)  ## what moved between results/PROFILE and its committed copy
+	@$(PY) -m spec_repro check --profile $(PROFILE)
+
+list: $(ENVIRONMENT)  ## the experiments: names, aliases, time, memory and data of each profile
+	@$(PY) -m spec_repro list
+
+data: $(ENVIRONMENT)  ## which data sets and models are here, how to get the others, what of the paper profile could run
+	@$(PY) -m spec_repro doctor
+
+lint: $(ENVIRONMENT)  ## ruff: rules and layout
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+format: $(ENVIRONMENT)  ## ruff: mend what can be mended
+	@$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+
+lock: $(ENVIRONMENT)  ## resolve pyproject.toml anew into the universal requirements.lock
+	@$(PY) -m pip install --quiet uv
+	@$(PY) -m uv pip compile --universal --python-version 3.11 --no-annotate --no-header --upgrade \
+	  --extra all --extra test pyproject.toml --output-file requirements.lock
+
+environment:  ## .venv from requirements.lock (every target does this first)
+	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" .ci/environment
+
+clean:  ## remove .venv, caches and the stamps of current results; results and data stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build spec_repro.egg-info
+	find spec_repro tests -name __pycache__ -prune -exec rm -rf {} +
+	find results -name .stamp.json -delete
+
+mini-models: $(ENVIRONMENT)  ## train the miniature models from nothing, then repeat the SPEC-align study on them
+	@$(PY) scripts/train_mini_models.py
+	@$(PY) scripts/study_alignment.py --sweep
+	@$(PY) scripts/study_alignment.py
+
+tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md, from experiments and figures
+	@$(PY) scripts/render_tables.py
+
+# Any other target is an experiment; `run` names the near miss of an unknown one.
+.DEFAULT:
+	@$(MAKE) --no-print-directory experiment NAME=$@
+
+experiment: $(ENVIRONMENT)
+	@$(PY) -m spec_repro run $(NAME) $(OPTIONS)

@@ -1,0 +1,32 @@
+"""SPEC: which groups of samples one embedding sees and another does not; a reproducibility package.
+
+The core (kernels, compare, alignment loss) needs numpy and torch alone. What needs more is imported when first used.
+"""
+
+import importlib
+
+from .bandwidths import match_bandwidths
+from .compare import carry, compare
+from .kernels import Cosine, Gaussian
+from .loss import spec_diff
+
+__version__ = "0.1.0"
+__all__ = [
+    "Cosine",
+    "Gaussian",
+    "carry",
+    "compare",
+    "embed",
+    "load_data",
+    "load_embedding",
+    "match_bandwidths",
+    "spec_diff",
+]
+
+_LATER = {"load_data": "data", "load_embedding": "embeddings", "embed": "embeddings"}
+
+
+def __getattr__(name: str):
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)

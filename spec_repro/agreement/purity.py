@@ -1,0 +1,77 @@
+"""Which factor a cluster follows: purity corrected for chance (design.md section 4)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InvalidInput
+from .members import checked_members
+
+__all__ = ["factor_margin", "purity", "purity_table"]
+
+
+def purity(labels: np.ndarray, members: np.ndarray, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """How far each cluster follows one factor: 0 as a random set does, 1 pure, whatever the number of levels.
+
+    adjusted = (p - p0) / (1 - p0), with p the share of the most frequent level among the m members and p0 the mean
+    of p over ``draws`` random sets of m samples.
+
+    Columns: cluster (from 1), level (the most frequent), purity p, chance p0, adjusted, low and high (95 % of the
+    adjusted purity of random sets), p_value (share of random sets at least as pure, the observed one counted in).
+
+    labels: (n,) levels of any type, at least two different; members: (k, m), m >= 2.
+    """
+    codes, levels = pd.factorize(np.asarray(labels), use_na_sentinel=False)
+    members = checked_members(members, len(codes))
+    m = members.shape[1]
+    if len(levels) < 2 or m < 2:
+        raise InvalidInput(
+            f"purity: expected at least 2 levels and 2 members, got {len(levels)} and {m}; such a purity is always 1. "
+            "Leave this factor out."
+        )
+    rng = np.random.default_rng(seed)
+    random = rng.multivariate_hypergeometric(np.bincount(codes), m, size=draws).max(axis=1) / m  # (draws,)
+    counts = np.stack([np.bincount(codes[row], minlength=len(levels)) for row in members])  # (k, levels)
+    p, p0 = counts.max(axis=1) / m, random.mean()
+    low, high = (np.quantile(random, [0.025, 0.975]) - p0) / (1 - p0)
+    return pd.DataFrame(
+        {
+            "cluster": np.arange(1, len(members) + 1),
+            "level": levels[counts.argmax(axis=1)],
+            "purity": p,
+            "chance": p0,
+            "adjusted": (p - p0) / (1 - p0),
+            "low": low,
+            "high": high,
+            "p_value": [(1 + np.count_nonzero(random >= value)) / (1 + draws) for value in p],
+        }
+    )
+
+
+def purity_table(
+    factors: Mapping[str, np.ndarray], members: np.ndarray, *, draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """``purity`` of the same clusters by several factor columns, one row per (cluster, factor)."""
+    parts = []
+    for name, labels in factors.items():
+        try:
+            part = purity(labels, members, draws=draws, seed=seed)
+        except InvalidInput as error:
+            raise InvalidInput(f"factor {name!r}: {error}") from error
+        part.insert(1, "factor", name)
+        parts.append(part.astype({"level": str}))  # levels of different types share the column
+    return pd.concat(parts, ignore_index=True)
+
+
+def factor_margin(table: pd.DataFrame, factors: str | Sequence[str]) -> tuple[float, float]:
+    """How much the clusters of a ``purity_table`` follow one factor (or the best of several), and the best other one.
+
+    Both numbers are medians over the clusters of the purity above chance.
+    """
+    factors = [factors] if isinstance(factors, str) else list(factors)
+    medians = table.groupby("factor")["adjusted"].median()
+    others = medians.index.difference(factors)
+    if others.empty or not set(factors) <= set(medians.index):
+        raise InvalidInput(f"factor margin: expected {factors} and another factor, found {sorted(medians.index)}.")
+    return float(medians[factors].max()), float(medians[others].max())

@@ -1,0 +1,115 @@
+"""Images in one folder for each class: ``afhq``, ``imagenet``, ``imagewoof``, ``imagenette`` and ``dogs``.
+
+``split`` is "train", "val" or "all"; an id is the path inside the folder of the set.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from datasets import ClassLabel, Dataset
+
+from spec_repro.data.factors import labels_of
+from spec_repro.data.listing import IMAGES, image_files, listed
+from spec_repro.data.registry import dataset_loader
+from spec_repro.data.sources import CARDS, find, from_hub
+from spec_repro.errors import DataMissing
+
+__all__ = ["afhq", "dogs", "imagenet", "imagenette", "imagewoof"]
+
+NETTE = "n01440764 n02102040 n02979186 n03000684 n03028079 n03394916 n03417042 n03425413 n03445777 n03888257"
+WOOF = "n02086240 n02087394 n02088364 n02089973 n02093754 n02096294 n02099601 n02105641 n02111889 n02115641"
+DOGS = slice(151, 269)  # ImageNet's domestic breeds
+
+
+@dataset_loader("afhq", CARDS["afhq"])
+def afhq(*, split: str = "all", root: str | None = None) -> Dataset:
+    """Animal faces; label cat, dog or wild. The description tells which version was found."""
+    dataset = _by_folder("afhq", split, root, lambda: {name: name for name in ("cat", "dog", "wild")})
+    if not dataset.info.description.startswith("Read from hub:"):
+        version = 2 if dataset[:1]["id"][0].endswith(".png") else 1
+        dataset.info.description += f" This is version {version}."
+    return dataset
+
+
+@dataset_loader("imagenet", CARDS["imagenet"])
+def imagenet(*, split: str = "train", root: str | None = None) -> Dataset:
+    """ImageNet-1K; label is one of its 1,000 classes, also where some of them are absent."""
+    return _by_folder("imagenet", split, root, _synsets)
+
+
+@dataset_loader("imagenette", CARDS["imagenette"])
+def imagenette(*, split: str = "all", root: str | None = None) -> Dataset:
+    """Imagenette; classes named as in ImageNet."""
+    return _by_folder("imagenette", split, root, lambda: _synsets(NETTE))
+
+
+@dataset_loader("imagewoof", CARDS["imagewoof"])
+def imagewoof(*, split: str = "all", root: str | None = None) -> Dataset:
+    """ImageWoof; breeds named as in ImageNet."""
+    return _by_folder("imagewoof", split, root, lambda: _synsets(WOOF))
+
+
+@dataset_loader("dogs", CARDS["dogs"])
+def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
+    """The rows of ``imagenet`` whose class is a breed of dog; label is one of these 118."""
+    dataset = imagenet(split=split, root=root)
+    names, labels = dataset.features["label"].names[DOGS], labels_of(dataset)
+    kept = (labels >= DOGS.start) & (labels < DOGS.stop)
+    # The column is replaced before the rows are selected: afterwards, all images would be copied.
+    moved = np.where(kept, labels - DOGS.start, -1)
+    dataset = dataset.remove_columns("label").add_column("label", moved, feature=ClassLabel(names=names))
+    return dataset.select(np.flatnonzero(kept))
+
+
+def _by_folder(name: str, split: str, root: str | None, classes: Callable[[], Mapping[str, str]]) -> Dataset:
+    """Images with the first folder below their split as class; ``classes`` maps these folders to names."""
+    base, places = find(name, split, root) or (Path(), [])
+    files = {place: listed(place, IMAGES) for place in places}
+    names = classes() if any(files.values()) else {}
+    number = {folder: i for i, folder in enumerate(names)}
+    ids, labels = [], []
+    for place, inside in files.items():
+        part = place.relative_to(base).as_posix()
+        flat = name == "imagenet" and inside and not any("/" in file for file in inside)
+        folder_of = _solution(base) if flat else {}
+        for file in inside:
+            folder = folder_of.get(Path(file).stem) if flat else file.partition("/")[0]
+            if folder in number:
+                ids.append(f"{part}/{file}")
+                labels.append(number[folder])
+    if not ids:
+        return from_hub(name, split, root)
+    dataset = image_files(ids, [f"{base}/{i}" for i in ids], {"label": (labels, ClassLabel(names=[*names.values()]))})
+    dataset.info.description = f"Read from {base.name}: {', '.join(place.name for place in places)}."
+    return dataset
+
+
+def _synsets(only: str = "") -> dict[str, str]:
+    """Synsets of ImageNet in their usual order, and the first word of each (of two alike with the number)."""
+    from timm.data import ImageNetInfo
+
+    words = {name: text.split(",")[0] for name, text in ImageNetInfo().label_descriptions(as_dict=True).items()}
+    known = list(words.values())
+    named = {name: word if known.count(word) == 1 else f"{word} ({name})" for name, word in words.items()}
+    return {name: named[name] for name in only.split() or named}
+
+
+def _solution(base: Path) -> dict[str, str]:
+    """Synset of each image of a flat validation folder, from Kaggle's table or from the development kit."""
+    for place in (base, *base.absolute().parents[:3]):
+        table, kit = place / "LOC_val_solution.csv", place / "ILSVRC2012_devkit_t12" / "data"
+        if table.is_file():
+            rows = (line.split(",") for line in table.read_text().splitlines()[1:])
+            return {image: boxes.split()[0] for image, boxes in rows}
+        if kit.is_dir():
+            from scipy.io import loadmat
+
+            synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"]
+            synset_of = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
+            truth = (kit / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
+            return {f"ILSVRC2012_val_{i:08d}": synset_of[int(number)] for i, number in enumerate(truth, start=1)}
+    raise DataMissing(
+        f"expected the images of a split of ImageNet in {base} by synset, found them in one folder; put "
+        "LOC_val_solution.csv (Kaggle) or ILSVRC2012_devkit_t12/ (image-net.org) beside it, or sort them by synset."
+    )

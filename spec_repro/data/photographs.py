@@ -1,0 +1,102 @@
+"""Images without classes, ``ffhq`` and ``coco``, and the captions of the latter, ``coco-captions``."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset, Features, Value
+
+from spec_repro.data.listing import IMAGES, image_files, listed
+from spec_repro.data.registry import dataset_loader
+from spec_repro.data.sources import CARDS, find, from_hub
+from spec_repro.errors import DataMissing, UnreadableItem, unknown_name
+
+__all__ = ["coco", "coco_captions", "ffhq"]
+
+FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
+
+
+@dataset_loader("ffhq", CARDS["ffhq"])
+def ffhq(*, split: str = "all", root: str | None = None) -> Dataset:
+    """Faces by number; ``split`` is "all" (as in the paper), "train" (the first 60,000) or "val" (the rest)."""
+    bounds = {"all": (0, math.inf), "train": (0, FFHQ_TRAIN), "val": (FFHQ_TRAIN, math.inf)}
+    if split not in bounds:
+        raise unknown_name("split of data set 'ffhq':", split, bounds)
+    low, high = bounds[split]
+    dataset, numbers = _numbered("ffhq", "all", root)
+    return dataset.select([i for i, number in enumerate(numbers) if low <= number < high])
+
+
+@dataset_loader("coco", CARDS["coco"])
+def coco(*, split: str = "train", root: str | None = None, captions: bool = False) -> Dataset:
+    """Photographs by ``image_id``; ``split`` is "train", "val" or "all".
+
+    ``captions`` adds a column ``caption``, the text that ``coco-captions`` has for this image.
+    """
+    dataset, numbers = _numbered("coco", split, root)
+    if "image_id" not in dataset.column_names:
+        dataset = dataset.add_column("image_id", numbers, feature=Value("int64"))
+    dataset = dataset.select_columns(["id", "image", "image_id"])
+    if captions:
+        texts = coco_captions(split=split, root=root)
+        text_of = dict(zip(texts["image_id"][:], texts["text"][:], strict=True))
+        chosen = [text_of.get(number) for number in dataset["image_id"][:]]
+        if None in chosen:
+            first = dataset[chosen.index(None)]["id"]
+            raise DataMissing(f"coco: {chosen.count(None):,} photographs have no caption, the first is {first}.")
+        dataset = dataset.add_column("caption", chosen, feature=Value("string"))
+    return dataset
+
+
+@dataset_loader("coco-captions", CARDS["coco-captions"])
+def coco_captions(*, split: str = "train", root: str | None = None, every: bool = False) -> Dataset:
+    """Captions by ``image_id``; ``split`` is "train", "val" or "all"; an id is "image/annotation".
+
+    One for each photograph, that of the lowest annotation id, since the paper has as many texts as photographs;
+    ``every`` gives all. Line ends and white space around them are removed.
+    """
+    found = find("coco-captions", split, root)
+    if found is None:
+        copy = from_hub("coco-captions", split, root)
+        told, rows = copy.info.description, zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
+        rows = [(image, *pair) for image, ids, texts in rows for pair in zip(ids, texts, strict=True)]
+    else:
+        told = f"Read from {', '.join(path.name for path in found[1])}."
+        rows = [row for path in found[1] for row in _annotations(path)]
+    rows = sorted(rows)
+    if not every:
+        rows = list({image: (image, number, text) for image, number, text in reversed(rows)}.values())[::-1]
+    columns = {
+        "id": [f"{image:012d}/{number}" for image, number, _ in rows],
+        "text": [" ".join(text.split()) for _, _, text in rows],
+        "image_id": [image for image, _, _ in rows],
+    }
+    features = Features({"id": Value("string"), "text": Value("string"), "image_id": Value("int64")})
+    dataset = Dataset.from_dict(columns, features=features)
+    dataset.info.description = told
+    return dataset
+
+
+def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
+    """The images whose file names are numbers, and these; from the hub, the numbers of the rows."""
+    base, places = find(name, split, root) or (Path(), [])
+    files = [place / file for place in places for file in listed(place, IMAGES)]
+    files = [file for file in files if file.stem.isdigit()]
+    if not files:
+        dataset = from_hub(name, split, root)
+        return dataset, range(len(dataset))
+    dataset = image_files([file.relative_to(base).as_posix() for file in files], [str(file) for file in files], {})
+    dataset.info.description = f"Read from {base.name}: {', '.join(place.name for place in places)}."
+    return dataset, [int(file.stem) for file in files]
+
+
+def _annotations(path: Path) -> list[tuple[int, int, str]]:
+    """(image id, annotation id, caption) of each entry of an official file of captions."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["annotations"]
+        return [(entry["image_id"], entry["id"], entry["caption"]) for entry in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableItem(
+            f"expected COCO captions (annotations with id, image_id and caption) in {path}, found {error!r}."
+        ) from error

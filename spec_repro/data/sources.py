@@ -1,0 +1,81 @@
+"""Where the paper's data sets are found: a local folder first, the Hugging Face hub second.
+
+Where neither has one, the error says in one message what to get, from where, into which layout, under which licence.
+The facts are those of ``sets.yml`` beside this file.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+from datasets import Dataset
+from huggingface_hub import get_token
+
+from spec_repro.data.hub import hub, is_kept
+from spec_repro.data.registry import Card, Source, Split
+from spec_repro.errors import DataMissing, GatedData, unknown_name
+from spec_repro.files import data_root
+
+__all__ = ["CARDS", "candidates", "find", "from_hub"]
+
+
+def _card(source: Mapping, **words: str) -> Card:
+    splits = {name: Split(tuple(split["paths"]), split["files"]) for name, split in source["splits"].items()}
+    return Card(**words, source=Source(**source | {"folders": tuple(source["folders"]), "splits": splits}))
+
+
+_FACTS = yaml.safe_load(Path(__file__).with_name("sets.yml").read_text(encoding="utf-8"))
+CARDS = {name: _card(**facts) for name, facts in _FACTS.items()}
+
+
+def candidates(name: str, root: str | os.PathLike | None = None) -> Iterator[tuple[Path, dict[str, Path]]]:
+    """Every folder that may be that of the set, with the paths of the splits found in it.
+
+    A ``root`` that was given may itself be the folder of the set.
+    """
+    source, start = CARDS[name].source, data_root(root)
+    for base in [*(start / folder for folder in source.folders), *([start] if root is not None else [])]:
+        found = {
+            s: next((base / p for p in split.paths if (base / p).exists()), None) for s, split in source.splits.items()
+        }
+        yield base, {split: path for split, path in found.items() if path}
+
+
+def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, list[Path]] | None:
+    """The first folder that has the split (or, for "all", every split), and the paths of the splits."""
+    names = _parts(name, split)
+    for base, found in candidates(name, root):
+        if all(part in found for part in names):
+            return base, [found[part] for part in names]
+    return None
+
+
+def from_hub(name: str, split: str, root: str | os.PathLike | None) -> Dataset:
+    """The copy on the hub; if it cannot be had either, the error that says all."""
+    card, start = CARDS[name], data_root(root)
+    source = card.source
+    try:
+        if split not in source.hub_splits:
+            raise DataMissing(f"its copy of this set has {' and '.join(map(repr, source.hub_splits))} alone.")
+        if source.gated and get_token() is None and not is_kept(source.hub):
+            raise GatedData("its copy of this set is gated: accept the terms there, then set HF_TOKEN.")
+        return hub(source.hub, split=source.hub_splits[split])
+    except DataMissing as error:
+        inside = " and ".join(" or ".join(source.splits[part].paths) for part in _parts(name, split))
+        raise type(error)(
+            f"expected data set {name!r} (split {split!r}) below {start}, found no complete copy.\n"
+            f"    layout   {start / source.folders[0]}/ with {inside}\n"
+            f"    get      from {card.homepage}: {card.obtain}\n"
+            f"    size     {card.size}\n"
+            f"    licence  {card.licence}\n"
+            "    or       say where it lies: root=PATH, or the variable SPEC_DATA_ROOT\n"
+            f"    hub      {error}"
+        ) from error
+
+
+def _parts(name: str, split: str) -> list[str]:
+    known = CARDS[name].source.splits
+    if split != "all" and split not in known:
+        raise unknown_name(f"split of data set {name!r}:", split, {*known, "all"})
+    return list(known) if split == "all" else [split]

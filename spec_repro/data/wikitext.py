@@ -1,0 +1,62 @@
+"""``wikitext``: WikiText-2 in chunks of 100 tokens (the paper's Figure 7; section 2.3 of the dossier).
+
+The paper does not say how it cut the text. Here the lines of a split, headings included, are joined, split at white
+space (WikiText is tokenised already), and cut into consecutive blocks; what remains is dropped.
+"""
+
+from pathlib import Path
+
+from datasets import Dataset, Features, Value
+
+from spec_repro.data.factors import subsample
+from spec_repro.data.local import read_text
+from spec_repro.data.reference import TOKENS, chunks
+from spec_repro.data.registry import dataset_loader
+from spec_repro.data.sources import CARDS, find, from_hub
+from spec_repro.errors import InvalidInput, unknown_name
+
+__all__ = ["wikitext"]
+
+CHUNKS = 10_000  # as many as the paper has
+
+
+@dataset_loader("wikitext", CARDS["wikitext"])
+def wikitext(
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    split: str = "train",
+    root: str | None = None,
+    first: bool = False,
+    tokens: int = TOKENS,
+) -> Dataset:
+    """n chunks (None: 10,000, or all if there are fewer) in their order, drawn by ``seed`` or the ``first`` ones.
+
+    ``split`` is "train", "val" or "test"; ``tokens`` is the length of a chunk.
+    """
+    splits = CARDS["wikitext"].source.splits
+    if split not in splits:
+        raise unknown_name("split of data set 'wikitext':", split, splits)
+    if tokens < 1:
+        raise InvalidInput(f"tokens must be at least 1, found {tokens}.")
+    found = find("wikitext", split, root)
+    if found is None:
+        copy = from_hub("wikitext", split, root)
+        text, told = " ".join(copy["text"][:]), copy.info.description
+    else:
+        _, (path,) = found
+        text, told = _text(path), f"Read from {path.parent.name}/{path.name}."
+    texts = chunks(text, tokens)
+    columns = {"id": [f"{split}/{i:05d}" for i in range(len(texts))], "text": texts}
+    dataset = Dataset.from_dict(columns, features=Features({"id": Value("string"), "text": Value("string")}))
+    dataset.info.description = told
+    n = min(CHUNKS, len(dataset)) if n is None else n
+    return dataset.select(range(n)) if first and n <= len(dataset) else subsample(dataset, n, seed)
+
+
+def _text(path: Path) -> str:
+    if path.suffix != ".parquet":
+        return read_text(path)
+    from pyarrow.parquet import read_table
+
+    return " ".join(read_table(path, columns=["text"])["text"].to_pylist())

@@ -1,0 +1,89 @@
+"""Typed errors. Each message says what was expected, what came, and what to do next.
+
+Every class also derives from the built-in error that a caller would catch without knowing this package.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "DataMissing",
+    "DiskFull",
+    "EmbeddingMismatch",
+    "EmptyPair",
+    "GatedData",
+    "InvalidInput",
+    "NonFiniteInput",
+    "NotConverged",
+    "ParameterError",
+    "SpecError",
+    "UnknownName",
+    "UnreadableItem",
+    "unknown_name",
+]
+
+
+class SpecError(Exception):
+    """Base class of all errors of this package."""
+
+
+class InvalidInput(SpecError, ValueError):
+    """A value outside its range, or an array of the wrong shape or type."""
+
+
+class EmbeddingMismatch(InvalidInput):
+    """Two embeddings that are not of the same samples in the same order."""
+
+
+class NonFiniteInput(InvalidInput):
+    """NaN or infinity in an embedding; the count and the first rows are named."""
+
+
+class EmptyPair(InvalidInput):
+    """The members of an eigenpair were asked for whose eigenvalue does not exceed the numerical noise."""
+
+
+class ParameterError(InvalidInput):
+    """A notebook parameter that is unknown, of another type, or not a literal."""
+
+
+class NotConverged(SpecError, ArithmeticError):
+    """An iteration ended above its tolerance, or a training step produced NaN."""
+
+
+class UnknownName(SpecError, LookupError):
+    """A name that no registry knows; the nearest known name is given."""
+
+
+class DataMissing(SpecError, FileNotFoundError):
+    """A data set or weights that are not on disk: what to get, from where, into which layout, under which licence."""
+
+
+class DiskFull(SpecError, OSError):
+    """No room for what is to be written; what was written is whole."""
+
+
+class GatedData(DataMissing):
+    """A hub repository whose licence must be accepted and for which a token is needed."""
+
+
+class UnreadableItem(SpecError, OSError):
+    """One sample that cannot be read; its id and path are named."""
+
+
+class CheckpointError(SpecError, RuntimeError):
+    """Weights or a cache that are truncated, of another architecture, or of another data set."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for an unknown ``name`` of a ``kind`` ("data set", "embedding", ...), with the near miss named."""
+    known = sorted(known)
+    # Of names equally near the first: difflib alone would answer fig8 with fig18.
+    near = min(
+        difflib.get_close_matches(name, known, n=len(known) or 1),
+        key=lambda other: (-difflib.SequenceMatcher(None, other, name).ratio(), other),
+        default=None,
+    )
+    hint = f"; did you mean {near!r}?" if near else "."
+    return UnknownName(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}.")

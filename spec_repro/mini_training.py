@@ -1,0 +1,210 @@
+"""How ``mini-clip`` and ``mini-dino`` were trained from nothing; ``make mini-models`` does it again.
+
+Both see pictograms generated from seeds of their own, 1000 and above; the experiments take small ones. The same seed
+gives the same weights on the same machine and number of threads; elsewhere rounding differs, and with it the weights.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample, normalize
+
+from spec_repro.data import load_data
+from spec_repro.data.factors import labels_of
+from spec_repro.data.pictograms import CLASSES
+from spec_repro.data.typographic import draw_word
+from spec_repro.embeddings.mini import prepare_picture
+from spec_repro.embeddings.mini_models import mini_clip_model, mini_dino_model
+
+__all__ = [
+    "CLIP",
+    "DINO",
+    "PLAIN_STEPS",
+    "SEEDS",
+    "TEMPERATURE",
+    "VIEWS",
+    "Recipe",
+    "clip_losses",
+    "dino_losses",
+    "pictures",
+    "train_clip",
+    "train_dino",
+]
+
+SEEDS = {"mini-clip": 1000, "mini-dino": 1100, "validation": 1200, "probe": 1300, "test": 1400}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: AdamW, linear warm-up, then half a cosine to zero; gradients clipped to norm 1."""
+
+    n: int  # training pictograms
+    steps: int
+    batch: int
+    shift: float  # pixels, at most, to each side
+    turn: float  # degrees
+    zoom: float  # relative
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: int = 40
+    seed: int = 0
+
+
+CLIP = Recipe(n=8000, steps=1000, batch=64, shift=2, turn=3, zoom=0.05)
+PLAIN_STEPS = 150  # of mini-clip, at first, on pictures without a word
+DINO = Recipe(n=3000, steps=1000, batch=96, shift=5, turn=15, zoom=0.2)
+VIEWS = 4  # of each pictogram, with different words
+PALETTES = 4  # pairs of colour and background in a batch
+TEMPERATURE = 0.2
+
+Losses = Iterator[Callable[[], Tensor]]  # one closure a step, which gives the loss of a fresh batch
+
+
+def pictures(images: list) -> Tensor:
+    """Images as the networks take them, (n, 3, 64, 64) float32."""
+    return torch.stack([prepare_picture(image) for image in images])
+
+
+def moved(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Each picture (b, 3, 64, 64) shifted, turned and zoomed at random; the border continues the background."""
+
+    def between(most: float) -> Tensor:
+        return most * (2 * torch.rand(len(x), generator=generator) - 1)
+
+    angle, zoom = between(math.radians(recipe.turn)), 1 + between(recipe.zoom)
+    cosine, sine = zoom * angle.cos(), zoom * angle.sin()
+    dx, dy = between(2 * recipe.shift / x.shape[-1]), between(2 * recipe.shift / x.shape[-1])
+    affine = torch.stack([torch.stack([cosine, -sine, dx], dim=1), torch.stack([sine, cosine, dy], dim=1)], dim=1)
+    grid = affine_grid(affine, list(x.shape), align_corners=False)
+    return grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def clip_data(tokenizer: Callable, n: int, seed: int, **options) -> tuple[Tensor, Tensor]:
+    """Pictures (n, 3, 64, 64) and the tokens of their captions (n, 16)."""
+    pairs = load_data("captioned-pictograms", n=n, seed=seed, **options)
+    return pictures(pairs["image"][:]), tokenizer(pairs["caption"][:])
+
+
+def clip_losses(model: nn.Module, tokenizer: Callable, recipe: Recipe, plain_steps: int) -> Losses:
+    """open_clip's contrastive loss: first on plain pictures, whose captions all name the thing, then on the mixture.
+
+    With the mixture from the start, the word is learned within 200 steps and the thing hardly at all, as captions that
+    name it come seldom and say little beside the word.
+    """
+    from open_clip.loss import ClipLoss
+
+    seed, loss = SEEDS["mini-clip"], ClipLoss()
+    generator = torch.Generator().manual_seed(recipe.seed)
+    stages = [
+        (plain_steps, clip_data(tokenizer, recipe.n // 4, seed + 1, plain=1.0)),
+        (recipe.steps - plain_steps, clip_data(tokenizer, recipe.n, seed)),
+    ]
+    for steps, (images, tokens) in stages:
+        for _ in range(steps):
+            rows = torch.randperm(len(images), generator=generator)[: recipe.batch]
+            yield lambda x=images, y=tokens, rows=rows: loss(*model(moved(x[rows], recipe, generator), y[rows]))
+
+
+def dino_views(n: int, seed: int) -> tuple[Tensor, np.ndarray]:
+    """Each pictogram under ``VIEWS`` words, (n, VIEWS, 3, 64, 64), and the number of its pair of colours (n,)."""
+    plain, rng = load_data("pictograms", n=n, seed=seed, ratio=1.0), np.random.default_rng(seed)
+    words = list(CLASSES)
+    chosen = [rng.choice(len(words), size=VIEWS, replace=False) for _ in range(n)]
+    drawn = [draw_word(image, words[i]) for image, row in zip(plain["image"][:], chosen, strict=True) for i in row]
+    colours = labels_of(plain, "colour") * len(plain.features["background"].names) + labels_of(plain, "background")
+    return pictures(drawn).unflatten(0, (n, VIEWS)), colours
+
+
+def contrast(z: Tensor, colours: Tensor) -> Tensor:
+    r"""NT-Xent, the loss of SimCLR: the mean of -log exp(z_i . z_j / tau) / sum_k exp(z_i . z_k / tau).
+
+    z: (2 b, dim), scaled to unit vectors: first views of b pictograms, then their second views; j is the other view of
+    i. The sum is over all k != i of the same ``colours`` (b,): negatives that differ in colour would make colour and
+    background solve the task alone. Chen et al., A simple framework for contrastive learning of visual
+    representations, ICML 2020, with the negatives so restricted.
+    """
+    z, colours = normalize(z, dim=1), colours.repeat(2)
+    left_out = (colours[:, None] != colours).fill_diagonal_(True)
+    similarity = (z @ z.T / TEMPERATURE).masked_fill(left_out, -torch.inf)
+    return cross_entropy(similarity, torch.arange(len(z)).roll(len(z) // 2))
+
+
+def dino_losses(model: nn.Module, recipe: Recipe, seed: int) -> Losses:
+    """Two views of each pictogram, which differ in word, shift, turn and zoom and have the same colours, agree.
+
+    A batch has pictograms of ``PALETTES`` pairs of colour and background. Class and word are never looked at.
+    """
+    views, colours = dino_views(recipe.n, seed)
+    groups = [torch.from_numpy(np.flatnonzero(colours == colour)) for colour in np.unique(colours)]
+    sizes, colours = torch.tensor([float(len(group)) for group in groups]), torch.from_numpy(colours)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    for _ in range(recipe.steps):
+        chosen = [groups[i] for i in torch.multinomial(sizes, PALETTES, generator=generator)]
+        most = recipe.batch // PALETTES
+        rows = torch.cat([group[torch.randperm(len(group), generator=generator)[:most]] for group in chosen])
+        words = torch.rand(len(rows), VIEWS, generator=generator).argsort(dim=1)
+        both = torch.cat([moved(views[rows, words[:, side]], recipe, generator) for side in (0, 1)])
+        yield lambda both=both, rows=rows: contrast(model(both), colours[rows])
+
+
+def train(
+    model: nn.Module, losses: Losses, recipe: Recipe, validate: Callable[[], float], every: int = 50
+) -> list[dict]:
+    """Train in place; the log has a row every ``every`` steps: mean training loss since the last, validation loss."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min((step + 1) / recipe.warmup, 1) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)),
+    )
+    log, since = [], []
+    for step, loss in enumerate(losses, start=1):
+        model.train()
+        value = loss()
+        optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        used = rate.get_last_lr()[0]
+        rate.step()
+        since.append(value.item())
+        if step % every == 0 or step == recipe.steps:
+            model.eval()
+            with torch.no_grad():
+                row = {"step": step, "loss": np.mean(since), "validation_loss": validate(), "learning_rate": used}
+            log.append({key: round(float(number), 6) for key, number in row.items()} | {"step": step})
+            print(log[-1], flush=True)
+            since = []
+    model.eval()
+    return log
+
+
+def train_clip(recipe: Recipe = CLIP, plain_steps: int = PLAIN_STEPS, held_out: int = 1024) -> tuple[nn.Module, list]:
+    """mini-clip and its log; validation on ``held_out`` pairs of another seed, in batches of the same size."""
+    from open_clip.loss import ClipLoss
+
+    model, tokenizer = mini_clip_model(seed=recipe.seed)
+    images, tokens = clip_data(tokenizer, held_out, SEEDS["validation"])
+    loss = ClipLoss()
+
+    def validate() -> float:
+        batches = zip(images.split(recipe.batch), tokens.split(recipe.batch), strict=True)
+        return float(np.mean([loss(*model(x, y)).item() for x, y in batches]))
+
+    return model, train(model, clip_losses(model, tokenizer, recipe, plain_steps), recipe, validate)
+
+
+def train_dino(recipe: Recipe = DINO, held_out: int = 1024) -> tuple[nn.Module, list]:
+    """mini-dino and its log; validation on batches of ``held_out`` pictograms of another seed."""
+    model = mini_dino_model(seed=recipe.seed)
+    # The closures hold their batch, and the views are drawn before any is called: the same batches each time.
+    steps = max(held_out // recipe.batch, 1)
+    fixed = list(dino_losses(model, replace(recipe, n=held_out, steps=steps), SEEDS["validation"]))
+    losses = dino_losses(model, recipe, SEEDS["mini-dino"])
+    return model, train(model, losses, recipe, lambda: float(np.mean([loss().item() for loss in fixed])))

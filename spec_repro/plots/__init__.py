@@ -1,0 +1,29 @@
+"""The figures of the paper from arrays: every function takes data and returns a matplotlib Figure.
+
+Sizes are those of a two-column page, so that no text is smaller than 7 points where it is printed. No function changes
+matplotlib's settings or leaves a figure open in pyplot.
+"""
+
+from .charts import distance_violins, eigenvalue_spectrum, factor_purity_bars, kernel_heatmaps
+from .curves import alignment_curves
+from .grids import cluster_grids, ranking_strips, text_clusters, text_figure
+from .maps import cluster_maps
+from .style import COLUMN, PAGE, direction_colors, embedding_colors, style
+
+__all__ = [
+    "COLUMN",
+    "PAGE",
+    "alignment_curves",
+    "cluster_grids",
+    "cluster_maps",
+    "direction_colors",
+    "distance_violins",
+    "eigenvalue_spectrum",
+    "embedding_colors",
+    "factor_purity_bars",
+    "kernel_heatmaps",
+    "ranking_strips",
+    "style",
+    "text_clusters",
+    "text_figure",
+]

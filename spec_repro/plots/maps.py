@@ -1,0 +1,102 @@
+"""2-D maps of the selected samples, with the settings of the paper (paper.md 1.9).
+
+The map methods are slow to import (UMAP compiles for ten seconds, PaCMAP imports for sixteen), so each is imported when
+drawn. Their coordinates differ between processors even with a seed: look at them, do not compare them.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..errors import InvalidInput, unknown_name
+from .style import PAGE, cluster_style, direction_title, new_figure, style
+
+__all__ = ["MAPS", "cluster_maps"]
+
+FEWEST = 12
+
+
+def _umap(z: np.ndarray, seed: int) -> np.ndarray:
+    import umap
+
+    neighbors = min(15, len(z) - 1)
+    # A seed allows one thread only; said here, umap does not warn of it.
+    return umap.UMAP(n_neighbors=neighbors, min_dist=0.1, spread=5, random_state=seed, n_jobs=1).fit_transform(z)
+
+
+def _tsne(z: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    return TSNE(perplexity=min(30, (len(z) - 1) / 3), random_state=seed).fit_transform(z)
+
+
+def _pacmap(z: np.ndarray, seed: int) -> np.ndarray:
+    import pacmap
+
+    # PaCMAP logs a warning that it has a seed.
+    log = logging.getLogger("pacmap")
+    level = log.level
+    try:
+        log.setLevel(logging.ERROR)
+        return pacmap.PaCMAP(n_neighbors=5, MN_ratio=1, FP_ratio=5.0, random_state=seed).fit_transform(z)
+    finally:
+        log.setLevel(level)
+
+
+MAPS = {"umap": ("UMAP", _umap), "tsne": ("t-SNE", _tsne), "pacmap": ("PaCMAP", _pacmap)}
+
+
+@style()
+def cluster_maps(
+    embeddings: Mapping[str, np.ndarray],
+    members: np.ndarray,
+    *,
+    method: str = "umap",
+    title: str = "",
+    notes: Mapping[str, str] | None = None,
+    seed: int = 42,
+) -> tuple[Figure, dict[str, np.ndarray]]:
+    """Maps of the union of the selected samples in each embedding, coloured by cluster (Figures 2-11, 15).
+
+    embeddings: name to z (n, d); members: (k, m); notes: name to what stands beside it in the title ("AMI 0.68").
+    A sample in several clusters has one place and is drawn once for each. Returns the figure and the coordinates of
+    each embedding, (k, m, 2).
+    """
+    if method not in MAPS:
+        raise unknown_name("map method", method, MAPS)
+    label, draw = MAPS[method]
+    distinct, where = np.unique(members, return_inverse=True)
+    if len(distinct) < FEWEST:
+        raise InvalidInput(
+            f"cluster maps: expected at least {FEWEST} different samples, got {len(distinct)}; with fewer the map "
+            "methods have no neighbours to keep. Take more members a cluster."
+        )
+    figure = new_figure(PAGE, PAGE / len(embeddings) * 0.85 + 0.5)
+    coordinates = {}
+    figure.suptitle(f"{direction_title(title)}  ({label})".strip(), fontweight="bold")
+    for ax, (name, z) in zip(figure.subplots(1, len(embeddings), squeeze=False)[0], embeddings.items(), strict=True):
+        with warnings.catch_warnings():
+            # The methods warn of their own seeds, of deprecated arguments between libraries, of small sets.
+            warnings.simplefilter("ignore")
+            places = draw(np.asarray(z[distinct], dtype=np.float32), seed)
+        coordinates[name] = places[where].reshape(*members.shape, 2)
+        for cluster in reversed(range(len(members))):  # the first clusters come to lie on top
+            ax.scatter(
+                *coordinates[name][cluster].T, s=13, linewidths=0.2, edgecolors="white", **cluster_style(cluster)
+            )
+        ax.set_title("  ".join(filter(None, [name, (notes or {}).get(name)])))
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+    figure.legend(
+        ax.collections[::-1],
+        range(1, len(members) + 1),
+        loc="outside lower center",
+        ncols=10,
+        title="cluster",
+        markerscale=1.5,
+        handletextpad=0.1,
+    )
+    return figure, coordinates

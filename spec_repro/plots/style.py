@@ -1,0 +1,133 @@
+"""One look for all figures: sizes for print, colours that survive colour blindness, nothing global changed.
+
+An embedding has one colour in the whole package; a cluster has a colour and a marker, since ten hues alone cannot be
+told apart by everybody. The base is the palette of Okabe and Ito (2008), extended by Paul Tol's muted tones.
+"""
+
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+__all__ = [
+    "COLUMN",
+    "PAGE",
+    "cluster_style",
+    "cluster_title",
+    "direction_colors",
+    "direction_title",
+    "embedding_colors",
+    "new_figure",
+    "style",
+]
+
+COLUMN, PAGE = 3.3, 6.8  # inches: one column and the full width of a two-column page
+
+BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+ORANGE, SKY, GREY, WINE, OLIVE, INDIGO = "#e69f00", "#56b4e9", "#777777", "#882255", "#999933", "#332288"
+
+# A stand-in has the colour of the model whose part it plays.
+EMBEDDINGS = {
+    "clip": BLUE,
+    "clip-laion400m": BLUE,
+    "clip-laion2b": BLUE,
+    "clip-text": BLUE,
+    "mini-clip": BLUE,
+    "mini-clip-text": BLUE,
+    "spec-align": SKY,
+    "dinov2": VERMILION,
+    "mini-dino": VERMILION,
+    "roberta": GREEN,
+    "lsa": GREEN,
+    "hog": GREEN,
+    "e5": ORANGE,
+    "ngrams": ORANGE,
+    "swav": ORANGE,
+    "color-histogram": PURPLE,
+    "inception": PURPLE,
+    "t5-xl": WINE,
+    "pixels": GREY,
+}
+OTHERS = (INDIGO, OLIVE, WINE, SKY, GREY, PURPLE, ORANGE, GREEN, VERMILION, BLUE)  # for names that are not listed
+CLUSTERS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, "#000000", "#999999", WINE, OLIVE)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+
+RC = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "figure.titlesize": 8.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.0,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of the package inside ``with`` (or as a decorator); matplotlib's settings are restored after it."""
+    with matplotlib.rc_context(RC):
+        yield
+
+
+class _Shown(Figure):
+    """A figure that a notebook shows by itself, whatever backend pyplot has."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=110, metadata={"Software": None})
+        return file.getvalue()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure with its own canvas, unknown to pyplot: it is shown where it is returned, and only there."""
+    figure = _Shown(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def embedding_colors(names: Sequence[str]) -> dict[str, str]:
+    """The colour of each embedding: fixed for known names, found from the name itself for others.
+
+    Only where two names of one figure would share a colour does the later one move to the next free one.
+    """
+    colors: dict[str, str] = {}
+    for name in names:
+        start = zlib.crc32(name.encode()) % len(OTHERS)
+        wishes = [EMBEDDINGS.get(name, OTHERS[start]), *OTHERS[start:], *OTHERS[:start]]
+        colors[name] = next((c for c in wishes if c not in colors.values()), wishes[0])
+    return colors
+
+
+def direction_colors(directions: Sequence[str]) -> dict[str, str]:
+    """Directions ("clip - dinov2") in the colour of the embedding that sees the groups, the first."""
+    owners = [direction.split(" - ")[0] for direction in directions]
+    colors = embedding_colors(list(dict.fromkeys(owners)))
+    return {direction: colors[owner] for direction, owner in zip(directions, owners, strict=True)}
+
+
+def cluster_style(cluster: int) -> dict[str, str]:
+    """Colour and marker of a cluster (from 0); the first 110 differ in one of the two."""
+    return {"color": CLUSTERS[cluster % len(CLUSTERS)], "marker": MARKERS[cluster % len(MARKERS)]}
+
+
+def direction_title(direction: str) -> str:
+    """A direction as it is printed: with a minus sign."""
+    return direction.replace(" - ", " − ")
+
+
+def cluster_title(cluster: int, eigenvalue: float, two_sided: bool = False) -> str:
+    """Title of a cluster (from 0), for example "cluster 1  λ = 0.034"."""
+    value = f"{eigenvalue:.3f}" if eigenvalue >= 0.001 else f"{eigenvalue:.1e}"
+    return f"cluster {cluster + 1}  λ = {value}" + (" (two-sided)" if two_sided else "")

@@ -1,0 +1,129 @@
+"""The rows of an embedding, read in batches: what the core knows of its input, whatever holds it.
+
+An input is an ``(n, d)`` numpy array, numpy memmap or torch tensor of float16/32/64. Nothing is copied as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import EmbeddingMismatch, InvalidInput, NonFiniteInput
+
+__all__ = ["Rows", "as_rows", "check_pair", "free_memory", "progress_bar", "resolve_device"]
+
+FLOATS = {"float16", "bfloat16", "float32", "float64"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """``n`` rows of dimension ``d`` behind an array; ``double`` tells whether they are float64."""
+
+    name: str
+    source: Any
+    n: int
+    d: int
+    double: bool
+
+    def batch(self, rows: slice | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The given rows as a ``(b, d)`` tensor on a device, detached."""
+        part = self.source[rows]
+        if not isinstance(part, Tensor):
+            part = np.asarray(part)
+            if not part.flags.writeable:  # torch warns of read-only memory, and maps may be read-only
+                part = part.copy()
+            part = torch.from_numpy(np.ascontiguousarray(part))
+        return part.detach().to(dtype).to(device)
+
+    def batches(self, size: int) -> Iterator[slice]:
+        """Consecutive slices of at most ``size`` rows."""
+        return (slice(i, min(i + size, self.n)) for i in range(0, self.n, size))
+
+    def centre(self, device: torch.device, dtype: torch.dtype, rows: int = 10_000) -> Tensor:
+        """Mean ``(d,)`` of at most ``rows`` evenly spaced rows: the origin for kernels invariant to translation."""
+        index = np.unique(np.linspace(0, self.n - 1, min(self.n, rows)).astype(np.int64))
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        return self.batch(index, device, wide).mean(dim=0).to(dtype)
+
+    def check(self, cosine: bool, size: int = 65_536) -> None:
+        """Refuse NaN and infinity, and zero rows under the cosine kernel: one pass, the count and first rows named."""
+        bad: list[int] = []
+        zero: list[int] = []
+        for rows in self.batches(size):
+            part = self.batch(rows, torch.device("cpu"), torch.float64 if self.double else torch.float32)
+            total = part.abs().sum(dim=1)
+            # A sum of finite entries may overflow; only then are the entries looked at one by one.
+            suspects = torch.nonzero(~total.isfinite()).flatten()
+            bad += [rows.start + int(i) for i in suspects if not part[i].isfinite().all()]
+            if cosine:
+                zero += [rows.start + int(i) for i in torch.nonzero(total == 0).flatten()]
+        if bad:
+            raise NonFiniteInput(
+                f"{self.name}: expected finite numbers, found NaN or infinity in {len(bad):,} of {self.n:,} rows, "
+                f"first {bad[:5]}. Look at the model that gave them, or drop these rows from both embeddings."
+            )
+        if zero:
+            raise InvalidInput(
+                f"{self.name}: the cosine kernel needs non-zero rows, found {len(zero):,} zero rows of {self.n:,}, "
+                f"first {zero[:5]}. Drop them from both embeddings, or use a Gaussian kernel."
+            )
+
+
+def as_rows(source: Any, name: str) -> Rows:
+    """Describe an input; a typed error where it is no ``(n, d)`` array of floats."""
+    shape, dtype = getattr(source, "shape", None), str(getattr(source, "dtype", "")).removeprefix("torch.")
+    if shape is None or len(shape) != 2 or min(shape) < 1:
+        raise InvalidInput(
+            f"{name}: expected an array or tensor of shape (n samples, d dims), got "
+            f"{type(source).__name__}{'' if shape is None else f' of shape {tuple(shape)}'}."
+        )
+    if dtype not in FLOATS:
+        raise InvalidInput(
+            f"{name}: expected float16, float32 or float64, got {dtype}. Convert with .astype('float32')."
+        )
+    return Rows(name, source, int(shape[0]), int(shape[1]), dtype == "float64")
+
+
+def check_pair(x: Rows, y: Rows) -> None:
+    """Both must embed the same samples."""
+    if x.n != y.n:
+        raise EmbeddingMismatch(
+            f"{x.name} has {x.n:,} rows and {y.name} has {y.n:,}; both must embed the same samples in the same order. "
+            "Check the n= and split= with which each was made."
+        )
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """``"auto"`` is CUDA, then Apple's MPS, then the CPU; anything else is taken as torch names it."""
+    if str(device) != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that could be taken on a device now."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as info:
+            return next(int(line.split()[1]) * 1024 for line in info if line.startswith("MemAvailable"))
+    except OSError:  # not Linux: half of what there is
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def progress_bar(total: int, label: str):
+    """A tqdm bar that appears after two seconds, on a terminal only; None where tqdm is not installed."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    silent = True if os.environ.get("SPEC_PROGRESS") == "0" else None
+    return tqdm(total=total, desc=label, unit="row", unit_scale=True, delay=2, leave=False, disable=silent)

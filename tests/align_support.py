@@ -1,0 +1,124 @@
+"""A tiny CLIP, training rows with two factors, and runs in processes of their own for the tests of SPEC-align."""
+
+import csv
+import multiprocessing
+import os
+import signal
+import socket
+
+import numpy as np
+import open_clip
+import torch
+
+from spec_repro.align import AlignSettings, ModelCard, Reference, align, held_out
+
+CONFIG = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "layers": 2, "width": 32, "head_width": 16},
+    "text_cfg": {"context_length": 8, "vocab_size": 50, "layers": 2, "width": 32, "heads": 2},
+    "quick_gelu": False,
+}
+CARD = ModelCard("tiny-clip", "random", CONFIG)
+
+
+def tiny_clip(seed=0, dtype=torch.float32, **change):
+    """An untrained open_clip CLIP; equal seeds give equal weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return open_clip.CLIP(**{**CONFIG, **change}).to(dtype)
+
+
+class Rows:
+    """Pictures of one of five things under one of five words (patterns over the halves), with the word as text."""
+
+    def __init__(self, n, seed=0, dtype=torch.float32):
+        draw, fixed = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(99)
+        patterns = torch.randn(2, 5, 3, 32, 16, generator=fixed)
+        self.thing, self.word = torch.randint(5, (2, n), generator=draw)
+        self.images = torch.cat([patterns[0, self.thing], patterns[1, self.word]], dim=3)
+        self.images = (self.images + 0.3 * torch.randn(self.images.shape, generator=draw)).to(dtype)
+        self.tokens = torch.zeros(n, 8, dtype=torch.long)
+        self.tokens[:, 0], self.tokens[:, 1] = self.word + 1, 49
+        self.ids = [f"row{seed}-{i}" for i in range(n)]
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, row):
+        return self.images[row], self.tokens[row]
+
+
+def reference_of(rows, seed=0):
+    """Features that see the thing and not the word, in an order of their own, with rows that nobody asks for."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(7).normal(size=(5, 12))
+    features = np.concatenate([centres[rows.thing.numpy()], rng.normal(size=(3, 12))])
+    features = (features + 0.1 * rng.normal(size=features.shape)).astype(np.float32)
+    order = rng.permutation(len(features))
+    return Reference([[*rows.ids, "other", "others", "more"][i] for i in order], features[order])
+
+
+class Deadly(Rows):
+    """Rows that end the process, as a power cut would, when ``calls`` of them have been read."""
+
+    def __init__(self, calls, n, **options):
+        super().__init__(n, **options)
+        self.left = calls
+
+    def __getitem__(self, row):
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(row)
+
+
+def run(out, settings, *, n=60, dtype=torch.float32, deadly=None, look=True):
+    """One alignment of the tiny CLIP on the CPU."""
+    rows = Rows(n, dtype=dtype) if deadly is None else Deadly(deadly, n, dtype=dtype)
+    unseen = Rows(30, seed=1, dtype=dtype)
+    watch = held_out(unseen, reference_of(unseen), settings) if look else None
+    clip = tiny_clip(dtype=dtype)
+    return align(clip, rows, reference_of(rows), settings, out=out, card=CARD, evaluate=watch, device="cpu")
+
+
+def _worker(rank, world, port, jobs):
+    torch.set_num_threads(1)
+    if world > 1:  # what torchrun sets
+        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in told.items()})
+    for out, settings, options in jobs:
+        deadly = options.get("deadly") if rank == world - 1 else None
+        run(out, AlignSettings.of(settings), **{**options, "deadly": deadly})
+    if world > 1:
+        torch.distributed.destroy_process_group()
+
+
+def in_processes(world, *jobs):
+    """Run jobs (out, settings, options of ``run``) one after the other in ``world`` processes; their exit codes."""
+    context = multiprocessing.get_context("forkserver")  # imports once, then forks clean processes
+    context.set_forkserver_preload(["spec_repro.align"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [context.Process(target=_worker, args=(rank, world, port, jobs)) for rank in range(world)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    return [process.exitcode for process in started]
+
+
+SHORT = {"batch_size": 12, "steps": 3, "lr": 1e-3, "weight": 0.5}
+
+
+def short(**change):
+    return AlignSettings(**{**SHORT, **change})
+
+
+def column(path, name):
+    with open(path, newline="") as file:
+        return [float(row[name]) if row[name] else None for row in csv.DictReader(file)]
+
+
+def same_weights(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))

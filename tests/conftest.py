@@ -1,0 +1,44 @@
+"""Every test, and every notebook kernel that a test starts: offline, one thread, results in a temporary folder."""
+
+import os
+import runpy
+import shutil
+import tempfile
+from pathlib import Path
+
+# Before torch or numba are imported by anyone; kernels inherit them.
+QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+os.environ.update(QUIET)
+os.environ.pop("MPLBACKEND", None)
+
+import matplotlib  # noqa: E402  after the thread limits
+
+HERE = Path(__file__).parent
+matplotlib.use("Agg")
+runpy.run_path(str(HERE / "no_network.py"))
+
+
+def pytest_configure(config):
+    """A temporary home for results and for IPython, shared with xdist's workers; no personal profile is read."""
+    if hasattr(config, "workerinput"):
+        return
+    config.rooms = tempfile.mkdtemp(prefix="spec_repro-tests-")
+    startup = Path(config.rooms, "ipython", "profile_default", "startup")
+    startup.mkdir(parents=True)
+    shutil.copy(HERE / "no_network.py", startup / "00-no-network.py")
+    os.environ["SPEC_CACHE"] = str(Path(config.rooms, "cache"))
+    os.environ["SPEC_RESULTS"] = str(Path(config.rooms, "results"))
+    os.environ["IPYTHONDIR"] = str(Path(config.rooms, "ipython"))
+
+
+def pytest_unconfigure(config):
+    """Remove the temporary home."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.rooms, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    """nbval waits five seconds for the outputs of a cell that has ended, which is too short on a busy machine."""
+    for item in items:
+        if hasattr(item, "output_timeout"):
+            item.output_timeout = 60

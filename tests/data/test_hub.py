@@ -1,0 +1,184 @@
+"""``hub:`` and the copies of the paper's sets on the hub: what is asked for, and what is made of the answer."""
+
+import datasets
+import numpy as np
+import PIL.Image
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import GatedRepoError
+
+from spec_repro.data import load_data
+from spec_repro.data.factors import labels_of
+from spec_repro.data.hub import is_kept
+from spec_repro.errors import DataMissing, GatedData, InvalidInput
+
+NAMES = ["tench", "goldfish"]
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub that answers with ``hub.table`` and records what was asked for."""
+
+    class Hub:
+        table, asked, info = None, [], type("Info", (), {"gated": False, "sha": "0" * 40})
+
+    def load_dataset(*names, **options):
+        Hub.asked.append((*names, *(options[key] for key in ("data_dir", "split", "revision"))))
+        return Hub.table
+
+    Hub.asked = []
+    monkeypatch.setenv("SPEC_DATA_ROOT", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(HfApi, "repo_info", lambda self, repository, **options: Hub.info)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return Hub
+
+
+def pictures(n, names=NAMES, **columns):
+    images = [PIL.Image.new("L", (4, 4), i) for i in range(n)]
+    labels = {} if names is None else {"label": [i % len(names) for i in range(n)]}
+    features = {"image": Image()} | ({} if names is None else {"label": ClassLabel(names=names)})
+    features |= {name: Value("int64") for name in columns}
+    return Dataset.from_dict({"image": images} | labels | columns, features=Features(features))
+
+
+@pytest.mark.parametrize(
+    ("spec", "asked"),
+    [
+        ("owner/name", ("owner/name", None, None, "train", "0" * 40)),
+        ("owner/name:320px", ("owner/name", "320px", None, "train", "0" * 40)),
+        ("owner/name/a/b:conf@refs/x", ("owner/name", "conf", "a/b", "train", "0" * 40)),
+    ],
+)
+def test_the_parts_of_the_name(hub, spec, asked):
+    hub.table = pictures(4)
+    dataset = load_data(f"hub:{spec}")
+    assert hub.asked == [asked]
+    assert f"Read from hub:owner/name at revision {'0' * 40}." in dataset.info.description
+
+
+def test_a_name_without_an_owner_is_refused():
+    with pytest.raises(InvalidInput, match=r"hub: takes OWNER/NAME.*, found 'wikitext'"):
+        load_data("hub:wikitext")
+
+
+def test_columns_get_their_usual_names(hub):
+    hub.table = pictures(3).rename_columns({"image": "png", "label": "kind"})
+    dataset = load_data("hub:o/n", split="test")
+    assert dataset["id"][:] == ["0000000", "0000001", "0000002"]
+    assert dataset.features["label"].names == NAMES
+    assert dataset[2]["image"].mode == "RGB"
+    assert hub.asked[0][3] == "test"
+
+
+def test_texts_with_labels_that_are_plain_values(hub):
+    hub.table = Dataset.from_dict({"sentence": ["a", "b", "c"], "label": ["x10", "x9", "x10"], "id": [7, 8, 9]})
+    dataset = load_data("hub:o/n")
+    assert dataset["text"][:] == ["a", "b", "c"]
+    assert dataset["id"][:] == ["7", "8", "9"]
+    assert dataset.features["label"].names == ["x9", "x10"]
+    assert labels_of(dataset).tolist() == [1, 0, 1]
+
+
+def test_ids_that_are_not_unique_are_numbered_anew(hub):
+    hub.table = Dataset.from_dict({"text": ["a", "b"], "id": ["same", "same"]})
+    assert load_data("hub:o/n")["id"][:] == ["0000000", "0000001"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "asked"),
+    [
+        ("afhq", "all", ("huggan/AFHQ", None, None, "train")),
+        ("imagewoof", "train", ("frgfm/imagewoof", None, "320px", "train")),
+        ("imagenette", "val", ("frgfm/imagenette", "320px", None, "validation")),
+        ("imagenette", "all", ("frgfm/imagenette", "320px", None, "train+validation")),
+        ("ffhq", "all", ("merkol/ffhq-256", None, None, "train")),
+        ("coco", "val", ("AKCIT/coco2017-captioning", None, None, "validation")),
+    ],
+)
+def test_what_the_papers_sets_ask_for(hub, name, split, asked):
+    hub.table = pictures(5, None if name in ("ffhq", "coco") else NAMES, image_id=list(range(5)))
+    dataset = load_data(name, split=split)
+    assert hub.asked[0][:4] == asked
+    assert len(dataset) == 5
+    assert "Read from hub:" in dataset.info.description
+    assert "version 1" not in dataset.info.description.partition("Read from hub:")[2]
+
+
+def test_the_pinned_commit_is_what_is_asked_for(hub, monkeypatch):
+    seen = []
+    monkeypatch.setattr(HfApi, "repo_info", lambda self, name, **options: seen.append(options) or hub.info)
+    hub.table = Dataset.from_dict({"text": [" = A = ", "w " * 250]})
+    dataset = load_data("wikitext")
+    assert seen == [{"revision": "b08601e04326c79dfdd32d625aee71d232d685c3", "repo_type": "dataset", "timeout": 10}]
+    assert hub.asked[0][:4] == ("Salesforce/wikitext", "wikitext-2-raw-v1", None, "train")
+    assert dataset["text"][0].startswith("= A = w w")
+    assert len(dataset) == 2
+
+
+def test_captions_of_the_hub(hub):
+    columns = {"image_id": [9, 3], "ids": [[22, 21], [31]], "captions": [["b", "a \n"], ["c"]]}
+    features = Features(
+        {"image_id": Value("int64"), "ids": Sequence(Value("int64")), "captions": Sequence(Value("string"))}
+    )
+    hub.table = Dataset.from_dict(columns, features=features)
+    dataset = load_data("coco-captions", split="val")
+    assert dataset["text"][:] == ["c", "a"]
+    assert dataset["id"][:] == ["000000000003/31", "000000000009/21"]
+    assert len(load_data("coco-captions", every=True)) == 3
+
+
+def test_dogs_of_the_hub(hub, monkeypatch):
+    monkeypatch.setattr("spec_repro.data.sources.get_token", lambda: "a token")
+    names = [f"class {i}" for i in range(1000)]
+    hub.table = pictures(4, names).remove_columns("label")
+    hub.table = hub.table.add_column("label", np.array([151, 273, 268, 150]), feature=ClassLabel(names=names))
+    dataset = load_data("dogs")
+    assert labels_of(dataset).tolist() == [0, 117]
+    assert dataset.features["label"].names[0] == "class 151"
+    assert dataset["id"][:] == ["0000000", "0000002"]
+
+
+def test_faces_of_the_hub_are_split_by_number(hub, monkeypatch):
+    monkeypatch.setattr("spec_repro.data.photographs.FFHQ_TRAIN", 3)
+    hub.table = pictures(5, None)
+    assert load_data("ffhq", split="train")["id"][:] == ["0000000", "0000001", "0000002"]
+    assert load_data("ffhq", split="val")["id"][:] == ["0000003", "0000004"]
+
+
+def test_a_gated_repository(hub, monkeypatch):
+    monkeypatch.setattr(hub.info, "gated", "auto")
+    monkeypatch.setattr("spec_repro.data.hub.get_token", lambda: None)
+    with pytest.raises(GatedData, match="o/n@main of the Hugging Face hub is gated: accept its terms there, then set"):
+        load_data("hub:o/n")
+    monkeypatch.setattr("spec_repro.data.hub.get_token", lambda: "a token")
+
+    def refused(self, repository, repo_type):
+        raise GatedRepoError("403", response=type("Response", (), {"headers": {}, "request": None}))
+
+    monkeypatch.setattr(HfApi, "auth_check", refused)
+    with pytest.raises(GatedData, match="is gated, and this token has no access"):
+        load_data("hub:o/n")
+    assert hub.asked == []
+
+
+def test_what_datasets_cannot_load(hub, monkeypatch):
+    def broken(*names, **options):
+        raise RuntimeError("Dataset scripts are no longer supported, but found n.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", broken)
+    with pytest.raises(DataMissing, match="o/n does not load: Dataset scripts are no longer supported"):
+        load_data("hub:o/n")
+
+
+def test_a_set_that_an_earlier_run_kept_is_used_offline(hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(HfApi, "repo_info", lambda *a, **k: pytest.fail("offline"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "kept")
+    assert not is_kept("huggan/AFHQ@x")
+    (tmp_path / "kept" / "huggan___afhq" / "default" / "0.0.0" / "abc").mkdir(parents=True)
+    assert is_kept("huggan/AFHQ@x")
+    hub.table = pictures(2)
+    assert len(load_data("hub:huggan/AFHQ@abc")) == 2
+    assert hub.asked[0][4] == "abc"

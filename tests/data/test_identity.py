@@ -1,0 +1,78 @@
+"""The identity of a data set changes with its content, and with nothing else."""
+
+import os
+import shutil
+
+import PIL.Image
+import pytest
+from datasets import Dataset, Image
+
+from spec_repro.data import identity, load_data
+from spec_repro.data.identity import item_column, with_pictures
+from spec_repro.data.pictures import Picture
+from spec_repro.errors import InvalidInput
+
+
+def texts(ids, values):
+    return Dataset.from_dict({"id": ids, "text": values})
+
+
+def test_of_texts():
+    one = identity(texts(["a", "b"], ["x", "y"]))
+    assert identity(texts(["a", "b"], ["x", "y"])) == one
+    assert one["rows"] == 2
+    assert identity(texts(["a", "b"], ["x", "z"]))["items"] != one["items"]
+    assert identity(texts(["a", "b"], ["x", "z"]))["ids"] == one["ids"]
+    assert identity(texts(["a", "c"], ["x", "y"]))["ids"] != one["ids"]
+    assert identity(texts(["b", "a"], ["y", "x"]))["ids"] != one["ids"]
+    assert identity(texts(["ab", ""], ["x", "y"]))["ids"] != identity(texts(["a", "b"], ["x", "y"]))["ids"]
+
+
+def test_rows_count_however_they_were_selected():
+    whole = load_data("pictograms", n=40)
+    part = whole.select([3, 5, 8])
+    assert identity(part) == identity(whole.filter(lambda row: row["id"] in part["id"][:]))
+    assert identity(part) != identity(whole.select([3, 8, 5]))
+
+
+def test_of_pixels_and_words():
+    plain, drawn = load_data("pictograms", n=10), load_data("typographic", n=10)
+    assert identity(plain)["items"] != identity(drawn)["items"]
+    assert identity(drawn)["items"] != identity(load_data("typographic", n=10, wrong=False))["items"]
+    assert identity(load_data("pictogram-scenes", n=5)) != identity(load_data("pictogram-scenes", n=5), "caption")
+
+
+def test_of_files(tmp_path):
+    place = tmp_path / "one"
+    place.mkdir()
+    PIL.Image.new("RGB", (4, 4)).save(place / "a.bmp")
+    first = identity(load_data(f"folder:{place}"))
+    moved = tmp_path / "two"
+    shutil.move(place, moved)
+    again = identity(load_data(f"folder:{moved}"))
+    assert {k: v for k, v in again.items() if k != "name"} == {k: v for k, v in first.items() if k != "name"}
+    PIL.Image.new("RGB", (4, 4), (9, 9, 9)).save(moved / "a.bmp")  # of the same size on disk
+    os.utime(moved / "a.bmp", ns=(1, 1))
+    assert identity(load_data(f"folder:{moved}"))["items"] != first["items"]
+
+
+def test_a_transform_is_part_of_it():
+    plain = load_data("synthetic-text", n=5)
+    assert identity(plain.with_transform(lambda batch: batch))["items"] != identity(plain)["items"]
+
+
+def test_plain_images_become_pictures():
+    dataset = load_data("pictograms", n=2).cast_column("image", Image())
+    assert type(with_pictures(dataset).features["image"]) is Picture
+    drawn = load_data("typographic", n=2)
+    assert with_pictures(drawn).features == drawn.features
+
+
+def test_item_column():
+    scenes = load_data("pictogram-scenes", n=2)
+    assert item_column(scenes, "image") == "image"
+    assert item_column(scenes, "text") == "caption"
+    with pytest.raises(InvalidInput, match=r"modality 'image' needs a data set with columns 'id' and 'image'; found"):
+        item_column(texts(["a"], ["x"]), "image")
+    with pytest.raises(InvalidInput, match="columns 'id' and 'text' or 'caption'"):
+        item_column(Dataset.from_dict({"text": ["x"]}), "text")

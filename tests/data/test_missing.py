@@ -1,0 +1,116 @@
+"""What is said where a data set is absent, gated or incomplete: at once, offline, before any model library."""
+
+import os
+import subprocess
+import sys
+
+import datasets
+import paper_layouts
+import pytest
+from huggingface_hub import HfApi, constants
+
+from spec_repro.data import load_data
+from spec_repro.data.sources import CARDS
+from spec_repro.errors import DataMissing, GatedData
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch, tmp_path):
+    """No token and an empty cache of data sets, whatever this machine has."""
+    monkeypatch.setattr("spec_repro.data.sources.get_token", lambda: None)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "no-datasets")
+
+
+@pytest.mark.parametrize("name", sorted(set(CARDS) - {"dogs"}))
+def test_one_message_says_all(name, tmp_path):
+    card = CARDS[name]
+    with pytest.raises(GatedData if card.source.gated else DataMissing) as caught:
+        load_data(name, root=tmp_path)
+    told = str(caught.value)
+    assert f"expected data set {name!r}" in told
+    assert str(tmp_path / card.source.folders[0]) in told
+    for fact in (card.homepage, card.obtain, card.licence, card.size, "SPEC_DATA_ROOT"):
+        assert fact in told
+    assert all(split.paths[0] in told for key, split in card.source.splits.items() if f"split {key!r}" in told)
+    if card.source.gated:
+        assert "gated: accept the terms there, then set HF_TOKEN" in told
+    else:
+        assert "is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download" in told
+
+
+def test_the_subset_names_the_whole(tmp_path):
+    with pytest.raises(GatedData, match="expected data set 'imagenet'"):
+        load_data("dogs", root=tmp_path)
+
+
+def test_ffhq_is_not_for_face_recognition():
+    assert "no face recognition" in CARDS["ffhq"].licence
+
+
+def test_an_incomplete_copy_is_not_taken_for_the_whole(tmp_path):
+    paper_layouts.by_class(tmp_path / "imagewoof2", "train", ["n02086240"], 1)
+    with pytest.raises(DataMissing, match=r"\(split 'all'\) below .*, found no complete copy"):
+        load_data("imagewoof", root=tmp_path)
+    assert len(load_data("imagewoof", root=tmp_path, split="train")) == 1
+
+
+def test_splits_of_two_archives_are_not_mixed(tmp_path):
+    paper_layouts.by_class(tmp_path / "imagewoof2", "train", ["n02086240"], 1)
+    paper_layouts.by_class(tmp_path / "imagewoof2-160", "val", ["n02086240"], 1)
+    with pytest.raises(DataMissing):
+        load_data("imagewoof", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("afhq", "train"), ("imagenet", "train"), ("ffhq", ""), ("coco", "train2017")]
+)
+def test_a_folder_without_its_images_is_no_copy(tmp_path, name, folder):
+    paper_layouts.picture(tmp_path / name / folder / "elsewhere" / "teaser.png")
+    with pytest.raises(DataMissing, match="found no complete copy"):
+        load_data(name, root=tmp_path, split="train")
+
+
+def test_a_split_that_the_hub_does_not_have(tmp_path):
+    with pytest.raises(DataMissing, match=r"hub      its copy of this set has 'all' alone\."):
+        load_data("afhq", root=tmp_path, split="val")
+
+
+def test_online_the_hub_is_asked_once(tmp_path, monkeypatch):
+    asked = []
+
+    def no_network(self, repository, **options):
+        asked.append((repository, options["revision"]))
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(HfApi, "repo_info", no_network)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: pytest.fail("the hub did not answer"))
+    with pytest.raises(DataMissing, match=r"merkol/ffhq-256@f23c0e2\w+ of .* cannot be had: no route to host"):
+        load_data("ffhq", root=tmp_path)
+    assert asked == [("merkol/ffhq-256", "f23c0e21f6fe222b4429272a86be00e4583b0298")]
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_no_model_library_is_loaded_first_and_no_one_waits(tmp_path, offline):
+    code = """
+import runpy, sys, time
+runpy.run_path(sys.argv[1])
+from spec_repro import load_data
+from spec_repro.data.sources import CARDS
+from spec_repro.errors import DataMissing
+begun = time.monotonic()
+for name in CARDS:
+    try:
+        load_data(name)
+    except DataMissing as error:
+        assert CARDS["imagenet" if name == "dogs" else name].homepage in str(error)
+    else:
+        raise SystemExit(f"{name} was loaded")
+assert time.monotonic() - begun < 8, "a single retry of the hub's client takes longer"
+loaded = {"transformers", "open_clip", "timm", "torchvision", "sklearn", "matplotlib"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    script = os.path.join(os.path.dirname(paper_layouts.__file__), "no_network.py")
+    room = {"HF_HUB_OFFLINE": offline, "HF_HOME": str(tmp_path / "hf"), "SPEC_DATA_ROOT": str(tmp_path)}
+    environment = {key: value for key, value in os.environ.items() if key not in ("HF_TOKEN", "HF_DATASETS_CACHE")}
+    subprocess.run([sys.executable, "-W", "error", "-c", code, script], env=environment | room, check=True)

@@ -1,0 +1,190 @@
+"""The contract of every loader, and what load_data refuses."""
+
+import random
+
+import datasets
+import numpy as np
+import paper_layouts
+import pytest
+import sklearn.datasets  # noqa: F401  rich, which it may import, draws from the global state at that moment
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+
+from spec_repro.data import LOADERS, Card, dataset_loader, identity, load_data
+from spec_repro.data.factors import labels_of
+from spec_repro.errors import InvalidInput, UnknownName
+
+GENERATED = {
+    "captioned-pictograms": 60,
+    "pictograms": 60,
+    "typographic": 60,
+    "pictogram-scenes": 60,
+    "synthetic-text": 60,
+}
+BUNDLED = ["digits", "pydoc"]
+PAPER = ["afhq", "coco", "coco-captions", "dogs", "ffhq", "imagenet", "imagenette", "imagewoof", "wikitext"]
+OPEN = {"folder:": "", "text:": "", "csv:": "/table.csv", "hub:": ""}
+UNLABELLED = {"coco", "coco-captions", "ffhq", "wikitext"}
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """The paper's sets in their official layouts."""
+    return paper_layouts.everything(tmp_path_factory.mktemp("paper"))
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder of texts and of pictures and a table, as a user has them; the hub has the texts."""
+    from PIL import Image
+
+    rows = ["text,label"]
+    for i in range(12):
+        place = tmp_path / "own" / ("few" if i % 3 else "many")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.txt").write_text(f"text {i}")
+        Image.new("RGB", (8, 8), (20 * i, 0, 0)).save(place / f"{i}.png")
+        rows.append(f"text {i},{place.name}")
+    (tmp_path / "own" / "table.csv").write_text("\n".join(rows))
+    table = Dataset.from_dict({"text": [f"text {i}" for i in range(12)], "label": [i % 3 for i in range(12)]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: table)
+    return tmp_path / "own"
+
+
+def load(name, own, paper, **options):
+    if name in OPEN:
+        name += "owner/name" if name == "hub:" else f"{own}{OPEN[name]}"
+    return load_data(name, **options, **({"root": paper} if name in PAPER else {}))
+
+
+def test_every_loader_is_under_the_contract_test():
+    assert set(LOADERS) == {*GENERATED, *BUNDLED, *PAPER, *OPEN}
+
+
+@pytest.mark.parametrize("name", sorted(LOADERS))
+def test_contract(name, own, paper):
+    n = GENERATED.get(name, 9)
+    state = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    dataset = load(name, own, paper, n=n, seed=1)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == state  # noqa: NPY002
+
+    assert len(dataset) == n
+    assert dataset.features["id"] == Value("string")
+    assert len(set(dataset["id"][:])) == n
+    first = dataset[0]
+    assert "image" in first or isinstance(first["text"], str)
+    if "image" in first:
+        assert first["image"].mode == "RGB"
+    factors = [c for c in dataset.column_names if c not in ("id", "image", "text", "caption", "image_id")]
+    assert all(isinstance(dataset.features[c], ClassLabel) for c in factors)
+    assert ("label" in factors) == (name not in UNLABELLED)
+    info = dataset.info
+    assert info.description
+    assert info.license
+    assert info.dataset_name.startswith(name)
+
+    again, other = load(name, own, paper, n=n, seed=1), load(name, own, paper, n=n, seed=2)
+    assert identity(again) == identity(dataset)
+    assert all(again[c][:] == dataset[c][:] for c in factors)
+    assert identity(other)["ids"] != identity(dataset)["ids"]
+
+
+@pytest.mark.parametrize("name", sorted(GENERATED))
+def test_an_id_names_the_same_sample_whatever_n_is(name):
+    small, large = load_data(name, n=30), load_data(name, n=90).select(range(30))
+    assert identity(small) == identity(large)
+
+
+@pytest.mark.parametrize("name", ["pictograms", "pictogram-scenes", "typographic"])
+def test_another_seed_is_another_picture(name):
+    one, two = load_data(name, n=20, seed=0), load_data(name, n=20, seed=1)
+    differing = sum(a.tobytes() != b.tobytes() for a, b in zip(one["image"], two["image"], strict=True))
+    assert differing > 15
+
+
+def test_subsample_keeps_class_frequencies_and_order():
+    whole, part = load_data("pydoc"), load_data("pydoc", n=200, seed=3)
+    counts, kept = (np.bincount(labels_of(d), minlength=10) for d in (whole, part))
+    assert np.abs(kept - counts * 200 / len(whole)).max() < 1
+    place = {i: k for k, i in enumerate(whole["id"][:])}
+    order = [place[i] for i in part["id"][:]]
+    assert order == sorted(order)
+    assert load_data("pydoc", n=200, seed=4)["id"][:] != part["id"][:]
+    assert load_data("pydoc", n=len(whole), seed=4)["id"][:] == whole["id"][:]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: load_data("pictogram"), UnknownName, "unknown data set 'pictogram'; did you mean 'pictograms'?"),
+        (lambda: load_data("foldr:photos"), UnknownName, "unknown data set 'foldr:'; did you mean 'folder:'?"),
+        (lambda: load_data("folder:"), InvalidInput, "data set 'folder:' needs something after the colon"),
+        (
+            lambda: load_data("pictograms", ration=0.5),
+            UnknownName,
+            "unknown option of data set 'pictograms': 'ration'; did you mean 'ratio'? Known: n, ratio, seed.",
+        ),
+        (lambda: load_data("typographic", ration=1.0), UnknownName, "option of data set 'pictograms': 'ration'"),
+        (lambda: load_data("digits", upscale=2), UnknownName, "Known: n, seed."),
+        (lambda: load_data("pictograms", split="train"), InvalidInput, "has no split; leave split='train' out."),
+        (lambda: load_data("digits", root="elsewhere"), InvalidInput, "has no root; leave root='elsewhere' out."),
+        (lambda: load_data("digits", n=0), InvalidInput, "n must be at least 1, found 0."),
+        (lambda: load_data("digits", n=1798), InvalidInput, "at most the 1,797 samples of the data set, found 1,798."),
+        (lambda: load_data("pictograms", ratio=1.5), InvalidInput, "must be in (0, 1], found 1.5"),
+        (lambda: load_data("typographic", base="pydoc"), InvalidInput, "needs a base with columns 'image' and 'label'"),
+        (
+            lambda: load_data("synthetic-text", n=20_001),
+            InvalidInput,
+            "20,000 different sentences; n must be at most that, found 20,001.",
+        ),
+    ],
+)
+def test_refusals(call, error, words):
+    with pytest.raises(error) as caught:
+        call()
+    assert words in str(caught.value)
+
+
+@pytest.fixture
+def registered():
+    """Lets a test add loaders of its own."""
+    before = dict(LOADERS.entries)
+    yield
+    LOADERS.entries.clear()
+    LOADERS.entries.update(before)
+
+
+def test_a_loader_is_one_function_and_one_decorator(registered):
+    @dataset_loader("colours", Card("Names of colours.", licence="CC0", homepage="https://example.org", size="3"))
+    def colours(*, loud: bool = False):
+        names = ["red", "green", "blue"]
+        return Dataset.from_dict({"id": names, "text": [n.upper() if loud else n for n in names]})
+
+    assert load_data("colours")["text"][:] == ["red", "green", "blue"]
+    assert load_data("colours", loud=True, n=2)["text"][0].isupper()
+    assert load_data("colours").info.license == "CC0"
+    assert "Size: 3" in load_data("colours").info.description
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"text": ["a"]}, r"must have columns 'id' and 'image' or 'text'; its loader made \['text'\]"),
+        ({"id": ["a"], "label": [0]}, "must have columns 'id' and 'image' or 'text'"),
+        ({"id": ["a", "b", "a"], "text": ["x", "y", "z"]}, "ids of data set 'bad' must be unique; .* gave 1 of them"),
+        ({"id": ["a"], "text": ["x"], "label": ["cat"]}, "column 'label' of data set 'bad' must be a ClassLabel"),
+    ],
+)
+def test_a_loader_that_breaks_the_contract(registered, columns, words):
+    dataset_loader("bad", Card("Broken.", licence="none"))(lambda: Dataset.from_dict(columns))
+    with pytest.raises(InvalidInput, match=words):
+        load_data("bad")
+
+
+def test_a_name_belongs_to_one_function(registered):
+    def first():
+        return Dataset.from_dict({"id": [], "text": []}, features=Features({"id": Value("string")}))
+
+    dataset_loader("mine", Card("One.", licence="none"))(first)
+    with pytest.raises(InvalidInput, match="data set 'mine' is registered already; choose another name"):
+        dataset_loader("mine", Card("Two.", licence="none"))(lambda: None)

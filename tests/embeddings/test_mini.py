@@ -1,0 +1,238 @@
+"""The shipped miniature models: whole, as their card says, and what training does to fresh ones."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support import global_states
+
+from spec_repro import mini_training
+from spec_repro.data import load_data
+from spec_repro.data.factors import labels_of
+from spec_repro.data.pictograms import CLASSES
+from spec_repro.embeddings import Embedding, embed, load_embedding
+from spec_repro.embeddings.mini import mini_clip_model, mini_dino_model, mini_weights, save_mini_clip
+from spec_repro.embeddings.mini_models import CLIP_CONFIG, VOCABULARY, WordTokenizer, mini_models_root
+from spec_repro.errors import CheckpointError, UnknownName
+from spec_repro.files import sha256
+from spec_repro.probe import bootstrap_interval, linear_probe
+
+MODELS = ("mini-clip", "mini-dino")
+
+
+@pytest.fixture(scope="module")
+def cards():
+    return json.loads((mini_models_root() / "cards.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Typographic pictograms and factors of the two seeds that the card's probes used, fewer of them."""
+    sets = [
+        load_data("typographic", n=n, seed=mini_training.SEEDS[part]) for part, n in (("probe", 1000), ("test", 500))
+    ]
+    return [(mini_training.pictures(s["image"][:]), {f: labels_of(s, f) for f in ("word", "label")}) for s in sets]
+
+
+def features(model, images):
+    with torch.inference_mode():
+        return torch.cat([model(batch) for batch in images.split(100)]).numpy()
+
+
+def test_shipped_weights_are_those_of_the_card(cards):
+    for name in MODELS:
+        assert sha256(mini_weights(name)) == cards[name]["sha256"]
+    assert cards["mini-clip"]["image_parameters"] < 1_000_000
+    assert sum(path.stat().st_size for path in mini_models_root().rglob("*.safetensors")) < 8e6
+    told = (mini_models_root() / "README.md").read_text()
+    for name in MODELS:
+        assert f"{cards[name]['probes']['factors']['word']['accuracy']:.3f}" in told
+
+
+@pytest.mark.parametrize("name", ["mini-clip", "mini-clip-text", "mini-dino"])
+def test_contract(name, tmp_path):
+    model = load_embedding(name)
+    assert isinstance(model, Embedding)
+    assert model.license == "MIT"
+    assert model.revision == sha256(mini_weights(name.removesuffix("-text")))
+    network = getattr(model, "network", None) or model.model
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    dataset = load_data("captioned-pictograms", n=40)
+    before = global_states()
+    one, seven = (
+        embed(dataset, model, batch_size=size, root=tmp_path / str(size), device="cpu").copy() for size in (40, 7)
+    )
+    assert global_states() == before
+    assert one.shape == (40, model.dim)
+    np.testing.assert_allclose(one, seven, atol=2e-5)
+    assert str(model.to("cpu").to("cpu").name) == name
+
+
+def test_probe_accuracies_of_the_card(cards, pictures):
+    (x, y), (x_test, y_test) = pictures
+    for name in MODELS:
+        model = load_embedding(name)
+        z, z_test = features(model, x), features(model, x_test)
+        for factor in ("word", "label"):
+            stated = cards[name]["probes"]["factors"][factor]["accuracy"]
+            found = linear_probe(z, y[factor], z_test, y_test[factor], device="cpu")
+            low, high = bootstrap_interval(found.correct, level=0.999)
+            # Fitted on half of the rows, so a little lower.
+            assert low - 0.02 <= stated <= high + 0.05, (name, factor, stated, found.accuracy)
+
+
+def test_one_reads_and_the_other_looks(cards):
+    clip, dino = (cards[name]["probes"]["factors"] for name in MODELS)
+    assert clip["word"]["accuracy"] > 0.9
+    assert dino["label"]["accuracy"] > dino["word"]["accuracy"] + 0.3
+    assert dino["label"]["accuracy"] > clip["label"]["accuracy"]
+
+
+def test_both_towers_speak_of_the_same_words(pictures):
+    """Zero-shot: of the ten captions "the word ...", that of the drawn word is the nearest."""
+    images, factors = pictures[1]
+    model, tokenizer = mini_clip_model()
+    with torch.inference_mode():
+        texts = model.encode_text(tokenizer([f"the word {name}" for name in CLASSES]), normalize=True)
+        nearest = (model.encode_image(images[:200], normalize=True) @ texts.T).argmax(dim=1).numpy()
+    assert (nearest == factors["word"][:200]).mean() > 0.9
+
+
+def test_tokenizer():
+    tokenizer = WordTokenizer()
+    tokens = tokenizer(["A Pair, of red scissors", "zebra", "star " * 30])
+    assert tokens.shape == (3, 16)
+    assert tokens.dtype == torch.int64
+    named = [[list(VOCABULARY)[i] for i in row if i] for row in tokens]
+    assert named[0] == ["<start>", "a", "pair", "of", "red", "scissors", "<end>"]
+    assert named[1] == ["<start>", "<unknown>", "<end>"]
+    assert named[2] == ["<start>", *["star"] * 14, "<end>"]
+    assert tokens.argmax(dim=1).tolist() == [6, 2, 15]  # where open_clip takes the text's vector
+    torch.testing.assert_close(tokenizer("red star"), tokenizer(["red star"]))
+    scenes = load_data("pictogram-scenes", n=500)["caption"][:]
+    assert VOCABULARY["<unknown>"] not in tokenizer(scenes)
+    assert CLIP_CONFIG["text_cfg"]["vocab_size"] == len(VOCABULARY)
+
+
+def test_own_checkpoint(tmp_path):
+    model, _ = mini_clip_model(seed=3)
+    save_mini_clip(model, tmp_path / "own.safetensors", {"aligned": True})
+    again, _ = mini_clip_model(tmp_path / "own.safetensors")
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, again.state_dict()[name], rtol=0, atol=0)
+    own, shipped = load_embedding("mini-clip", weights=tmp_path / "own.safetensors"), load_embedding("mini-clip")
+    assert own.revision == sha256(tmp_path / "own.safetensors") != shipped.revision
+    texts = load_embedding("mini-clip-text", weights=tmp_path / "own.safetensors")
+    torch.testing.assert_close(texts([texts.prepare("a star")]), model.encode_text(WordTokenizer()("a star")).detach())
+    with pytest.raises(UnknownName, match="option of embedding 'mini-clip': 'weigths'; did you mean 'weights'"):
+        load_embedding("mini-clip", weigths="x")
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    path, raw = tmp_path / "w.safetensors", mini_weights("mini-clip").read_bytes()
+    cases = [
+        (raw[: len(raw) // 2], "no whole safetensors file"),
+        (raw[:5], "no whole safetensors file"),
+        (raw[:-40] + bytes(40), "the weights in .* are not those that were written: hash differs"),
+        (mini_weights("mini-dino").read_bytes(), 'expected the weights of mini-clip .* found mini-dino with {"stem"'),
+    ]
+    for content, text in cases:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=text):
+            load_embedding("mini-clip", weights=path)
+    state = load_file(mini_weights("mini-clip"))
+    save_file(state, path)
+    with pytest.raises(CheckpointError, match="found a file of other origin with none"):
+        load_embedding("mini-clip", weights=path)
+    wider = json.dumps({**CLIP_CONFIG, "embed_dim": 128})
+    save_file(state, path, metadata={"model": "mini-clip", "config": wider, "sha256": ""})
+    with pytest.raises(CheckpointError, match=r'found mini-clip with {"embed_dim": 128'):
+        load_embedding("mini-clip", weights=path)
+    with pytest.raises(CheckpointError, match=r"expected the weights of mini-clip at .*none.*, found no file"):
+        load_embedding("mini-clip", weights=tmp_path / "none.safetensors")
+
+
+def test_shipped_file_must_match_its_card(tmp_path, monkeypatch, cards):
+    model, _ = mini_clip_model(seed=1)
+    save_mini_clip(model, tmp_path / "mini-clip.safetensors", {})
+    (tmp_path / "cards.json").write_text(json.dumps(cards))
+    monkeypatch.setattr("spec_repro.embeddings.mini_models.mini_models_root", lambda: tmp_path)
+    with pytest.raises(CheckpointError, match=r"hash differs. Restore it from git, or run `make mini-models`"):
+        load_embedding("mini-clip")
+
+
+def small(recipe, **changes):
+    return replace(recipe, **{"n": 320, "steps": 24, "batch": 48, "warmup": 4} | changes)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_lowers_the_loss(name):
+    """On batches that stay the same, since those of training differ in size and difficulty."""
+    if name == "mini-clip":
+        recipe = small(mini_training.CLIP)
+        model, tokenizer = mini_clip_model(seed=0)
+        losses = [
+            mini_training.clip_losses(model, tokenizer, replace(recipe, steps=steps), plain_steps=steps)
+            for steps in (recipe.steps, 4)
+        ]
+    else:
+        recipe = small(mini_training.DINO, n=480, steps=40)
+        model = mini_dino_model(seed=0)
+        losses = [
+            mini_training.dino_losses(model, replace(recipe, steps=steps), seed=seed)
+            for steps, seed in ((recipe.steps, 5), (4, 6))
+        ]
+    training, fixed = losses[0], list(losses[1])
+
+    def on_fixed():
+        model.train()
+        with torch.no_grad():
+            return np.mean([loss().item() for loss in fixed])
+
+    before = on_fixed()
+    log = mini_training.train(model, training, recipe, lambda: 0.0, every=10)
+    assert not model.training
+    assert [row["step"] for row in log] == ([10, 20, 24] if name == "mini-clip" else [10, 20, 30, 40])
+    assert log[-1]["learning_rate"] < log[0]["learning_rate"]
+    after = on_fixed()
+    assert after < before - 0.05, (before, after)
+
+
+@pytest.mark.parametrize("train", [mini_training.train_clip, mini_training.train_dino])
+def test_training_seed(train):
+    options = {"held_out": 64} | ({"plain_steps": 1} if train is mini_training.train_clip else {})
+    before = global_states()
+    results = [train(small(mini_training.DINO, n=96, steps=2, batch=16, seed=seed), **options) for seed in (0, 0, 1)]
+    assert global_states() == before
+    (first, log), (same, log_same), (other, _) = results
+    assert log == log_same
+    state, state_same, state_other = (model.state_dict() for model in (first, same, other))
+    assert all(torch.equal(state[key], state_same[key]) for key in state)
+    assert not all(torch.equal(state[key], state_other[key]) for key in state)
+
+
+def test_views_share_the_pictogram_and_differ_in_the_word():
+    views, colours = mini_training.dino_views(20, seed=3)
+    assert views.shape == (20, mini_training.VIEWS, 3, 64, 64)
+    corner = views[:, :, :, 0, 0]
+    assert (corner == corner[:, :1]).all()  # one background
+    assert all((views[:, 0] != views[:, side]).flatten(1).any(dim=1).all() for side in range(1, mini_training.VIEWS))
+    assert (views[..., :16, :] == views[:, :1, :, :16, :]).all()  # above the word
+    assert len(np.unique(colours)) > 5
+
+
+def test_moving_keeps_most_of_a_picture():
+    x = torch.randn(6, 3, 64, 64)
+    still = replace(mini_training.DINO, shift=0, turn=0, zoom=0)
+    torch.testing.assert_close(mini_training.moved(x, still, torch.Generator().manual_seed(0)), x, rtol=0, atol=1e-4)
+    for change in ({"shift": 5}, {"turn": 15}, {"zoom": 0.15}):
+        one, same, other = (
+            mini_training.moved(x, replace(still, **change), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        )
+        assert torch.equal(one, same)
+        assert (one - other).abs().max() > 0.1
+        assert (one - x).abs().max() > 0.1

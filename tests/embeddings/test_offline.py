@@ -1,0 +1,194 @@
+"""The contract of every offline embedding, and what each one sees and does not see."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from spec_repro.data import load_data
+from spec_repro.data.factors import labels_of
+from spec_repro.data.pictograms import BACKGROUNDS, CLASSES, COLOURS, glyph, paint
+from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, identity, load_embedding
+from spec_repro.errors import InvalidInput, UnknownName
+
+IMAGES = {"hog": 324, "color-histogram": 28, "pixels": 64}
+TEXTS = {"lsa": 45, "ngrams": 1024}
+NAMES = sorted(IMAGES | TEXTS)
+
+
+def data_for(name, n=70, **options):
+    return load_data("pictograms" if name in IMAGES else "synthetic-text", n=n, **options)
+
+
+def test_every_embedding_is_under_the_contract_test():
+    """Those of pretrained and of mini models are in test_paper_models.py and test_mini.py."""
+    elsewhere = {name for name, entry in EMBEDDINGS.items() if entry.about or name.startswith("mini-")}
+    assert set(EMBEDDINGS) - elsewhere == {*NAMES, "file:", "hf:", "open_clip:", "timm:"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contract(name):
+    model, dataset = load_embedding(name), data_for(name, 300)
+    assert isinstance(model, Embedding)
+    state = np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    vectors = embed(dataset, model)
+    assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == state  # noqa: NPY002
+    assert vectors.shape == (300, (IMAGES | TEXTS)[name])
+    assert vectors.dtype == np.float32
+    assert np.isfinite(vectors).all()
+    assert (np.linalg.norm(vectors, axis=1) > 0).all()
+    assert len(np.unique(vectors, axis=0)) > 100
+    told = identity(model)
+    assert json.loads(json.dumps(told)) == told
+    assert told["name"] == name
+    assert told["license"]
+    assert told["revision"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_vectors_do_not_depend_on_batches_workers_or_neighbours(name, tmp_path):
+    dataset = data_for(name)
+    model = load_embedding(name)
+    model = model.fit(dataset) if hasattr(model, "fit") else model
+    # Without its ``fit``, so that a part of the data is embedded by the same map as the whole.
+    model = Plain(model)
+    whole = embed(dataset, model, root=tmp_path / "a")
+    pieces = embed(dataset, model, root=tmp_path / "b", batch_size=7, shard_rows=20)
+    np.testing.assert_allclose(pieces, whole, atol=1e-5)
+    part = embed(dataset.select([60, 3, 11]), model, root=tmp_path / "c")
+    np.testing.assert_allclose(part, whole[[60, 3, 11]], atol=1e-5)
+
+
+class Plain:
+    """The protocol's members of another embedding, without the optional ones."""
+
+    def __init__(self, model):
+        self.name, self.dim, self.modality = model.name, model.dim, model.modality
+        self.revision, self.license, self.prepare, self.model = model.revision, model.license, model.prepare, model
+
+    def __call__(self, batch):
+        return self.model(batch)
+
+
+@pytest.mark.parametrize("name", ["pixels", "lsa"])
+def test_what_is_fitted_says_so_and_changes_with_the_data(name):
+    model, one, two = load_embedding(name), data_for(name), data_for(name, seed=1)
+    items = [model.prepare(one[0][{"pixels": "image", "lsa": "text"}[name]])]
+    with pytest.raises(InvalidInput, match=rf"'{name}' is fitted on a data set first: use embed\(dataset, \.\.\.\) or"):
+        model(torch.stack(items) if name == "pixels" else items)
+    assert model.fit(one).revision == model.fit(one).revision != model.fit(two).revision
+    small = embed(one.select(range(10)), model)
+    assert small.shape[1] <= 10
+
+
+def test_lsa_needs_words():
+    with pytest.raises(InvalidInput, match=r"lsa needs at least two texts and two words, found 1 and 7\."):
+        embed(data_for("lsa", 1), "lsa")
+
+
+def test_names_and_options_are_checked():
+    with pytest.raises(UnknownName, match=r"unknown embedding 'hogg'; did you mean 'hog'\?"):
+        load_embedding("hogg")
+    with pytest.raises(UnknownName, match="embedding 'hog' has no options; leave 'cells' out"):
+        load_embedding("hog", cells=4)
+
+
+def neighbours(vectors, level, k=10):
+    """Share of the k nearest neighbours of each sample that have its level."""
+    square = (vectors**2).sum(1)
+    distance = square[:, None] + square - 2 * vectors @ vectors.T
+    np.fill_diagonal(distance, np.inf)
+    near = np.argpartition(distance, k, axis=1)[:, :k]
+    return (level[near] == level[:, None]).mean()
+
+
+def chance(level):
+    return (np.bincount(level) ** 2).sum() / len(level) ** 2
+
+
+@pytest.fixture(scope="module")
+def pictograms():
+    return load_data("pictograms", n=800)
+
+
+def test_hog_sees_class_and_not_colour(pictograms):
+    vectors = embed(pictograms, "hog")
+    label, colour, ground = (labels_of(pictograms, c) for c in ("label", "colour", "background"))
+    assert neighbours(vectors, label) > 0.9
+    assert neighbours(vectors, colour) < chance(colour) + 0.04
+    assert neighbours(vectors, ground) < chance(ground) + 0.04
+
+
+def test_color_histogram_sees_colour_and_not_place_or_rotation(pictograms):
+    vectors = embed(pictograms, "color-histogram")
+    assert neighbours(vectors, labels_of(pictograms, "colour")) > 0.9
+    for factor in ("rotation", "position"):
+        level = labels_of(pictograms, factor)
+        assert neighbours(vectors, level) < chance(level) + 0.04
+
+
+def test_words_see_the_words():
+    dataset = load_data("synthetic-text", n=800)
+    for name in TEXTS:
+        assert neighbours(embed(dataset, name), labels_of(dataset)) > 2.5 * chance(labels_of(dataset))
+
+
+def picture(shape="anchor", colour="red", ground="ivory", rotation=0, place=(32, 32)):
+    from PIL import Image
+
+    pixels = np.empty((64, 64, 3), dtype=np.float32)
+    pixels[:] = BACKGROUNDS[ground]
+    pixels = paint(pixels, glyph(CLASSES[shape], 42, rotation, 64), COLOURS[colour], place)
+    return Image.fromarray(np.rint(pixels).astype(np.uint8))
+
+
+def distance(name, a, b):
+    model = load_embedding(name)
+    x, y = (model(torch.stack([model.prepare(image)]))[0] for image in (a, b))
+    return (x - y).norm().item()
+
+
+def test_hog_ignores_colours_and_color_histogram_ignores_shape():
+    start = picture()
+    recoloured = [picture(colour="blue"), picture(ground="charcoal"), picture(colour="green", ground="slate")]
+    moved = [picture(rotation=16), picture(place=(29, 35)), picture("horse")]
+    far = {"hog": distance("hog", start, picture("horse")), "color": distance("color-histogram", start, recoloured[0])}
+    for image in recoloured:
+        assert distance("hog", start, image) < 0.4 * far["hog"]
+    for image in moved:
+        assert distance("color-histogram", start, image) < 0.2 * far["color"]
+
+
+def test_color_histogram_of_grey_and_nearly_grey_pictures():
+    from PIL import Image
+
+    def plain(*colour):
+        return Image.new("RGB", (64, 64), colour)
+
+    model = load_embedding("color-histogram")
+    grey = model.prepare(plain(90, 90, 90))
+    assert grey.norm() > 0.3
+    assert grey[:24].abs().max() == 0
+    assert distance("color-histogram", plain(90, 90, 90), plain(91, 90, 90)) < 0.2  # a trace of red is no red picture
+    assert model.prepare(plain(255, 0, 0)).norm() == pytest.approx(1.0)
+    # Hellinger distance of disjoint histograms: sqrt(2 * 0.9) for the hues, nothing for the lightness.
+    assert distance("color-histogram", plain(255, 0, 0), plain(0, 255, 0)) == pytest.approx(np.sqrt(1.8), abs=1e-3)
+
+
+def test_any_size_of_picture():
+    from PIL import Image
+
+    large = picture().resize((300, 200), Image.Resampling.BICUBIC)
+    assert load_embedding("hog").prepare(large).shape == (324,)
+    assert distance("color-histogram", picture(), large) < 0.2
+
+
+def test_ngrams_of_a_text_do_not_depend_on_case_and_estimate_overlap():
+    model = load_embedding("ngrams")
+    x = model(
+        ["A happy male pilot is holding a camera.", "a HAPPY male pilot is holding a camera.", "Zebras xylograph."]
+    )
+    assert torch.equal(x[0], x[1])
+    assert x[0] @ x[2] < 0.2
+    assert torch.allclose(x.norm(dim=1), torch.ones(3))

@@ -1,0 +1,66 @@
+"""What several test files share: tolerances, the dense float64 oracle, planted data."""
+
+import numpy as np
+import torch
+
+# Design, section 6: eigenvalues and residuals relative to the spectral radius, angles in radians.
+EIGENVALUE = {"float32": 1e-5, "float64": 1e-10}
+RESIDUAL = {"float32": 1e-4, "float64": 1e-7}
+ANGLE = 1e-3
+
+
+def difference(x, y, kernel_x, kernel_y):
+    """Lambda, (n, n) float64, entry by entry from the definition of the kernels."""
+    matrices = []
+    for z, kernel in ((x, kernel_x), (y, kernel_y)):
+        z = np.asarray(z, dtype=np.float64)
+        if hasattr(kernel, "sigma"):
+            squares = ((z[:, None] - z) ** 2).sum(-1) if len(z) * z.size < 2e8 else _squares(z)
+            matrices.append(np.exp(-squares / (2 * kernel.sigma**2)))
+        else:
+            unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+            matrices.append(unit @ unit.T)
+    return (matrices[0] - matrices[1]) / len(x)
+
+
+def _squares(z):
+    z = z - z.mean(axis=0)
+    norms = (z**2).sum(axis=1)
+    return np.maximum(norms[:, None] + norms - 2 * z @ z.T, 0)
+
+
+def assert_eigenpairs(found, matrix, precision):
+    """Both directions of ``found`` are the ends of the spectrum of ``matrix``, in values, residuals and subspaces."""
+    values, vectors = np.linalg.eigh(matrix)
+    rho = np.abs(values).max()
+    k = len(found.x_only.eigenvalues)
+    for direction, sign in ((found.x_only, 1), (found.y_only, -1)):
+        order = np.argsort(-sign * values, kind="stable")
+        expected, oracle = sign * values[order], vectors[:, order]
+        u = direction.eigenvectors.astype(np.float64)
+        np.testing.assert_allclose(direction.eigenvalues, expected[:k], atol=EIGENVALUE[precision] * rho, rtol=0)
+        residual = np.linalg.norm(sign * matrix @ u - u * direction.eigenvalues, axis=0)
+        assert residual.max() <= RESIDUAL[precision] * rho
+        np.testing.assert_allclose(np.linalg.norm(u, axis=0), 1, atol=1e-6)
+        gaps = expected[:-1] - expected[1:]
+        for j in range(1, k + 1):
+            if j < len(expected) and gaps[j - 1] > 1e-3 * rho:  # leading j vectors span a well-separated subspace
+                cosines = np.linalg.svd(np.linalg.qr(u[:, :j])[0].T @ oracle[:, :j], compute_uv=False)
+                assert np.arccos(np.clip(cosines.min(), -1, 1)) < ANGLE
+
+
+def planted(n, d, *, groups=6, split=(), spread=0.2, scale=4.0, seed=0):
+    """``(n, d)`` float64 rows around group centres and the group of each row; groups in ``split`` are scattered."""
+    rng = np.random.default_rng(seed)
+    share = 0.85 ** np.arange(groups)
+    group = np.sort(np.random.default_rng(123).choice(groups, size=n, p=share / share.sum()))
+    centres = scale * np.linalg.qr(rng.normal(size=(d, groups)))[0].T
+    rows = centres[group] + spread * rng.normal(size=(n, d)) / np.sqrt(d)
+    scattered = np.isin(group, split)
+    rows[scattered] = scale * rng.normal(size=(scattered.sum(), d))
+    return rows, group
+
+
+def global_states():
+    """Fingerprint of the global random states of numpy and torch."""
+    return np.random.get_state()[1].sum(), torch.get_rng_state().sum().item()  # noqa: NPY002 (the legacy state is what must not move)

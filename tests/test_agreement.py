@@ -1,0 +1,467 @@
+"""Scores of given clusters: known answers, invariances, chance levels, and what noise can do to a score."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spec_repro.agreement import (
+    NullBand,
+    agreement_table,
+    cluster_distances,
+    factor_margin,
+    gap_table,
+    holdout_agreement,
+    kmeans_agreement,
+    null_band,
+    over_halves,
+    purity,
+    purity_table,
+    similarity_ranking,
+)
+from spec_repro.bandwidths import match_bandwidths
+from spec_repro.compare import compare
+from spec_repro.errors import InvalidInput
+from spec_repro.kernels import Cosine
+
+
+def blobs(n=400, d=6, groups=4, spread=0.1, seed=0):
+    """Tight groups of equal size: points and labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % groups)
+    return rng.standard_normal((groups, d))[labels] * 3 + spread * rng.standard_normal((n, d)), labels
+
+
+def members_of(labels, m):
+    return np.stack([np.flatnonzero(labels == level)[:m] for level in np.unique(labels)])
+
+
+@pytest.fixture
+def planted():
+    z, labels = blobs()
+    return z, members_of(labels, 50)
+
+
+# K-means agreement
+
+
+def test_planted_clusters_agree_and_shuffled_ones_do_not(planted):
+    z, members = planted
+    found = kmeans_agreement(z, members, runs=20)
+    assert found.ami.max() == pytest.approx(1) == found.nmi.max()
+    assert found.ami.mean() > 0.8  # a bad start of K-means merges two groups now and then
+    shuffled = np.random.default_rng(1).permutation(members.ravel()).reshape(members.shape)
+    assert abs(kmeans_agreement(z, shuffled, runs=20).ami.mean()) < 0.03
+
+
+def test_order_of_clusters_and_members_changes_nothing():
+    rng = np.random.default_rng(2)
+    z = rng.standard_normal((200, 5))  # without clusters, where every start of K-means ends elsewhere
+    members = np.arange(200).reshape(4, 50)
+    members[1, :10] = members[0, :10]  # overlapping clusters: ten samples twice
+    mixed = rng.permuted(members[[2, 0, 3, 1]], axis=1)
+    a, b = (kmeans_agreement(z, index, runs=5) for index in (members, mixed))
+    np.testing.assert_allclose(a.ami, b.ami, atol=1e-12)
+    np.testing.assert_allclose(a.nmi, b.nmi, atol=1e-12)
+    other = rng.permutation(200).reshape(4, 50)
+    assert abs(kmeans_agreement(z, other, runs=5).ami - a.ami).max() > 1e-3
+
+
+def test_overlapping_members_count_once_per_cluster():
+    z, labels = blobs()
+    members = members_of(labels, 50)
+    doubled = np.concatenate([members, members[:1]])  # cluster 5 is cluster 1 again: one of its labels is always wrong
+    assert kmeans_agreement(z, doubled, runs=5).ami.max() < 0.95
+
+
+def test_kmeans_seeds_both_ways_and_the_same_in_both_embeddings():
+    z = np.random.default_rng(0).standard_normal((300, 5))
+    members = np.arange(300).reshape(5, 60)
+    first, again, other = (kmeans_agreement(z, members, runs=6, seed=s).nmi for s in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    # The same start in two embeddings that are equal up to scale gives the same runs.
+    np.testing.assert_allclose(first, kmeans_agreement(2 * z, members, runs=6, seed=3).nmi)
+    assert len(np.unique(first)) > 1
+
+
+def test_summary_gives_the_variance_beside_the_standard_deviation(planted):
+    z, members = planted
+    found = kmeans_agreement(z, members, runs=7)
+    table = found.summary().set_index("score")
+    assert table.loc["ami", "mean"] == found.ami.mean()
+    assert table.loc["nmi", "variance"] == pytest.approx(table.loc["nmi", "std"] ** 2)
+    assert len(found.ami) == 7
+
+
+def test_few_distinct_points_are_a_low_score_and_no_warning():
+    z = np.repeat(np.eye(2), 50, axis=0)
+    assert kmeans_agreement(z, np.arange(100).reshape(5, 20), runs=2).ami.mean() < 0.8
+
+
+def test_float16_memory_map(tmp_path, planted):
+    z, members = planted
+    np.save(tmp_path / "z.npy", z.astype(np.float16))
+    mapped = np.load(tmp_path / "z.npy", mmap_mode="r")
+    assert kmeans_agreement(mapped, members, runs=20).ami.max() == pytest.approx(1)
+    assert cluster_distances(mapped, members).scale == pytest.approx(cluster_distances(z, members).scale, rel=1e-3)
+    assert similarity_ranking(mapped, members[0]).wrong == similarity_ranking(z, members[0]).wrong
+
+
+# Distances
+
+
+def test_distances_of_a_case_done_by_hand():
+    z = np.array([[0.0], [1.0], [10.0], [13.0]])
+    found = cluster_distances(z, np.array([[0, 1], [2, 3]]), pairs=200_000)
+    everything = np.mean([1, 10, 13, 9, 12, 3])
+    assert found.scale == pytest.approx(everything, rel=0.01)
+    np.testing.assert_allclose(found.intra * found.scale, [[1], [3]])
+    assert found.inter * found.scale == pytest.approx(np.mean([10, 13, 9, 12]))
+
+
+def test_a_sample_in_two_clusters_is_no_pair_with_itself():
+    z = np.array([[0.0], [1.0], [10.0]])
+    found = cluster_distances(z, np.array([[0, 1], [1, 2]]), pairs=2_000)
+    assert found.inter * found.scale == pytest.approx(np.mean([1, 10, 9]))  # (0,1), (0,2), (1,2) and not (1,1)
+    same = cluster_distances(np.array([[0.0], [1.0]]), np.array([[0, 1]]))
+    assert np.isnan(same.inter)  # one cluster has no distance to another
+
+
+@settings(max_examples=20, deadline=None)
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
+def test_distances_do_not_change_with_scale_and_place(scale, shift):
+    z, labels = blobs(n=80)
+    members = members_of(labels, 10)
+    a, b = cluster_distances(z, members), cluster_distances(scale * z + shift, members)
+    np.testing.assert_allclose(a.intra, b.intra, rtol=1e-6, atol=1e-9)
+    assert a.inter == pytest.approx(b.inter, rel=1e-6)
+    assert b.scale == pytest.approx(scale * a.scale, rel=1e-6)
+
+
+def test_distances_tell_planted_groups_from_random_ones(planted):
+    z, members = planted
+    tight = cluster_distances(z, members)
+    assert np.median(tight.intra) < 0.2 < 1 < tight.inter
+    loose = cluster_distances(z, np.random.default_rng(0).choice(400, members.shape, replace=False))
+    assert np.median(loose.intra) == pytest.approx(loose.inter, rel=0.2)
+
+
+def test_distance_sample_seeds_both_ways_and_more_pairs_are_nearer(planted):
+    z, members = planted
+    first, again, other = (cluster_distances(z, members, seed=s).scale for s in (0, 0, 1))
+    assert first == again != other
+    exact = np.mean(np.linalg.norm(z[:, None] - z, axis=2)[~np.eye(len(z), dtype=bool)])
+    errors = [abs(cluster_distances(z, members, pairs=p, seed=5).scale / exact - 1) for p in (100, 100_000)]
+    assert errors[1] < 0.01 < errors[0]
+
+
+# Similarity ranking
+
+
+def ranking_case():
+    """Members along the first axis, strangers along the second; row 20 a stranger that looks like a member."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(0, 0.1, (40, 5))
+    z[:12, 0] += 1
+    z[12:, 1] += 1
+    return z
+
+
+def test_ranking_of_planted_members_and_of_a_pair_done_by_hand():
+    z = ranking_case()
+    found = similarity_ranking(z, np.arange(12))
+    assert found.wrong == 0
+    assert not found.wrong_draws.any()
+    assert found.member_similarity.min() > 0.9 > 0.5 > found.stranger_similarity.max()
+    assert set(found.members) <= set(range(4, 12))
+    assert set(found.strangers) <= set(range(12, 40))
+    centre = z[:4].mean(axis=0)
+    by_hand = z[found.members[0]] @ centre / np.linalg.norm(z[found.members[0]]) / np.linalg.norm(centre)
+    assert found.member_similarity[0] == pytest.approx(by_hand)
+    z[20] = centre  # one of 28 strangers ahead of all members
+    assert similarity_ranking(z, np.arange(12)).wrong == pytest.approx(1 / 28)
+    z[:] = 1.0  # all alike: every pair a tie
+    assert similarity_ranking(z, np.arange(12)).wrong == pytest.approx(0.5)
+
+
+def test_ranking_draws_scatter_around_the_exact_share_and_follow_the_seed():
+    z = np.random.default_rng(3).standard_normal((200, 4))
+    first, again, other = (similarity_ranking(z, np.arange(30), seed=s) for s in (0, 0, 1))
+    assert first.wrong_draws.mean() == pytest.approx(first.wrong, abs=0.02)
+    assert first.wrong_draws.std() > 0.02
+    np.testing.assert_array_equal(first.members, again.members)
+    assert not np.array_equal(first.strangers, other.strangers)
+    assert first.wrong == other.wrong
+    # Two embeddings are shown on the same samples, and scale does not matter to a cosine.
+    np.testing.assert_array_equal(first.strangers, similarity_ranking(z**3, np.arange(30)).strangers)
+    assert similarity_ranking(7 * z, np.arange(30)).wrong == pytest.approx(first.wrong)
+
+
+def test_ranking_options_have_an_effect():
+    z = np.random.default_rng(3).standard_normal((100, 4))
+    base = similarity_ranking(z, np.arange(30))
+    assert similarity_ranking(z, np.arange(30), reference=8).wrong != base.wrong
+    assert len(similarity_ranking(z, np.arange(30), shown=6).members) == 6
+    assert len(similarity_ranking(z, np.arange(30), draws=10).wrong_draws) == 10
+
+
+# Purity
+
+
+def test_purity_of_pure_and_mixed_clusters():
+    labels = np.repeat(["red", "blue", "green"], [50, 30, 20])
+    found = purity(labels, np.array([np.arange(10), np.arange(45, 55)]))
+    assert found["purity"].tolist() == [1, 0.5]
+    assert found["level"].tolist()[0] == "red"
+    assert found["adjusted"][0] == 1
+    assert found["p_value"][0] < 0.01 < found["p_value"][1]
+    assert found["cluster"].tolist() == [1, 2]
+    np.testing.assert_allclose(found["adjusted"], (found["purity"] - found["chance"]) / (1 - found["chance"]))
+
+
+@pytest.mark.parametrize("levels", [2, 5, 40])
+def test_random_sets_lie_in_the_interval_and_average_zero(levels):
+    rng = np.random.default_rng(levels)
+    labels = rng.integers(levels, size=600)
+    members = np.stack([rng.choice(600, 50, replace=False) for _ in range(400)])
+    found = purity(labels, members)
+    inside = found["adjusted"].between(found["low"] - 1e-12, found["high"] + 1e-12).mean()
+    assert inside > 0.93  # 95 %, more where the purities are few
+    assert abs(found["adjusted"].mean()) < 0.01
+    assert (found["p_value"] < 0.05).mean() < 0.08
+
+
+def test_purity_seeds_both_ways_and_any_type_of_level():
+    labels = np.random.default_rng(0).integers(4, size=100)
+    members = np.arange(40).reshape(2, 20)
+    first, again, other = (purity(labels, members, seed=s) for s in (0, 0, 1))
+    pd.testing.assert_frame_equal(first, again)
+    assert first["chance"][0] != other["chance"][0]
+    assert purity(labels, members, draws=50)["chance"][0] != first["chance"][0]
+    named = np.array([["a", None, 3.5, "b"][i] for i in labels], dtype=object)
+    assert purity(named, members)["purity"].tolist() == first["purity"].tolist()
+
+
+def test_purity_table_is_tidy_and_names_the_factor_it_cannot_use():
+    labels = {"colour": np.arange(60) % 3, "shape": np.array(["disk", "star"] * 30)}
+    table = purity_table(labels, np.arange(20).reshape(2, 10))
+    assert table[["cluster", "factor"]].to_numpy().tolist() == [
+        [1, "colour"],
+        [2, "colour"],
+        [1, "shape"],
+        [2, "shape"],
+    ]
+    pd.testing.assert_frame_equal(
+        table[table.factor == "shape"].drop(columns="factor").reset_index(drop=True),
+        purity(labels["shape"], np.arange(20).reshape(2, 10)).astype({"level": str}),
+    )
+    with pytest.raises(
+        InvalidInput, match="factor 'flat': purity: expected at least 2 levels and 2 members, got 1 and 10"
+    ):
+        purity_table({"flat": np.zeros(60)}, np.arange(20).reshape(2, 10))
+
+
+# Calibration
+
+COSINES = (Cosine(), Cosine())
+
+
+@pytest.fixture(scope="module")
+def planted_pair():
+    """x groups by one factor, y by another, independent one."""
+    (x, a), (y, b) = blobs(n=300, d=8, groups=4, spread=0.5, seed=1), blobs(n=300, d=8, groups=4, spread=0.5, seed=2)
+    return x, y, a, b
+
+
+SIZES = {"k": 4, "m": 40, "repeats": 4, "runs": 4}
+
+
+def test_noise_has_a_gap_in_sample_and_none_out_of_sample():
+    """The trap of the paper's AMI: SPEC selects the samples that are then scored."""
+    inside, outside = [], []
+    for seed in range(4):
+        x, y = np.random.default_rng(seed).standard_normal((2, 400, 128))
+        found = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=4)
+        table = agreement_table(x, y, found, 20, runs=5).query("score == 'ami'").set_index(["direction", "embedding"])
+        inside.append(table["mean"]["x - y", "x"] - table["mean"]["x - y", "y"])
+        outside.extend(holdout_agreement(x, y, kernels=COSINES, k=4, m=10, repeats=3, runs=5).gaps("x_only"))
+    assert np.mean(inside) > 0.1
+    assert abs(np.mean(outside)) < np.mean(inside) / 3
+
+
+def test_planted_gap_exceeds_its_null_band_and_holds_out_of_sample(planted_pair):
+    x, y, *_ = planted_pair
+    band = null_band(x, y, **SIZES)
+    out = holdout_agreement(x, y, **{**SIZES, "m": 20})
+    kernels = match_bandwidths(x, y)[:2]
+    found = compare(x, y, kernel_x=kernels[0], kernel_y=kernels[1], k=4)
+    table = gap_table(agreement_table(x, y, found, 40, names=("a", "b"), runs=5), band, out)
+    assert table["direction"].tolist() == ["a - b", "a - b", "b - a", "b - a"]
+    assert table["exceeds"].all()
+    assert (table["null"] > 0).all()
+    assert ((table["low"] <= table["gap"]) & (table["gap"] <= table["high"])).all()
+    assert (table["out_low"] > 0.3).all()
+    np.testing.assert_allclose(table["gap"], table["own"] - table["other"])
+    last = table.iloc[-1]
+    assert (last["null"], last["out"]) == (band.limit("y_only", "nmi"), out.gaps("y_only", "nmi").mean())
+    assert (last["out_low"], last["out_high"]) == out.interval("y_only", "nmi")
+
+
+def test_factor_margin_finds_the_factor_and_none_where_there_is_none():
+    rng = np.random.default_rng(3)
+    followed, free = np.repeat([0, 1, 2, 3], 50), rng.integers(4, size=200)
+    members = np.arange(200).reshape(4, 50)
+    table = purity_table({"followed": followed, "free": free, "other": rng.integers(3, size=200)}, members)
+    mine, best = factor_margin(table, "followed")
+    assert mine == 1
+    assert best < 0.2
+    assert factor_margin(table, ["free", "other"]) == (best, 1)
+    with pytest.raises(InvalidInput, match=r"expected \['colour'\] and another factor.*'followed', 'free', 'other'"):
+        factor_margin(table, "colour")
+
+
+def test_halves_give_an_interval_of_anything_read_off_a_comparison(planted_pair):
+    x, y, *_ = planted_pair
+    seen = []
+
+    def measure(found, rows):
+        seen.append(rows)
+        return found.spec_diff
+
+    low, high = over_halves(x, y, measure, kernels=COSINES, k=2, repeats=10)
+    whole = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=2).spec_diff
+    assert low < whole < high * 1.2
+    assert all(len(np.unique(rows)) == len(x) // 2 for rows in seen)
+    assert over_halves(x, y, measure, kernels=COSINES, k=2, repeats=10) == (low, high)
+    assert over_halves(x, y, measure, kernels=COSINES, k=2, repeats=10, seed=1) != (low, high)
+
+
+def test_noise_does_not_exceed_its_null_band():
+    x, y = np.random.default_rng(9).standard_normal((2, 300, 20))
+    found = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=4)
+    band = null_band(x, y, kernels=COSINES, **{**SIZES, "repeats": 8})
+    table = gap_table(agreement_table(x, y, found, 40, runs=4), band)
+    assert not table["exceeds"].any()
+    assert (table["gap"] > 0.1).all()  # although every gap is there
+
+
+def test_null_band_table(planted_pair):
+    x, y, *_ = planted_pair
+    table = null_band(x, y, **SIZES).table
+    assert table.groupby("null").size().to_dict() == {"independent": 16, "x + noise": 8, "y + noise": 8}
+    np.testing.assert_allclose(table["gap"], table["own"] - table["other"])
+    assert table["repeat"].nunique() == 4
+
+
+def test_the_limit_is_the_largest_gap_that_counts_for_a_direction():
+    rows = [
+        ("independent", "x_only", 0.1), ("independent", "y_only", 0.5),
+        ("x + noise", "x_only", 0.2), ("x + noise", "y_only", 0.3),
+    ]  # fmt: skip
+    table = pd.DataFrame([{"null": n, "direction": d, "score": "ami", "gap": g} for n, d, g in rows])
+    band = NullBand(pd.concat([table, table.assign(score="nmi", gap=0.9)]))
+    assert band.limit("x_only") == 0.3  # the directions of a shared null are interchangeable
+    assert band.limit("y_only") == 0.5
+    assert band.limit("y_only", "nmi") == 0.9
+
+
+def test_more_noise_on_either_embedding_makes_a_larger_shared_gap(planted_pair):
+    x, y, *_ = planted_pair
+    little, much = (null_band(x, y, noise=v, **SIZES).table.groupby("null")["gap"].mean() for v in (0.1, 2.0))
+    assert (much - little)[["x + noise", "y + noise"]].min() > 0.1
+    assert little["independent"] == much["independent"]
+
+
+@pytest.mark.parametrize("calibrate", [null_band, holdout_agreement])
+def test_calibration_seeds_both_ways(planted_pair, calibrate):
+    x, y, *_ = planted_pair
+    sizes = {"k": 3, "m": 20, "runs": 2, "kernels": COSINES}
+    first, again, other, longer = (
+        calibrate(x, y, seed=s, repeats=r, **sizes).table for s, r in ((0, 2), (0, 2), (1, 2), (0, 3))
+    )
+    pd.testing.assert_frame_equal(first, again)
+    assert not first["gap"].equals(other["gap"])
+    pd.testing.assert_frame_equal(first, longer[: len(first)])  # more repeats add, they change none
+
+
+def test_equal_embeddings_have_no_groups_and_no_score():
+    x, _ = blobs(n=120)
+    found = compare(x, x, kernel_x=Cosine(), kernel_y=Cosine(), k=3)
+    table = agreement_table(x, x, found, 10)
+    assert table["mean"].isna().all()
+    assert (table["clusters"] == 0).all()
+    out = holdout_agreement(x, x, kernels=COSINES, k=3, m=10, repeats=2)
+    assert np.isnan(out.interval("x_only")).all()
+    assert not out.interval("x_only")[0] > 0  # a verdict on it cannot hold
+
+
+def test_agreement_table_covers_both_directions_in_both_embeddings(planted_pair):
+    x, y, *_ = planted_pair
+    found = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=4)
+    table = agreement_table(x, y, found, 30, names=("clip", "dinov2"), runs=3, seed=5)
+    assert table.groupby(["direction", "embedding"]).size().to_dict() == {
+        (f"{a} - {b}", name): 2 for a, b in (("clip", "dinov2"), ("dinov2", "clip")) for name in ("clip", "dinov2")
+    }
+    row = table.set_index(["direction", "embedding", "score"]).loc["dinov2 - clip", "clip", "nmi"]
+    expected = kmeans_agreement(x, found.y_only.top(30), runs=3, seed=5).nmi
+    assert (row["mean"], row["variance"]) == (expected.mean(), expected.var())
+    assert (row["clusters"], row["members"], row["runs"]) == (4, 30, 3)
+
+
+# Errors, frozen results, global state
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda z: kmeans_agreement(z, np.arange(4)), r"indices of shape \(k, m\), got int64 of shape \(4,\)"),
+        (
+            lambda z: kmeans_agreement(z, np.ones((2, 3))),
+            r"integer sample .* got float64 .* direction.top\(m\)",
+        ),
+        (lambda z: kmeans_agreement(z, np.array([[0, 9]])), "from 0 to 8, got 0 to 9. The members must come from"),
+        (lambda z: kmeans_agreement(z, np.array([[-1, 2]])), "from 0 to 8, got -1 to 2"),
+        (lambda z: kmeans_agreement(z, np.array([[0, 1]])), "at least 2 clusters, got 1. Ask for more eigenpairs"),
+        (lambda z: cluster_distances(z, np.array([[0], [1]])), "at least 2 members, got 1"),
+        (lambda z: cluster_distances(0 * z, np.array([[0, 1]])), "all 20000 sampled pairs coincide"),
+        (
+            lambda z: similarity_ranking(z, np.arange(5)),
+            "8 members and 4 samples outside the cluster, got 5 and 4",
+        ),
+        (lambda z: similarity_ranking(z, np.arange(8)[None]), r"members of one cluster, \(m,\), got shape \(1, 8\)"),
+        (
+            lambda z: similarity_ranking(z * (np.arange(9) > 2)[:, None], np.arange(3, 7), reference=2, shown=2),
+            r"3 zero vectors \(first: row 0\) have no cosine. Drop these samples",
+        ),
+        (lambda z: purity(np.zeros(9), np.array([[0, 1]])), "at least 2 levels and 2 members, got 1 and 2"),
+        (lambda z: purity(np.arange(9), np.array([[0], [1]])), "at least 2 levels and 2 members, got 9 and 1"),
+        (lambda z: holdout_agreement(z, z, m=6), "expected m of at most 5, half of the 9 rows, got 6"),
+    ],
+)
+def test_errors_say_what_was_expected_and_found(call, message):
+    z = np.random.default_rng(0).standard_normal((9, 3))
+    with pytest.raises(InvalidInput, match=message):
+        call(z)
+
+
+def test_results_are_frozen(planted):
+    z, members = planted
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cluster_distances(z, members).inter = 0.0
+
+
+def test_global_random_state_is_untouched(planted, planted_pair):
+    z, members = planted
+    np.random.seed(0)  # noqa: NPY002 - the global state is what is watched
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    kmeans_agreement(z, members, runs=2)
+    cluster_distances(z, members)
+    similarity_ranking(z, members[0])
+    purity(np.arange(400) % 3, members)
+    null_band(*planted_pair[:2], k=2, m=10, repeats=1, runs=1)
+    holdout_agreement(*planted_pair[:2], k=2, m=10, repeats=1, runs=1)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002

@@ -1,0 +1,71 @@
+"""SPEC-align in several processes, and killed and resumed: the same run in the end."""
+
+import random
+import signal
+
+import pytest
+import torch
+from align_support import in_processes, run
+
+from spec_repro.align import AlignSettings
+from spec_repro.align.checkpoints import read
+
+STEPS = {"batch_size": 12, "lr": 1e-3, "weight": 0.5, "checkpoint_every": 4, "evaluate_every": 3}
+EVERY_STEP = {**STEPS, "steps": 10}
+SUBSET = {**EVERY_STEP, "every": 3, "subset": 20, "accumulation": 2, "warmup": 2, "mispaired": True, "weight": 0.9}
+
+
+def table(path):
+    header, *lines = [line.split(",") for line in path.read_text().splitlines()]
+    return header, torch.tensor([[float(cell or "nan") for cell in line] for line in lines], dtype=torch.float64)
+
+
+def content(out):
+    """All that a run leaves behind but its commit: names, tables, tensors of model and optimiser, byte for byte."""
+    found = {path.name: path.read_bytes() for path in sorted(out.glob("*.csv"))}
+    for path in sorted(out.glob("*.safetensors")):
+        found[path.name] = {name: value.numpy().tobytes() for name, value in read(path)[1].items()}
+    return found
+
+
+def test_two_processes_give_what_one_gives(tmp_path):
+    cases = {"batch": EVERY_STEP, "subset": SUBSET, "text": {**EVERY_STEP, "tower": "text", "frozen_towers": ["image"]}}
+    options = {"dtype": torch.float64}
+    assert in_processes(2, *[(tmp_path / "two" / name, case, options) for name, case in cases.items()]) == [0, 0]
+    for name, case in cases.items():
+        one, two = tmp_path / "one" / name, tmp_path / "two" / name
+        run(one, AlignSettings.of(case), **options)
+        for file in ("metrics.csv", "evaluation.csv"):
+            (names, here), (same, there) = table(one / file), table(two / file)
+            assert names == same
+            assert len(here) > 4
+            torch.testing.assert_close(there, here, rtol=0, atol=1e-8, equal_nan=True)
+        weights = [read(out / "model.safetensors")[1] for out in (one, two)]
+        for key, value in weights[0].items():
+            torch.testing.assert_close(weights[1][key], value, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, seed):
+    # 60 rows in batches of 12: epochs of five steps, so that checkpoints after 4, 8, 12 steps lie within epochs.
+    case = {**STEPS, "steps": 14, "seed": seed, **({"every": 2, "subset": 8, "accumulation": 2} if seed else {})}
+    settings = AlignSettings.of(case)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    reads = sum(12 + 8 * (seed > 0 and step % 2 == 0) for step in range(14))
+    deadly = random.Random(seed).randrange(reads // 3, reads)
+    assert in_processes(1, (killed, case, {"deadly": deadly})) == [-signal.SIGKILL]
+    assert list(killed.glob("step-*"))
+    assert not (killed / "model.safetensors").exists()
+    run(killed, settings)
+    run(whole, settings)
+    assert content(killed) == content(whole)
+
+
+def test_killed_processes_go_on_together(tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    codes = in_processes(2, (killed, EVERY_STEP, {"deadly": 6 * 6 + 3}))
+    assert codes[1] == -signal.SIGKILL
+    assert codes[0] != 0
+    assert in_processes(2, (killed, EVERY_STEP, {})) == [0, 0]
+    assert in_processes(2, (whole, EVERY_STEP, {})) == [0, 0]
+    assert content(killed) == content(whole)

@@ -1,0 +1,116 @@
+"""Rules and verdicts: each rule on both sides of its bound, with and without an interval."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spec_repro.claims import RULES, Claim, Rule, show, show_measured
+from spec_repro.errors import InvalidInput, UnknownName
+
+
+@pytest.mark.parametrize(
+    ("entry", "held", "differs"),
+    [
+        ({"at_least": 0.8}, 0.8, 0.79),
+        ({"at_most": 0.8}, 0.8, 0.81),
+        ({"between": [0.2, 0.4]}, 0.4, 0.41),
+        ({"between": {"low": 0.2, "high": 0.4}}, 0.2, 0.19),
+        ({"greater_than": 0.3}, (0.9, 0.5), (0.9, 0.7)),
+        ({"greater_than": 0}, (0.5, 0.4), (0.4, 0.4)),
+        ({"near": {"value": 0.68, "tolerance": 0.1}}, 0.6, 0.57),
+        ({"near": [0.68, 0.1]}, 0.75, 0.79),
+    ],
+)
+def test_a_rule_on_both_sides_of_its_bound(entry, held, differs):
+    rule = Rule.parse(entry, "test")
+    assert rule.judge(held) == ("held", "")
+    verdict, reason = rule.judge(differs)
+    assert verdict == "differs"
+    assert f"asked for {rule}" in reason
+
+
+@pytest.mark.parametrize(
+    ("entry", "measured", "interval"),
+    [
+        ({"at_least": 0.8}, 0.9, (0.79, 0.95)),
+        ({"at_most": 0.8}, 0.7, (0.6, 0.81)),
+        ({"between": [0.2, 0.4]}, 0.3, (0.25, 0.5)),
+        ({"greater_than": 0.3}, (0.9, 0.5), (0.2, 0.5)),
+        ({"near": [0.68, 0.1]}, 0.68, (0.5, 0.7)),
+    ],
+)
+def test_the_whole_interval_has_to_meet_the_rule(entry, measured, interval):
+    rule = Rule.parse(entry, "test")
+    assert rule.judge(measured)[0] == "held"
+    verdict, reason = rule.judge(measured, interval)
+    assert verdict == "differs"
+    assert f"the interval {show(interval[0])} to {show(interval[1])}" in reason
+
+
+def test_a_null_band_must_be_exceeded_and_measured():
+    rule = Rule.parse("exceeds_band", "test")
+    assert rule.judge(0.3, band=(-0.1, 0.2))[0] == "held"
+    assert rule.judge(0.2, band=(-0.1, 0.2)) == (
+        "differs",
+        "found 0.200, asked for above its null band (-0.100 to 0.200)",
+    )
+    assert rule.judge(0.3, interval=(0.15, 0.4), band=(-0.1, 0.2))[0] == "differs"
+    verdict, reason = rule.judge(0.9)
+    assert verdict == "not run"
+    assert "no null band" in reason
+
+
+def test_observed_gives_no_verdict():
+    assert Rule.parse("observed", "test").judge([0.1, 0.2]) == ("observed", "")
+
+
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4), st.sampled_from(["at_least", "at_most", "between", "near"]))
+def test_what_holds_for_an_interval_holds_for_every_part_of_it(ends, kind):
+    low, inner_low, inner_high, high = sorted(ends)
+    entry = {kind: [-0.5, 0.5]} if len(RULES[kind][0]) == 2 else {kind: 0.1}
+    rule = Rule.parse(entry, "test")
+    if rule.judge(inner_low, (low, high))[0] == "held":
+        assert rule.judge(inner_low, (inner_low, inner_high))[0] == "held"
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "message"),
+    [
+        ("at_leest", UnknownName, "did you mean 'at_least'"),
+        ({"at_least": 1, "at_most": 2}, InvalidInput, "a rule is one name"),
+        ({"at_least": "high"}, InvalidInput, "at_least takes bound, found"),
+        ({"at_least": True}, InvalidInput, "at_least takes bound"),
+        ({"near": 0.5}, InvalidInput, "near takes value and tolerance"),
+        ({"near": {"value": 0.5, "tolerence": 0.1}}, InvalidInput, "near takes value and tolerance"),
+        ({"at_least": math.nan}, InvalidInput, "at_least takes bound"),
+        ("at_least", InvalidInput, "at_least takes bound"),
+        ({"observed": 3}, InvalidInput, "observed takes no number"),
+    ],
+)
+def test_a_wrong_rule_is_refused(entry, error, message):
+    with pytest.raises(error, match=message):
+        Rule.parse(entry, "test")
+
+
+def test_a_pair_is_for_greater_than_alone():
+    with pytest.raises(InvalidInput, match="greater_than compares two values"):
+        Rule.parse({"greater_than": 0}, "test").judge(0.5)
+    with pytest.raises(InvalidInput, match="at_least judges one value"):
+        Rule.parse({"at_least": 0}, "test").judge((0.5, 0.4))
+
+
+def test_numbers_as_text():
+    assert [show(x, 2) for x in (0.126, -0.001, 3, None, "word", [0.5, 0.25])] == [
+        "0.13",
+        "0.00",
+        "3",
+        "-",
+        "word",
+        "0.50, 0.25",
+    ]
+    row = Claim("c", "s", Rule("observed"), "w", {"mini": "d"}).row(
+        "mini", "observed", "", (0.9, 0.5), (0.3, 0.5), (0, 1)
+    )
+    assert show_measured(row, 1) == "0.9, 0.5 (difference 0.3 to 0.5), null band 0 to 1"

@@ -1,0 +1,104 @@
+"""The notebooks of the repository: executed, clean, in step with experiments.yml; and nbval would notice a change."""
+
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from spec_repro.experiments import load_experiments
+from spec_repro.files import project_root
+from spec_repro.notebooks import clean_notebook, declared_parameters
+
+FOLDER = project_root() / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+ENTRIES = {item.notebook: item for item in load_experiments().values()}
+HOMES = re.compile(r"(?<![\w.])/(home|Users|root|tmp|work|mnt|var/folders)/\w|\b[A-Z]:\\\\")
+
+each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_every_experiment_has_its_notebook_and_no_notebook_is_without_experiment():
+    if not FOLDER.is_dir():
+        pytest.skip("no notebooks/ in this installation")
+    assert {path.stem for path in PATHS} == set(ENTRIES)
+
+
+@each
+def test_defaults_are_the_mini_profile(path, notebook):
+    assert declared_parameters(notebook, path.name) == ENTRIES[path.stem].parameters("mini")
+
+
+@each
+def test_outputs_are_stored_in_order_and_without_errors(notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
+    checked = [cell for cell in code if "# NBVAL_CHECK_OUTPUT" in cell.source]
+    assert checked, "no cell is compared by nbval"
+    assert all(cell.outputs for cell in checked), "nbval compares nothing with a stripped output"
+
+
+@each
+def test_nothing_volatile_is_stored(notebook):
+    assert clean_notebook(notebook) == notebook, "run: make notebooks"
+
+
+def texts(node):
+    """Every text in a notebook, pictures aside."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list):
+        for item in node:
+            yield from texts(item)
+    elif isinstance(node, dict):
+        for key, item in node.items():
+            if not key.startswith("image/"):
+                yield from texts(item)
+
+
+@each
+def test_no_path_of_a_machine_is_stored(notebook):
+    assert not [text for text in texts(notebook) if HOMES.search(text)]
+
+
+def test_a_path_of_a_machine_would_be_noticed():
+    home = "/".join(["", "home", "jane", "results"])
+    found = [text for text in texts({"cells": [f"saved\n{home}"], "image/png": home}) if HOMES.search(text)]
+    assert found == [f"saved\n{home}"]
+    assert not HOMES.search("results/home/jane")
+
+
+@each
+def test_notebooks_stay_on_the_skeleton(notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) <= 16, "move code into the package"
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+
+
+def run_nbval(path):
+    options = "--nbval-lax --nbval-current-env --color=no -q -p no:cacheprovider"
+    command = [sys.executable, "-m", "pytest", *options.split()]
+    return subprocess.run([*command, str(path)], cwd=path.parent, capture_output=True, text=True)
+
+
+def test_nbval_notices_a_changed_number_and_a_call_for_the_network(tmp_path):
+    checked = new_code_cell("# NBVAL_CHECK_OUTPUT\nprint(round(2 / 3, 2))", execution_count=1)
+    calls = new_code_cell("import socket\nsocket.create_connection(('example.org', 80))", execution_count=1)
+    cells = {"same": (checked, "0.67\n"), "changed": (checked, "0.68\n"), "calls": (calls, "")}
+    for name, (cell, text) in cells.items():
+        cell = nbformat.from_dict(cell) | {"outputs": [new_output("stream", name="stdout", text=text)] if text else []}
+        nbformat.write(new_notebook(cells=[nbformat.from_dict(cell)]), tmp_path / f"{name}.ipynb")
+    result = run_nbval(tmp_path)
+    failed = set(re.findall(r"FAILED .*?(\w+)\.ipynb", result.stdout))
+    assert failed == {"changed", "calls"}, result.stdout
+    assert "2 failed, 1 passed" in result.stdout
+    assert "something asked for example.org" in result.stdout

@@ -1,0 +1,150 @@
+"""The script behind `make`: one line for each thing that a fresh machine may lack, and no half-made environment."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spec_repro.files import project_root
+
+TOOLS = ["bash", "dirname", "cat", "cksum", "grep", "df", "awk", "uname", "cp", "rm"]
+PYTHON = '#!/bin/sh\n{extra}\nexec {python} "$@"\n'
+REFUSES = 'case "$*" in *{words}*) exit 1;; esac'
+
+
+class Machine:
+    """A checkout with the script, and a PATH with nothing but the tools it calls and a python3 of our making."""
+
+    def __init__(self, path):
+        self.root = path / "checkout"
+        self.tools = path / "bin"
+        self.tools.mkdir()
+        for tool in TOOLS:
+            (self.tools / tool).symlink_to(shutil.which(tool))
+        for name in (".ci/environment", "requirements.lock", "pyproject.toml"):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(project_root() / name, self.root / name)
+        self.stamp = self.root / ".venv" / ".installed"
+
+    def put(self, where, text):
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.unlink(missing_ok=True)
+        where.write_text(text)
+        where.chmod(0o755)
+
+    def python(self, where=None, extra=""):
+        self.put(where or self.tools / "python3", PYTHON.format(extra=extra, python=sys.executable))
+
+    def run(self, **variables):
+        return subprocess.run(
+            [str(self.root / ".ci" / "environment")],
+            env={"PATH": str(self.tools), "HOME": os.environ.get("HOME", ""), **variables},
+            capture_output=True,
+            text=True,
+        )
+
+    def refusal(self, **variables):
+        result = self.run(**variables)
+        assert result.returncode == 1
+        assert not self.stamp.exists()
+        line = result.stderr.removesuffix("\n")
+        assert "\n" not in line
+        return line
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def test_an_old_python_or_none(machine):
+    assert "Python 3.11 or newer is needed, python3 is absent" in machine.refusal()
+    machine.python(extra=REFUSES.format(words="'(3, 11)'"))
+    major_minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    message = machine.refusal()
+    assert f"Python 3.11 or newer is needed, python3 is {major_minor};" in message
+    assert "make PYTHON=/path/to/python3.12 figures" in message
+
+
+def test_a_newer_interpreter_is_found_beside_an_old_one(machine):
+    machine.python(extra=REFUSES.format(words="'(3, 11)'"))
+    machine.python(machine.tools / "python3.12", extra=REFUSES.format(words="ensurepip"))
+    assert "python3.12 lacks the venv module" in machine.refusal()
+    assert "Python 3.11 or newer is needed, python3 is" in machine.refusal(PYTHON="python3")
+
+
+def test_no_venv_module(machine):
+    machine.python(extra=REFUSES.format(words="ensurepip"))
+    message = machine.refusal()
+    assert message.startswith("spec_repro: python3 lacks the venv module; install it")
+    assert "sudo apt install python3." in message
+
+
+def test_a_short_disk(machine):
+    machine.python()
+    machine.put(machine.tools / "df", "#!/bin/sh\necho header\necho / 1 1 2097152 1 /\n")
+    message = machine.refusal()
+    assert "GB of free disk are needed for .venv" in message
+    assert "has 2 GB" in message
+    assert "make TORCH=system" in message
+
+
+def test_an_unknown_switch(machine):
+    assert "TORCH must be lock or system, found 'cpu'" in machine.refusal(TORCH="cpu")
+
+
+def test_an_interrupted_installation_does_not_count_and_a_finished_one_is_not_repeated(machine):
+    venv = machine.root / ".venv" / "bin" / "python"
+    log = machine.root / "pip.log"
+    machine.python(venv, extra=f'case "$*" in *"pip install"*) echo "$*" >> {log}; exit 1;; esac')
+    assert machine.run().returncode
+    assert not machine.stamp.exists()
+    machine.python(venv, extra=f'case "$*" in *"pip install"*) echo "$*" >> {log}; exit 0;; esac')
+    assert machine.run().returncode == 0
+    calls = log.read_text().splitlines()
+    assert machine.run().returncode == 0
+    assert log.read_text().splitlines() == calls
+    assert "--no-deps --quiet --requirement .venv/requirements.txt" in calls[-2]
+    assert calls[-1].endswith("--no-deps --quiet --no-build-isolation --editable .")
+    assert (machine.root / ".venv/requirements.txt").read_text() == (machine.root / "requirements.lock").read_text()
+    with (machine.root / "requirements.lock").open("a") as lock:
+        lock.write("another==1.0\n")
+    assert machine.run().returncode == 0
+    assert len(log.read_text().splitlines()) == len(calls) + 2
+
+
+def test_an_installed_torch_is_reused_and_its_packages_left_out(machine):
+    venv = machine.root / ".venv" / "bin" / "python"
+    (machine.root / ".venv" / "bin").mkdir(parents=True)
+    (machine.root / ".venv" / "pyvenv.cfg").write_text("include-system-site-packages = true\n")
+    machine.python(venv, extra='case "$*" in *"pip install"*) exit 0;; *"import torch"*) exit 1;; esac')
+    assert "TORCH=system needs an interpreter that has torch and torchvision" in machine.refusal()
+    machine.python(venv, extra='case "$*" in *"pip install"*|*"import torch"*) exit 0;; esac')
+    assert machine.run().returncode == 0
+    lock = (machine.root / "requirements.lock").read_text().splitlines()
+    wanted = (machine.root / ".venv/requirements.txt").read_text().splitlines()
+    left_out = {line.split("==")[0] for line in set(lock) - set(wanted)}
+    assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-bindings"} <= left_out
+    assert all(name.startswith(("torch", "triton", "nvidia-", "cuda-")) for name in left_out)
+
+
+def test_make_lists_its_targets_and_any_other_name_is_an_experiment():
+    if not (project_root() / "Makefile").is_file() or not shutil.which("make"):
+        pytest.skip("needs make and a checkout")
+
+    def make(*words):
+        # The switches of an outer `make test` are not for this one.
+        env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PROFILE", "PY")}
+        result = subprocess.run(["make", *words], cwd=project_root(), capture_output=True, text=True, env=env)
+        assert result.returncode == 0
+        return result.stdout
+
+    for target in ("figures", "test", "lint", "lock", "clean", "fig02"):
+        assert f"  {target} " in make() or f"  {target}," in make()
+    line = make("-n", "fig04", "PROFILE=paper", "ARGS=-p seed=1")
+    assert "-m spec_repro run fig04 --profile paper --jobs 2 -p seed=1" in line
+    assert Path(".venv/bin/python").as_posix() in line
+    assert ".ci/environment" not in make("-n", "fig04", "PY=python")

@@ -1,0 +1,228 @@
+"""The ledger: whole or absent, the same bytes twice, every claim accounted for."""
+
+import datasets
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from spec_repro.errors import InvalidInput, UnknownName
+from spec_repro.experiments import load_experiments
+from spec_repro.ledger import Record, read_json, read_table, results_root
+
+ENTRY = """
+tiny:
+  notebook: tiny_pictures
+  title: Tiny
+  reference: Figure 98
+  cards:
+    mini: &card {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}
+    paper: *card
+  profiles:
+    mini: {n_samples: 10, seed: 0}
+    paper: {n_samples: 1000, seed: 0}
+  claims:
+    - {id: colour, statement: s, rule: {greater_than: 0.3}, why: w, data: {mini: planted}}
+    - {id: shape, statement: s, rule: {greater_than: 0.3}, why: w, data: {mini: planted}}
+    - {id: ami, statement: s, rule: exceeds_band, why: w, data: {mini: planted, paper: AFHQ}}
+    - {id: digits, statement: s, rule: observed, why: w, data: {mini: digits}}
+    - {id: size, statement: s, rule: {near: [0.025, 0.01]}, why: w, paper: {value: 0.025}, data: {paper: AFHQ}}
+    - {id: forgotten, statement: s, rule: observed, why: w, data: {mini: planted}}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "experiments.yml"
+    path.write_text(ENTRY)
+    return load_experiments(path)["tiny"]
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEC_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results" / "mini" / "tiny"
+
+
+def drawing(height=1.0):
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, height])
+    return figure
+
+
+def fill(record, height=1.0):
+    record.figure(drawing(height), "clusters")
+    record.table(pd.DataFrame({"ami": [1 / 3, 2.0]}), "agreement")
+    record.arrays(map_hog=np.eye(2), scores=np.arange(3) * height)
+    record.uses(data=np.arange(4.0), model={"name": "hog", "revision": None})
+    record.claim("colour", (0.9, 0.2), interval=(0.6, 0.8))
+
+
+def contents(folder):
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "timing.json"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_two_runs_write_the_same_bytes_and_another_run_does_not(tiny, results):
+    def made(height, **changed):
+        record = Record(tiny, parameters={**tiny.profiles["mini"], **changed})
+        fill(record, height)
+        record.close()
+        return contents(results)
+
+    first = made(1.0)
+    names = {"clusters.png", "clusters.pdf", "tables/agreement.csv", "arrays.npz", "claims.json", "run.json"}
+    assert set(first) == names
+    assert made(1.0) == first
+    other = made(2.0, seed=1)
+    assert {name for name in names if other[name] != first[name]} == names - {"tables/agreement.csv", "claims.json"}
+
+
+def test_nothing_is_seen_before_close_and_old_results_stay_without_it(tiny, results):
+    record = Record(tiny)
+    fill(record)
+    assert not results.exists()
+    record.close()
+    before = contents(results)
+    unfinished = Record(tiny)
+    fill(unfinished, height=3.0)
+    assert contents(results) == before
+    del unfinished
+    assert contents(results) == before
+    assert [path.name for path in results.parent.iterdir()] == ["tiny"]
+
+
+def test_a_close_replaces_the_folder_as_a_whole(tiny, results):
+    results.mkdir(parents=True)
+    (results / "stale.png").write_bytes(b"old")
+    record = Record(tiny)
+    record.close()
+    assert set(contents(results)) == {"claims.json", "run.json"}
+
+
+def test_what_was_stored_can_be_read(tiny, results):
+    record = Record(tiny)
+    fill(record)
+    record.close()
+    with Image.open(results / "clusters.png") as picture:
+        assert picture.size == (220, 110)
+        assert picture.text == {"Run": record.run_id}
+    assert b"CreationDate" not in (results / "clusters.pdf").read_bytes()
+    assert read_table(results / "tables" / "agreement.csv") == [["ami"], ["0.333333"], ["2"]]
+    with np.load(results / "arrays.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["scores"], [0, 1, 2])
+        assert {entry.date_time for entry in arrays.zip.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    run = read_json(results / "run.json")
+    assert run["parameters"] == tiny.parameters("mini")
+    assert run["run"] == record.run_id
+    assert run["data"][0]["shape"] == [4]
+    assert run["models"] == [{"name": "hog", "revision": None}]
+    assert run["versions"]["numpy"] == np.__version__
+    timing = read_json(results / "timing.json")
+    assert timing["seconds"] >= 0
+    assert timing["peak_memory_gb"] > 0
+
+
+def test_an_index_with_a_name_is_kept(tiny, results):
+    record = Record(tiny)
+    record.table(pd.DataFrame({"a": [1]}, index=pd.Index(["x"], name="cluster")), "named")
+    record.close()
+    assert read_table(results / "tables" / "named.csv") == [["cluster", "a"], ["x", "1"]]
+
+
+def test_every_claim_of_the_profile_is_accounted_for(tiny, results):
+    record = Record(tiny)
+    record.claim("colour", (np.float32(0.9), 0.2), interval=(0.6, 0.8))
+    record.claim("shape", (0.5, 0.4))
+    record.claim("ami", 0.4)
+    record.claim("digits", np.array([np.int64(3), 2]), reason="no band here")
+    record.close()
+    rows = {row["id"]: row for row in read_json(results / "claims.json")}
+    assert list(rows) == [claim.id for claim in tiny.claims_of("mini")]
+    assert "size" not in rows
+    assert rows["colour"]["verdict"] == "held"
+    assert rows["colour"]["measured"] == [0.9, 0.2]
+    assert rows["shape"]["verdict"] == "differs"
+    assert rows["ami"]["verdict"] == "not run"
+    assert (rows["digits"]["measured"], rows["digits"]["reason"]) == ([3, 2], "no band here")
+    assert rows["forgotten"]["reason"] == "the notebook did not measure it"
+    for row in rows.values():
+        assert row["why"]
+        assert row["data"]
+
+
+def test_a_claim_of_another_profile_is_passed_over(tiny):
+    record = Record(tiny)
+    record.claim("size", 0.025)
+    with pytest.raises(UnknownName, match="unknown claim of tiny 'color'; did you mean 'colour'"):
+        record.claim("color", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"measured": float("nan")}, "measured nan; give None and the reason"),
+        ({"measured": None}, "no measured value; give the reason"),
+        ({"measured": 1.0, "interval": (2.0, 1.0)}, r"an interval is \(low, high\), found \[2\.0, 1\.0\]"),
+        ({"measured": 1.0, "band": 0.5}, r"an interval is \(low, high\), found 0.5"),
+        ({"measured": 1.0, "interval": (0.5, float("inf"))}, "measured inf"),
+    ],
+)
+def test_a_measurement_without_numbers_is_refused(tiny, given, message):
+    with pytest.raises(InvalidInput, match=message):
+        Record(tiny).claim("ami", **given)
+
+
+def test_names_and_closed_records_are_checked(tiny):
+    record = Record(tiny)
+    with pytest.raises(InvalidInput, match=r"expected a name of a-z, 0-9, - and _, found '../x.png'"):
+        record.figure(drawing(), "../x")
+    with pytest.raises(InvalidInput, match="'words' holds Python objects"):
+        record.arrays(words=np.array(["a", None], dtype=object))
+    record.close()
+    with pytest.raises(InvalidInput, match="this record of tiny is closed"):
+        record.table(pd.DataFrame(), "late")
+    with pytest.raises(UnknownName, match="did you mean 'fig02'"):
+        Record("fig2")
+    with pytest.raises(UnknownName, match="unknown profile of tiny 'mimi'"):
+        Record(tiny, profile="mimi")
+
+
+def test_the_printed_table(tiny, capsys):
+    record = Record(tiny)
+    record.claim("colour", (0.912, 0.2), interval=(0.66, 0.8))
+    record.claim("ami", -0.001, band=(-0.1, 0.2))
+    record.show_claims()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:2]] == ["claim", "colour"]
+    assert "held     0.91, 0.20 (difference 0.66 to 0.80)  first minus second above 0.3" in lines[1]
+    assert "differs  0.00, null band -0.10 to 0.20" in lines[3]
+    record.show_claims(numbers=False)
+    assert capsys.readouterr().out.splitlines()[1].split() == ["colour", "held"]
+    record.close()
+    assert capsys.readouterr().out.startswith(f"mini/tiny: run {record.run_id}, claims: 1 held, 3 not run, 1 differs")
+
+
+def test_results_lie_in_the_checkout_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("SPEC_RESULTS")
+    assert results_root().name == "results"
+    assert (results_root().parent / "pyproject.toml").is_file()
+
+
+def test_data_sets_embeddings_and_arrays_are_known_by_content_and_name(tiny, results):
+    class Model:
+        name, dim, modality, revision, license = "hog", 64, "image", "1", "BSD"
+
+    record = Record(tiny)
+    for words in (["a", "b"], ["a", "b"], ["a", "c"]):
+        record.uses(data=datasets.Dataset.from_dict({"id": ["0", "1"], "text": words}))
+    record.uses(data=np.zeros((2, 3)), model=Model())
+    record.close()
+    run = read_json(results / "run.json")
+    first, same, other, array = run["data"]
+    assert first == same
+    assert first["items"] != other["items"]
+    assert first["rows"] == 2
+    assert array["shape"] == [2, 3]
+    assert run["models"][0]["revision"] == "1"

@@ -1,0 +1,68 @@
+"""The command line: what is known, what is refused, and its exit codes."""
+
+import pytest
+
+from spec_repro import drift, runner
+from spec_repro.__main__ import main
+from spec_repro.experiments import load_experiments
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Record what would be run, and run nothing."""
+    calls = []
+
+    def plan(experiment, profile, overrides):
+        calls.append((experiment.name, profile, tuple(overrides)))
+        return experiment.name
+
+    def run(plans, **options):
+        calls.append(options)
+        return [runner.Outcome(name, "failed" if name == "fig02" else "done") for name in plans]
+
+    monkeypatch.setattr(runner, "plan", plan)
+    monkeypatch.setattr(runner, "run", run)
+    return calls
+
+
+def test_list_names_everything(capsys):
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    for item in load_experiments().values():
+        assert item.title in text
+        assert all(card.data in text for card in item.cards.values())
+    assert "fig08, fig04" in text
+
+
+def test_run_resolves_aliases_once_and_passes_options_on(asked):
+    command = "run fig04 fig08_text --profile paper -p n_samples=5 -p seed=1 --jobs 2 --force"
+    assert main(command.split()) == 0
+    assert asked == [
+        ("fig08", "paper", ("n_samples=5", "seed=1")),
+        {"jobs": 2, "force": True, "save_outputs": False},
+    ]
+
+
+def test_run_without_a_name_runs_the_whole_profile_and_fails_with_one(asked, capsys):
+    assert main(["run"]) == 1
+    assert [name for name, *_ in asked[:-1]] == list(load_experiments())
+    assert capsys.readouterr().err == "failed: fig02\n"
+
+
+def test_a_wrong_request_is_one_line(asked, capsys):
+    assert main(["run", "fig1"]) == 2
+    assert capsys.readouterr().err.startswith("spec_repro: unknown experiment 'fig1'; did you mean 'fig01'?")
+    assert asked == []
+
+
+@pytest.mark.parametrize(("changed", "status"), [(True, 1), (False, 0)])
+def test_check_fails_for_a_changed_verdict_alone(monkeypatch, capsys, changed, status):
+    monkeypatch.setattr(drift, "compare_with_committed", lambda profile: drift.Drift(("moved",) * changed, changed))
+    assert main(["check"]) == status
+    assert capsys.readouterr().out == ("moved\n" if changed else "nothing moved\n")
+
+
+def test_report_prints_its_path(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("SPEC_RESULTS", str(tmp_path))
+    assert main(["report", "--profile", "paper"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/paper/report.html\n"

@@ -1,0 +1,372 @@
+"""Figures are checked by what they are drawn from and by where their texts lie, not by pixels."""
+
+import dataclasses
+import logging
+from types import SimpleNamespace
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex, to_rgba
+from PIL import Image
+
+from spec_repro import plots
+from spec_repro.agreement import cluster_distances, purity_table, similarity_ranking
+from spec_repro.compare import compare
+from spec_repro.errors import InvalidInput, UnknownName
+from spec_repro.kernels import Gaussian
+from spec_repro.plots.maps import MAPS
+from spec_repro.plots.style import CLUSTERS, cluster_style
+
+NAMES = ("color-histogram", "hog")
+COLORS = ["red", "lime", "blue", "yellow", "magenta"]
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """Images of one colour and one size of square; x sees the colour, y the size."""
+    rng = np.random.default_rng(0)
+    weights = 0.7 ** np.arange(5)
+    colour, size = rng.choice(5, (2, 200), p=weights / weights.sum())
+    images = []
+    for c, s in zip(colour, size, strict=True):
+        image = Image.new("RGB", (40, 30), COLORS[c])  # not square
+        image.paste("black", (5, 5, 8 + 4 * s, 8 + 4 * s))
+        images.append(image)
+    x, y = (np.eye(6)[f] + 0.05 * rng.standard_normal((200, 6)) for f in (colour, size))
+    found = compare(x, y, kernel_x=Gaussian(0.5), kernel_y=Gaussian(0.5), k=5)
+    return SimpleNamespace(
+        images=images, x=x, y=y, found=found, colour=colour, size=size, members=found.x_only.top(20),
+        directions={"color-histogram - hog": found.x_only, "hog - color-histogram": found.y_only},
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_global_changes():
+    before, state = matplotlib.rcParams.copy(), np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    yield
+    assert matplotlib.rcParams == before
+    assert plt.get_fignums() == []
+    np.testing.assert_equal(state, np.random.get_state(legacy=False)["state"])  # noqa: NPY002
+
+
+def boxes(figure):
+    """Bounding boxes (pixels) of all visible texts, after checking that they lie on the page."""
+    figure.canvas.draw()
+    texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()]
+    # Ticks beyond the limits of an axis keep a text that is never drawn.
+    hidden = set()
+    for ax in figure.findobj(matplotlib.axes.Axes):
+        for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            drawn = min(limits) - 1e-9, max(limits) + 1e-9
+            off = [t for t in axis.get_major_ticks() if not ax.axison or not drawn[0] <= t.get_loc() <= drawn[1]]
+            hidden |= {label for tick in off for label in (tick.label1, tick.label2)}
+    found = [(t.get_text(), t.get_window_extent()) for t in texts if t not in hidden]
+    for text, box in found:
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+        assert inside, f"{text!r} leaves the page: {box}"
+    assert min(t.get_fontsize() for t in texts) >= 7
+    return found
+
+
+def assert_legible(figure):
+    """Every text on the page, none over another."""
+    found = boxes(figure)
+    for i, (one, a) in enumerate(found):
+        for two, b in found[i + 1 :]:
+            width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+            assert width <= 1 or height <= 1, f"{one!r} lies over {two!r}"
+
+
+def test_the_overlap_check_notices(toy):
+    figure = plots.eigenvalue_spectrum(toy.found)
+    figure.text(0.5, 0.5, "one")
+    figure.text(0.5, 0.5, "two")
+    with pytest.raises(AssertionError, match="lies over"):
+        assert_legible(figure)
+    figure.text(0.95, 0.5, "beyond the right edge")
+    with pytest.raises(AssertionError, match="leaves the page"):
+        assert_legible(figure)
+
+
+# Colours
+
+
+def test_known_embeddings_have_fixed_colours_in_any_company():
+    alone = plots.embedding_colors(["dinov2"])["dinov2"]
+    assert plots.embedding_colors(["clip", "dinov2", "swav"])["dinov2"] == alone
+    assert plots.embedding_colors(["mini-dino"])["mini-dino"] == alone  # a stand-in looks like what it stands for
+
+
+def test_unknown_embeddings_have_a_colour_of_their_name_and_never_share_one():
+    first = plots.embedding_colors(["file:a.npy"])
+    assert first == plots.embedding_colors(["file:a.npy"])
+    names = [f"model-{i}" for i in range(9)]
+    assert len(set(plots.embedding_colors(names).values())) == 9
+    assert len(set(plots.embedding_colors(["clip", "clip-laion2b"]).values())) == 2
+
+
+def test_directions_take_the_colour_of_the_first_embedding():
+    colors = plots.direction_colors(["hog - pixels", "pixels - hog", "hog - clip"])
+    assert colors["hog - pixels"] == colors["hog - clip"] == plots.embedding_colors(["hog"])["hog"]
+    assert colors["pixels - hog"] == plots.embedding_colors(["pixels"])["pixels"]
+
+
+def test_the_same_embedding_has_the_same_colour_in_every_figure(toy):
+    color = plots.embedding_colors(NAMES)["hog"]
+    spectrum = plots.eigenvalue_spectrum(toy.found, names=NAMES).axes[0]
+    assert to_hex(spectrum.collections[-1].get_edgecolor()[0]) == color
+    violins = plots.distance_violins(
+        {n: cluster_distances(z, toy.members) for n, z in zip(NAMES, (toy.x, toy.y), strict=True)}
+    )
+    assert color in {to_hex(c.get_facecolor()[0]) for c in violins.axes[0].collections}
+    tables = {d: purity_table({"size": toy.size}, f.top(20)) for d, f in toy.directions.items()}
+    assert color in {to_hex(patch.get_facecolor()) for patch in plots.factor_purity_bars(tables).axes[0].patches}
+
+
+def test_clusters_differ_in_colour_or_marker():
+    looks = [tuple(cluster_style(j).values()) for j in range(110)]
+    assert len(set(looks)) == 110
+    assert len({look[0] for look in looks[:10]}) == 10
+    for i, a in enumerate(CLUSTERS):
+        for b in CLUSTERS[i + 1 :]:  # in grey, too, most of a printed page: markers carry what remains
+            assert np.linalg.norm(np.subtract(to_rgba(a), to_rgba(b))) > 0.2
+
+
+# Grids and texts
+
+
+def test_grids_show_the_top_images_of_each_cluster(toy):
+    figure = plots.cluster_grids(toy.images, toy.directions, clusters=3, shown=4, columns=2)
+    assert_legible(figure)
+    axes = figure.findobj(matplotlib.axes.Axes)
+    assert len(axes) == 6
+    members = toy.found.y_only.top(4, pairs=3)
+    picture = axes[4].images[0].get_array()  # second row, cluster 2
+    side = picture.shape[0] - 128
+    corners = [picture[r + 64, c + 1] for r in (0, side) for c in (0, side)]
+    expected = [toy.images[i].getpixel((0, 15)) for i in members[1]]
+    np.testing.assert_array_equal(corners, expected)
+    assert axes[4].get_title() == f"cluster 2  λ = {toy.found.y_only.eigenvalues[1]:.3f}"
+    titles = [part.get_suptitle() for part in figure.subfigs]
+    assert titles == ["color-histogram − hog", "hog − color-histogram"]
+
+
+def test_grids_take_arrays_and_data_sets_alike(toy):
+    rows = [{"image": image, "label": 0} for image in toy.images]
+    arrays = [np.asarray(image) for image in toy.images]
+    floats = [a / 255 for a in arrays]
+    grey = [a[..., 0] for a in arrays]
+    one = {"x - y": toy.found.x_only}
+    pictures = [
+        plots.cluster_grids(source, one, clusters=1).findobj(matplotlib.axes.Axes)[0].images[0].get_array()
+        for source in (toy.images, rows, arrays, floats, grey)
+    ]
+    for other in pictures[1:4]:
+        np.testing.assert_allclose(pictures[0], other, atol=1)
+    assert pictures[4].shape == pictures[0].shape
+
+
+def test_a_large_image_keeps_its_shape_on_white():
+    tall = Image.new("RGB", (100, 400), "blue")
+    direction = SimpleNamespace(
+        count=1, eigenvalues=[0.2], two_sided=[False], top=lambda m, pairs: np.zeros((1, 1), int)
+    )
+    figure = plots.cluster_grids([tall], {"x - y": direction}, clusters=1, shown=1, columns=1)
+    picture = figure.findobj(matplotlib.axes.Axes)[0].images[0].get_array()
+    blue = (picture == [0, 0, 255]).all(axis=2)
+    assert (blue.any(axis=1).sum(), blue.any(axis=0).sum()) == (128, 32)
+    assert picture[0, 0].tolist() == [255, 255, 255]
+
+
+def test_empty_and_two_sided_pairs_are_named(toy):
+    same = compare(toy.x, toy.x, kernel_x=Gaussian(0.5), kernel_y=Gaussian(0.5), k=3)
+    figure = plots.cluster_grids(toy.images, {"x - x": same.x_only})
+    assert "no group above the numerical noise" in [t for t, _ in boxes(figure)]
+    two_sided = dataclasses.replace(toy.found.x_only, margin=np.zeros(5))
+    figure = plots.cluster_grids(toy.images, {"a - b": two_sided}, clusters=4, shown=4, columns=2)
+    assert_legible(figure)
+    assert "(two-sided)" in figure.findobj(matplotlib.axes.Axes)[0].get_title()
+    assert plots.text_clusters(["a"] * 200, same.x_only).shape == (9, 0)
+
+
+def test_text_clusters_are_the_top_texts(toy):
+    texts = [f"text {i}" for i in range(200)]
+    table = plots.text_clusters(texts, toy.found.x_only, clusters=2, shown=3)
+    assert table.iloc[:, 1].tolist() == [texts[i] for i in toy.found.x_only.top(3)[1]]
+    assert table.columns[0] == f"cluster 1  λ = {toy.found.x_only.eigenvalues[0]:.3f}"
+    assert table.index.tolist() == [1, 2, 3]
+
+
+def test_any_text_stays_in_its_column(toy):
+    texts = [
+        "W" * 200,
+        "An excited female firefighter is carrying a frying pan. " * 9,
+        "$x^2$ and a_b",
+        "\u6f22\u5b57",
+        "",
+    ]
+    tables = {d: plots.text_clusters([texts[i % 5] for i in range(200)], found) for d, found in toy.directions.items()}
+    figure = plots.text_figure(tables, lines=3)
+    assert_legible(figure)
+    drawn = [t.get_text() for t in figure.texts]
+    assert any(t.endswith(" …") and t.count("\n") == 2 for t in drawn)  # cut after three lines
+    assert "□□" in drawn  # characters that the font lacks
+    assert "$x^2$ and a_b" in drawn
+    assert not any(t.get_parse_math() for t in figure.texts)  # dollars are no mathematics
+    assert plots.text_figure(tables, lines=8).get_figheight() > figure.get_figheight()
+
+
+def test_ranking_strips_are_sorted_and_framed(toy):
+    rankings = {n: similarity_ranking(z, toy.members[0]) for n, z in zip(NAMES, (toy.x, toy.y), strict=True)}
+    figure = plots.ranking_strips(toy.images, rankings, title="cluster 1")
+    assert_legible(figure)
+    axes = figure.findobj(matplotlib.axes.Axes)
+    labels = [ax.get_xlabel().split() for ax in axes]
+    for strip, ranking in ((labels[:8], rankings[NAMES[0]]), (labels[8:], rankings[NAMES[1]])):
+        values = [float(value) for _, value in strip]
+        assert values == sorted(values, reverse=True)
+        members = [value for letter, value in strip if letter == "M"]
+        assert sorted(members) == sorted(f"{v:.3f}" for v in ranking.member_similarity)
+    widths = {ax.get_xlabel()[0]: ax.spines["top"].get_linewidth() for ax in axes}
+    assert widths["R"] > widths["M"]
+    share = f"hog: a random sample is ahead in {rankings['hog'].wrong:.1%} of all pairs"
+    assert share in [t for t, _ in boxes(figure)]
+
+
+# Maps
+
+
+@pytest.mark.parametrize("method", ["tsne", "pacmap", pytest.param("umap", marks=pytest.mark.slow)])
+def test_maps_separate_what_the_embedding_separates(toy, method, caplog):
+    members = toy.members[:3]
+    embeddings = dict(zip(NAMES, (toy.x, toy.y), strict=True))
+    figure, places = plots.cluster_maps(embeddings, members, method=method, title="color-histogram - hog")
+    assert_legible(figure)
+    assert caplog.records == []
+    assert logging.getLogger("pacmap").level == logging.NOTSET
+    for name, ax in zip(NAMES, figure.axes, strict=True):
+        assert places[name].shape == (3, 20, 2)
+        drawn = [c.get_offsets() for c in ax.collections][::-1]  # cluster 1 is drawn last, on top
+        np.testing.assert_array_equal(np.stack(drawn), places[name])
+        assert to_hex(ax.collections[-1].get_facecolor()[0]) == CLUSTERS[0]
+        assert ax.get_title() == name
+    own = places[NAMES[0]]
+    centres = own.mean(axis=1)
+    within = np.linalg.norm(own - centres[:, None], axis=2).mean()
+    between = np.linalg.norm(centres[:, None] - centres, axis=2)[np.triu_indices(3, 1)].min()
+    assert between > within
+
+
+def test_a_sample_in_two_clusters_has_one_place(toy):
+    members = np.stack([toy.members[0], toy.members[0][::-1]])
+    _, places = plots.cluster_maps({"clip": toy.x}, members, method="tsne")
+    np.testing.assert_array_equal(places["clip"][0], places["clip"][1][::-1])
+
+
+def test_map_seed_notes_and_unknown_method(toy, monkeypatch):
+    seen = []
+    monkeypatch.setitem(MAPS, "tsne", ("t-SNE", lambda z, seed: seen.append(seed) or z[:, :2]))
+    figure, places = plots.cluster_maps({"clip": toy.x}, toy.members, method="tsne", seed=7, notes={"clip": "AMI 0.68"})
+    assert seen == [7]
+    assert figure.axes[0].get_title() == "clip  AMI 0.68"
+    np.testing.assert_allclose(places["clip"], toy.x[toy.members, :2], rtol=1e-6)
+    with pytest.raises(UnknownName, match="unknown map method 'tsn'; did you mean 'tsne'"):
+        plots.cluster_maps({"clip": toy.x}, toy.members, method="tsn")
+    with pytest.raises(InvalidInput, match=r"at least 12 different samples, got 5; .* Take more members a cluster"):
+        plots.cluster_maps({"clip": toy.x}, toy.members[:1, :5], method="tsne")
+
+
+@pytest.mark.parametrize("method", list(MAPS))
+def test_maps_of_the_smallest_set_and_of_equal_points(method):
+    z = np.repeat(np.eye(3), 4, axis=0)
+    _, places = plots.cluster_maps({"clip": z}, np.arange(12).reshape(3, 4), method=method)
+    assert np.isfinite(places["clip"]).all()
+
+
+# Charts
+
+
+@pytest.mark.parametrize("width", [plots.COLUMN, plots.PAGE])
+def test_violins_show_the_distances_and_the_means_between_clusters(toy, width):
+    distances = {n: cluster_distances(z, toy.members) for n, z in zip(NAMES, (toy.x, toy.y), strict=True)}
+    figure = plots.distance_violins(distances, title="color-histogram - hog", width=width)
+    assert_legible(figure)
+    ax = figure.axes[0]
+    assert ax.get_ylabel().replace("\n", " ") == "distance / mean pairwise distance"
+    dashed = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--" and line.get_linewidth() == 1]
+    assert dashed == [d.inter for d in distances.values()]
+    bodies = [c.get_paths()[0].vertices[:, 1] for c in ax.collections]
+    assert len(bodies) == 10  # five clusters, two halves each
+    halves = sorted((body.min(), body.max()) for body in bodies)
+    expected = sorted((row.min(), row.max()) for d in distances.values() for row in d.intra)
+    np.testing.assert_allclose(halves, expected)
+    assert f"hog (between clusters: {distances['hog'].inter:.2f}, dashed)" in [t for t, _ in boxes(figure)]
+
+
+def test_heat_maps_share_a_scale_and_order_by_group(toy):
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 30, 30))
+    second *= 3
+    groups = np.array(["b", "a", "c"] * 10)
+    figure = plots.kernel_heatmaps({"clip": first, "dinov2": second}, groups=groups)
+    assert_legible(figure)
+    pictures = [ax.images[0] for ax in figure.axes[:3]]
+    order = np.argsort(np.array(["b", "a", "c"] * 10) != "b", kind="stable")[:10]
+    np.testing.assert_array_equal(pictures[0].get_array()[:10, :10], first[np.ix_(order, order)])
+    assert pictures[0].get_clim() == pictures[1].get_clim() == (min(first.min(), second.min()), second.max())
+    low, high = pictures[2].get_clim()
+    assert low == -high == -np.abs(first - second).max()
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["b", "a", "c"]
+    assert figure.axes[2].get_title() == "clip − dinov2"
+    plain = plots.kernel_heatmaps({"a": first, "b": first, "c": second}, difference=False)
+    assert_legible(plain)
+    np.testing.assert_array_equal(plain.axes[2].images[0].get_array(), second)
+
+
+def test_equal_kernels_have_a_white_difference():
+    figure = plots.kernel_heatmaps({"a": np.eye(4), "b": np.eye(4)})
+    assert figure.axes[2].images[0].get_clim() == (-1, 1)
+
+
+def test_heat_map_difference_needs_two():
+    with pytest.raises(InvalidInput, match=r"exactly 2 kernels, got 1\. Pass difference=False"):
+        plots.kernel_heatmaps({"clip": np.eye(3)})
+
+
+def test_spectrum_shows_both_ends_the_floor_and_empty_pairs(toy):
+    found = dataclasses.replace(toy.found, noise_floor=0.01)
+    figure = plots.eigenvalue_spectrum(found, names=NAMES)
+    assert_legible(figure)
+    points = [c.get_offsets()[:, 1] for c in figure.axes[0].collections if len(c.get_offsets()) == 5]
+    np.testing.assert_allclose(points, [found.x_only.eigenvalues, -found.y_only.eigenvalues])
+    assert "noise floor ±0.010" in [t for t, _ in boxes(figure)]
+    assert "noise floor" not in str(boxes(plots.eigenvalue_spectrum(toy.found)))
+    half = dataclasses.replace(toy.found.x_only, noise=toy.found.x_only.eigenvalues[2])
+    figure = plots.eigenvalue_spectrum(dataclasses.replace(toy.found, x_only=half))
+    faces = next(c for c in figure.axes[0].collections if len(c.get_offsets()) == 5).get_facecolor()
+    assert [to_hex(c) == "#ffffff" for c in faces] == [False, False, True, True, True]
+
+
+def test_purity_bars_are_means_over_clusters(toy):
+    factors = {"colour": toy.colour, "size": toy.size}
+    tables = {d: purity_table(factors, f.top(20, pairs=3)) for d, f in toy.directions.items()}
+    figure = plots.factor_purity_bars(tables)
+    assert_legible(figure)
+    heights = [bar.get_height() for container in figure.axes[0].containers for bar in container]
+    expected = [t.groupby("factor")["adjusted"].mean()[f] for t in tables.values() for f in factors]
+    np.testing.assert_allclose(heights, expected)
+    dots = [c.get_offsets() for c in figure.axes[0].collections if len(c.get_offsets()) == 3]
+    np.testing.assert_allclose(
+        sorted(np.concatenate(dots)[:, 1]), sorted(pd.concat(tables.values())["adjusted"]), atol=1e-12
+    )
+    assert figure.axes[0].get_ylim()[0] <= min(expected)
+
+
+def test_style_holds_inside_and_ends_outside():
+    before = matplotlib.rcParams["font.size"]
+    with plots.style():
+        assert matplotlib.rcParams["font.size"] == 7.5 != before
+    assert matplotlib.rcParams["font.size"] == before

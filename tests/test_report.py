@@ -1,0 +1,123 @@
+"""The report shows every claim with its verdict and reason, and says what is missing."""
+
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from spec_repro import report
+from spec_repro.experiments import load_experiments
+from spec_repro.ledger import Record
+
+ENTRY = """
+tiny:
+  notebook: tiny
+  title: Tiny & quick
+  reference: Figure 98
+  cards: {mini: &card {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}, paper: *card}
+  profiles: {mini: {seed: 0}, paper: {seed: 0}}
+  paper: {ami: 0.68}
+  claims:
+    - id: colour
+      statement: Colour | first.
+      rule: {at_least: 0.5}
+      why: planted
+      paper: {where: Fig. 98, value: 0.68}
+      data: {mini: pictograms, paper: AFHQ}
+other:
+  notebook: other
+  title: Other
+  reference: Figure 99
+  cards: {mini: *card}
+  profiles: {mini: {seed: 0}}
+  claims:
+    - {id: shape, statement: Shape second., rule: observed, why: none, data: {mini: pictograms}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path, monkeypatch):
+    path = tmp_path / "experiments.yml"
+    path.write_text(ENTRY)
+    experiments = load_experiments(path)
+    monkeypatch.setattr(report, "load_experiments", lambda: experiments)
+    monkeypatch.setenv("SPEC_RESULTS", str(tmp_path / "results"))
+    return experiments["tiny"]
+
+
+def record(tiny, colour, **parameters):
+    made = Record(tiny, parameters=parameters or {"seed": 0})
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, 1])
+    made.figure(figure, "clusters")
+    made.table(pd.DataFrame({"embedding": ["<hog>"], "ami": [0.5]}), "agreement")
+    made.claim("colour", colour, interval=(colour - 0.1, colour + 0.1))
+    made.close()
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced and collects what the page loads."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources = [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+        self.sources += [value for key, value in attributes if key == "src"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_path):
+    record(tiny, 0.912)
+    path = report.write_report("mini")
+    assert path == tmp_path / "results" / "mini" / "report.html"
+    page, text = path.read_text(), path.with_name("REPORT.md").read_text()
+    for content in (page, text):
+        for words in ("held", "0.912 (0.812 to 1.012)", "0.68", "Fig. 98", "at least 0.5", "not run yet: make other"):
+            assert words in content
+        assert "they are not" in content
+    assert "1 held, 1 not run." in text
+    assert "| Colour \\| first. *On pictograms.* |" in text
+    assert "![clusters](tiny/clusters.png)" in text
+    assert "Tiny &amp; quick" in page
+    assert "&lt;hog&gt;" in page
+    assert "Without results so far: other." in page
+    sources = Page(page).sources
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/") for source in sources)
+
+
+def test_a_verdict_that_differs_is_shown_with_its_reason(tiny):
+    record(tiny, 0.4)
+    page = report.write_report("mini").read_text()
+    assert "the interval 0.300 to 0.500, asked for at least 0.5" in page
+    assert re.search(r'class="verdict differs">✗ differs', page)
+
+
+def test_other_values_than_the_profiles_are_told(tiny):
+    record(tiny, 0.9, seed=7)
+    path = report.write_report("mini")
+    assert "<code>seed = 7</code>" in path.read_text()
+    assert "`seed = 7`" in path.with_name("REPORT.md").read_text()
+
+
+def test_the_reports_text_depends_on_the_results_alone(tiny):
+    record(tiny, 0.9)
+    first = report.write_report("mini").with_name("REPORT.md").read_bytes()
+    record(tiny, 0.9)
+    assert report.write_report("mini").with_name("REPORT.md").read_bytes() == first
+
+
+def test_a_profile_without_any_result_lists_its_commands():
+    text = report.write_report("paper").with_name("REPORT.md").read_text()
+    assert "make tiny PROFILE=paper" in text
+    assert "Other" not in text
+    assert "Stand-in" not in text

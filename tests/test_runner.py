@@ -1,0 +1,213 @@
+"""Headless runs of tiny notebooks: the gate comes first, results are whole or untouched, what is current is skipped."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from spec_repro import runner
+from spec_repro.errors import InvalidInput, ParameterError
+from spec_repro.experiments import find_experiment
+from spec_repro.ledger import Record
+from spec_repro.notebooks import clean_notebook
+
+PARAMETERS = 'profile = "mini"\nn_samples = 10\nnames = ["hog"]'
+RECORD = """import numpy as np
+from spec_repro.ledger import Record
+record = Record("fig01", profile=profile, parameters=dict(n_samples=n_samples, names=names))
+record.arrays(scores=np.arange(n_samples))"""
+CLOSE = "# NBVAL_CHECK_OUTPUT\nprint(n_samples * 2)\nrecord.close()"
+# Stands in for Ctrl-C, a lost machine and a mistake in the middle of a notebook.
+BREAKS = {"error": "1 / 0", "kernel lost": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"}
+
+
+class Place:
+    """A folder of notebooks and a folder of results, with one experiment."""
+
+    def __init__(self, path):
+        self.notebooks = path / "notebooks"
+        self.notebooks.mkdir()
+        self.results = path / "results" / "mini" / "fig01"
+        profiles = {"mini": {"n_samples": 10, "names": ["hog"]}, "paper": {"n_samples": 50, "names": ["hog", "lsa"]}}
+        self.experiment = replace(find_experiment("fig01"), notebook="tiny", profiles=profiles)
+        self.write()
+
+    def write(self, *cells, parameters=(PARAMETERS,)):
+        tagged = [new_code_cell(source, metadata={"tags": ["parameters"]}) for source in parameters]
+        sources = cells or (RECORD, CLOSE)
+        made = new_notebook(cells=[*tagged, *map(new_code_cell, sources)])
+        made.metadata["kernelspec"] = {"name": "jane-conda", "display_name": "Jane", "language": "python"}
+        nbformat.write(made, self.notebooks / "tiny.ipynb")
+
+    def plan(self, *overrides, profile="mini"):
+        return runner.plan(self.experiment, profile, overrides, self.notebooks)
+
+    def run(self, *overrides, **options):
+        self.said = []
+        (outcome,) = runner.run([self.plan(*overrides)], say=self.said.append, **options)
+        return outcome
+
+    def finished(self):
+        """The contents of results that an earlier run made."""
+        record = Record("fig01")
+        record.arrays(scores=np.arange(10))
+        record.close()
+        return self.contents()
+
+    def contents(self):
+        return {path.name: path.read_bytes() for path in self.results.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEC_RESULTS", str(tmp_path / "results"))
+    return Place(tmp_path)
+
+
+def test_a_mistyped_name_is_refused_from_the_command_line_and_from_yaml(place):
+    with pytest.raises(ParameterError, match=r"unknown parameter of tiny\.ipynb 'n_sample'; did you mean 'n_samples'"):
+        place.plan("n_sample=99")
+    place.experiment = replace(place.experiment, profiles={"mini": {"n_sample": 10}})
+    with pytest.raises(ParameterError, match=r"tiny\.ipynb, from experiments\.yml 'n_sample'; did you mean"):
+        place.plan()
+
+
+def test_a_value_of_another_type_is_refused_from_the_command_line_and_from_yaml(place):
+    with pytest.raises(ParameterError, match=r"n_samples = 99\.0 should be of the type of its default, 10"):
+        place.plan("n_samples=99.0")
+    place.experiment = replace(place.experiment, profiles={"mini": {"n_samples": "10"}})
+    with pytest.raises(ParameterError, match=r"from experiments\.yml: n_samples = '10' should be"):
+        place.plan()
+
+
+@pytest.mark.parametrize("parameters", [(), (PARAMETERS, "m = 1"), (PARAMETERS + "\nm = 2 * n_samples",)])
+def test_no_tagged_cell_two_tagged_cells_and_derived_values_are_refused(place, parameters):
+    place.write(parameters=parameters)
+    with pytest.raises(ParameterError, match=r"exactly one cell|is not a literal"):
+        place.plan()
+
+
+def test_only_what_differs_from_the_defaults_is_injected(place):
+    assert place.plan().changed == {}
+    assert place.plan("n_samples=10").changed == {}
+    assert place.plan(profile="paper").changed == {"profile": "paper", "n_samples": 50, "names": ["hog", "lsa"]}
+    assert place.plan("n_samples=7", profile="paper").changed["n_samples"] == 7
+
+
+def test_the_key_follows_everything_that_a_result_depends_on(place, monkeypatch, tmp_path):
+    first = place.plan().key
+    assert place.plan().key == first
+    assert place.plan("n_samples=11").key != first
+    entry = place.experiment
+    place.experiment = replace(entry, title="Another")
+    assert place.plan().key != first
+    place.experiment = entry
+    place.write(RECORD, CLOSE + "  # another")
+    assert place.plan().key != first
+    place.write()
+    assert place.plan().key == first
+    weights = tmp_path / "data" / "mini-models" / "clip.safetensors"
+    weights.parent.mkdir(parents=True)
+    monkeypatch.setattr(runner, "project_root", lambda: tmp_path)
+    without = place.plan().key
+    weights.write_bytes(b"weights")
+    assert place.plan().key != without
+
+
+def test_a_run_end_to_end_is_current_until_something_changes(place):
+    assert place.run("n_samples=3").status == "done"
+    assert place.said[0].startswith("fig01            started, about")
+    names = {"arrays.npz", "claims.json", "run.json", "timing.json", "tiny.ipynb", ".stamp.json"}
+    assert set(place.contents()) == names
+    executed = nbformat.read(place.results / "tiny.ipynb", as_version=4)
+    assert executed.metadata.kernelspec.name == "python3"
+    assert executed.cells[-1].outputs[0].text.startswith("6\n")
+    assert clean_notebook(executed) == executed
+    assert place.run("n_samples=3").status == "current"
+    assert not place.plan().current()
+    (place.results / "arrays.npz").unlink()
+    assert not place.plan("n_samples=3").current()
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_a_broken_run_leaves_finished_results_as_they_are(place, how):
+    before = place.finished()
+    place.write(RECORD, BREAKS[how], CLOSE)
+    outcome = place.run()
+    assert outcome.status == "failed"
+    if how == "error":
+        assert outcome.message.startswith("cell [3] of tiny.ipynb failed:\n1 / 0\n")
+        assert outcome.message.endswith("ZeroDivisionError: division by zero")
+        assert (place.results.parent / "tiny.failed.ipynb").is_file()
+    else:
+        assert "Kernel died" in outcome.message
+    assert place.contents() == before
+    assert {path.name for path in place.results.parent.iterdir()} <= {"fig01", "tiny.failed.ipynb"}
+
+
+def test_a_notebook_that_closes_no_record_fails(place):
+    place.write("1 + 1")
+    assert "did not close a Record of fig01" in place.run().message
+
+
+def test_one_failure_does_not_stop_the_others_and_outputs_are_stored_on_request(place):
+    place.write("1 / 0")
+    broken = place.plan()
+    (place.notebooks / "tiny.ipynb").rename(place.notebooks / "broken.ipynb")
+    place.write()
+    plans = [replace(broken, notebook=place.notebooks / "broken.ipynb"), place.plan()]
+    outcomes = runner.run(plans, jobs=2, save_outputs=True, say=lambda line: None)
+    assert [outcome.status for outcome in outcomes] == ["failed", "done"]
+    stored = nbformat.read(place.notebooks / "tiny.ipynb", as_version=4)
+    assert [cell.execution_count for cell in stored.cells] == [1, 2, 3]
+    with pytest.raises(InvalidInput, match=r"run with its own defaults; found others for \['fig01'\]"):
+        runner.run([place.plan("n_samples=3")], save_outputs=True)
+    with pytest.raises(InvalidInput, match="expected at least 1 job, found 0"):
+        runner.run([], jobs=0)
+
+
+def test_an_interrupt_ends_the_kernel_and_leaves_finished_results(place, tmp_path):
+    before = place.finished()
+    marker = tmp_path / "kernel"
+    mark = f"import os, pathlib, time\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))"
+    place.write(RECORD, mark, "time.sleep(120)", CLOSE)
+    script = f"""
+import pathlib
+from dataclasses import replace
+from spec_repro import runner
+from spec_repro.experiments import find_experiment
+profiles = {{"mini": {{"n_samples": 10, "names": ["hog"]}}}}
+experiment = replace(find_experiment("fig01"), notebook="tiny", profiles=profiles)
+runner.run([runner.plan(experiment, "mini", (), pathlib.Path({str(place.notebooks)!r}))])
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    kernel = int(wait_for(lambda: marker.is_file() and marker.read_text()))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode
+    wait_for(lambda: not alive(kernel))
+    assert place.contents() == before
+    assert {path.name for path in place.results.parent.iterdir()} <= {"fig01", "tiny.failed.ipynb"}
+
+
+def alive(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
+
+
+def wait_for(ready, seconds=60):
+    end = time.monotonic() + seconds
+    while not (value := ready()):
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+    return value
