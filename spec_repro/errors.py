@@ -4,7 +4,6 @@ Every class also derives from the built-in error that a caller would catch witho
 """
 
 import difflib
-import os
 from collections.abc import Iterable
 
 __all__ = [
@@ -80,14 +79,10 @@ class CheckpointError(SpecError, RuntimeError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for an unknown ``name`` of a ``kind`` ("data set", "embedding", ...), with the near miss named."""
     known = sorted(known)
-    # Of names equally near, the one that starts alike, then the first: difflib alone would answer fig8 with fig18.
+    # Of names equally near the first: difflib alone would answer fig8 with fig18.
     near = min(
         difflib.get_close_matches(name, known, n=len(known) or 1),
-        key=lambda other: (
-            -difflib.SequenceMatcher(None, other, name).ratio(),
-            -len(os.path.commonprefix([other, name])),
-            other,
-        ),
+        key=lambda other: (-difflib.SequenceMatcher(None, other, name).ratio(), other),
         default=None,
     )
     hint = f"; did you mean {near!r}?" if near else "."

@@ -122,14 +122,13 @@ class Record:
         reasons = "; ".join(text for text in (cause, reason) if text)
         self._claims[claim] = claims[claim].row(self.profile, verdict, reasons, measured, interval, band)
 
-    def show_claims(self, numbers: bool = True) -> None:
+    def show_claims(self) -> None:
         """Print verdicts and numbers to two decimals, for a cell marked ``# NBVAL_CHECK_OUTPUT``.
 
-        ``numbers=False`` prints the verdicts alone, where the digits depend on the Python version.
+        nbval compares the verdicts (``tests/nbval.cfg``); ``make check`` compares the numbers, with tolerances.
         """
-        rows = [("claim", "verdict", "ours", "asked for") if numbers else ("claim", "verdict")]
-        for row in self._rows():
-            rows.append((row["id"], row["verdict"], show_measured(row, 2), row["rule"])[: len(rows[0])])
+        rows = [("claim", "verdict", "ours", "asked for")]
+        rows += [(row["id"], row["verdict"], show_measured(row, 2), row["rule"]) for row in self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())

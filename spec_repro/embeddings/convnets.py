@@ -75,7 +75,8 @@ def timm_model(model: str, *, weights: Weights = None) -> Pretrained:
     import timm
 
     if not timm.is_model_pretrained(model):
-        near = difflib.get_close_matches(model, timm.list_models(pretrained=True), 5, 0)
+        architectures = {known.partition(".")[0] for known in timm.list_models(pretrained=True)}
+        near = difflib.get_close_matches(model.partition(".")[0], architectures, 5, 0)
         raise unknown_name("timm model (the nearest are shown)", model, near)
     name, known = f"timm:{model}", timm.get_pretrained_cfg(model)
     licence = known.license or "that of its page"
