@@ -1,4 +1,4 @@
-"""The tables of README.md and benchmarks/README.md, made from experiments.yml and benchmarks/results: ``make tables``.
+"""The tables of README.md and benchmarks/README.md, from experiments.yml, results/mini and benchmarks: ``make tables``.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; a test checks that all are current.
 """
@@ -7,8 +7,10 @@ import json
 import re
 from pathlib import Path
 
+from spec_repro.claims import VERDICTS, show, show_measured
 from spec_repro.experiments import load_experiments
 from spec_repro.files import project_root
+from spec_repro.ledger import read_json
 
 
 def experiments() -> str:
@@ -21,6 +23,49 @@ def experiments() -> str:
         notebook = f"[`{item.notebook}`](notebooks/{item.notebook}.ipynb)"
         rows.append(f"| {notebook} | {item.reference} | {commands} | {item.cards['mini'].minutes:g} | {needs} |")
     return "\n".join(rows)
+
+
+def claims(results: Path) -> str:
+    """The verdicts of every experiment, then each claim with the paper's number and ours."""
+    rows = ["| experiment | " + " | ".join(VERDICTS) + " |", "|---|" + "---|" * len(VERDICTS)]
+    details = ["| | claim | paper | ours, on stand-ins | verdict |", "|---|---|---|---|---|"]
+    total = dict.fromkeys(VERDICTS, 0)
+    for item, found in _with_results(results, "claims.json"):
+        verdicts = [row["verdict"] for row in found]
+        counts = {word: verdicts.count(word) for word in VERDICTS}
+        total = {word: total[word] + counts[word] for word in VERDICTS}
+        name = f"[{item.title}](notebooks/{item.notebook}.ipynb) ({item.reference})"
+        rows.append(f"| {name} | " + " | ".join(str(count or "") for count in counts.values()) + " |")
+        for row in found:
+            cells = [row["statement"], show(row["paper"]["value"], None), show_measured(row, 2)]
+            text = " | ".join(cell.replace("|", "\\|") for cell in cells)
+            details.append(f"| {item.name} | {text} | **{row['verdict']}** |")
+    rows.append("| **all** | " + " | ".join(f"**{count}**" for count in total.values()) + " |")
+    summary = f"<details><summary>All {sum(total.values())} claims</summary>\n"
+    return "\n".join([*rows, "", summary, *details, "", "</details>"])
+
+
+def gallery(results: Path) -> str:
+    """One picture of each experiment, three in a row, each a link to its notebook."""
+    cells = []
+    for item, _ in _with_results(results, "run.json"):
+        pictures = {path.stem: path.name for path in sorted((results / item.name).glob("*.png"), reverse=True)}
+        if pictures:
+            best = next((name for name in ("clusters", "texts", "kernels") if name in pictures), min(pictures))
+            cells.append(
+                f'<td width="33%"><a href="notebooks/{item.notebook}.ipynb">'
+                f'<img alt="{item.title}" src="results/mini/{item.name}/{pictures[best]}"></a><br>'
+                f"<sub>{item.title} ({item.reference})</sub></td>"
+            )
+    rows = ["<tr>" + "".join(cells[i : i + 3]) + "</tr>" for i in range(0, len(cells), 3)]
+    return "<table>\n" + "\n".join(rows) + "\n</table>"
+
+
+def _with_results(results: Path, name: str):
+    """Each experiment that has results, with the content of the file ``name`` of them."""
+    for item in load_experiments().values():
+        if (path := results / item.name / name).is_file():
+            yield item, read_json(path)
 
 
 def released(folder: Path) -> str:
@@ -54,10 +99,16 @@ def throughput(folder: Path) -> str:
     return "\n".join(rows)
 
 
-def rendered(root: Path) -> dict[Path, str]:
-    """Each page with its tables as they should be."""
-    results = root / "benchmarks" / "results"
-    tables = {"experiments": experiments(), "released": released(results), "throughput": throughput(results)}
+def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
+    """Each page with its tables as they should be; ``results`` is another folder than ``results/mini``."""
+    results, figures = results or root / "results" / "mini", root / "benchmarks" / "results"
+    tables = {
+        "experiments": experiments(),
+        "claims": claims(results),
+        "gallery": gallery(results),
+        "released": released(figures),
+        "throughput": throughput(figures),
+    }
     pages = {}
     for path in (root / "README.md", root / "benchmarks" / "README.md"):
         text = path.read_text(encoding="utf-8")

@@ -1,27 +1,28 @@
 """The report of a profile: every claim with the paper's number and ours, a gallery, one section an experiment.
 
-Built from ``results/<profile>`` and ``experiments.yml`` alone. ``report.html`` opens from disk and carries its
-pictures; ``REPORT.md`` is for the repository and links to them. An experiment without results shows its command.
+Built from ``results/<profile>``, ``experiments.yml`` and ``paper.yml`` alone. ``report.html`` opens from disk and
+carries its pictures; ``REPORT.md`` is for the repository and links to them. An experiment without results shows its
+command.
 """
 
-import base64
-import io
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
 import yaml
-from PIL import Image
 
+from spec_repro import pages
 from spec_repro.claims import VERDICTS, show, show_measured
-from spec_repro.experiments import Experiment, load_experiments
+from spec_repro.experiments import PROFILES, Experiment, load_experiments
 from spec_repro.files import atomic_path
 from spec_repro.ledger import read_json, read_table, results_root
 
-__all__ = ["collect", "write_report"]
+__all__ = ["collect", "the_paper", "write_report"]
 
 
 def write_report(profile: str) -> Path:
-    """Write ``REPORT.md`` and ``report.html`` of ``profile`` and return the path of the latter."""
+    """Write ``REPORT.md``, ``report.html`` and a page of each executed notebook; return the path of the second."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("spec_repro"),
         autoescape=jinja2.select_autoescape(["html"]),
@@ -29,7 +30,8 @@ def write_report(profile: str) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(show=show, measured=show_measured, cell=_cell, embedded=_embedded, thumbnail=_thumbnail)
+    environment.filters.update(show=show, measured=show_measured)
+    environment.filters.update(cell=pages.cell, embedded=pages.embedded, thumbnail=pages.thumbnail)
     content = collect(profile)
     for name in ("REPORT.md", "report.html"):
         with atomic_path(results_root() / profile / name) as path:
@@ -37,15 +39,30 @@ def write_report(profile: str) -> Path:
     return results_root() / profile / "report.html"
 
 
+@functools.cache
+def the_paper() -> Mapping:
+    """``paper.yml``: settings of no one figure, inconsistencies of the paper, and what could not be recovered."""
+    return yaml.safe_load(Path(__file__).with_name("paper.yml").read_text(encoding="utf-8"))
+
+
 def collect(profile: str) -> dict:
     """All that the templates show: counts of verdicts and one section for each experiment that has this profile."""
-    sections = [_section(item, profile) for item in load_experiments().values() if profile in item.profiles]
+    experiments = load_experiments()
+    sections = [_section(item, profile) for item in experiments.values() if profile in item.profiles]
     verdicts = [claim["verdict"] for section in sections for claim in section["claims"]]
     return {
         "profile": profile,
         "sections": sections,
         "counts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
         "missing": [section["experiment"].name for section in sections if not section["ran"]],
+        "others": [_other(name, experiments.values()) for name in PROFILES if name != profile],
+        "settings": {group: _flat(values) for group, values in the_paper()["settings"].items()},
+        "inconsistencies": [
+            entry | {"experiments": [name for name in entry["experiments"] if name in experiments]}
+            for entry in the_paper()["inconsistencies"]
+        ],
+        "lost": the_paper()["not recoverable"],
+        "versions": next((section["run"]["versions"] for section in sections if section["ran"]), {}),
     }
 
 
@@ -54,42 +71,49 @@ def _section(experiment: Experiment, profile: str) -> dict:
     section = {
         "experiment": experiment,
         "card": experiment.cards[profile],
-        "command": f"make {experiment.name}" + ("" if profile == "mini" else f" PROFILE={profile}"),
-        "paper": yaml.safe_dump(experiment.paper, sort_keys=False) if experiment.paper else "",
-        "ran": (folder / "run.json").is_file(),
+        "command": _command(experiment, profile),
+        "paper": _flat(experiment.paper or {}),
+        "ran": _ran(experiment, profile),
+        "elsewhere": [
+            {"profile": name, "ran": _ran(experiment, name), "command": _command(experiment, name), "card": card}
+            for name, card in experiment.cards.items()
+            if name != profile
+        ],
     }
     if not section["ran"]:
         reason = f"not run yet: {section['command']}"
         return section | {"claims": [claim.row(profile, "not run", reason) for claim in experiment.claims_of(profile)]}
     run, usual = read_json(folder / "run.json"), experiment.parameters(profile)
     timing = folder / "timing.json"
+    files = [pages.notebook_page(folder / f"{experiment.notebook}.ipynb"), folder / "arrays.npz"]
     return section | {
         "claims": read_json(folder / "claims.json"),
         "figures": sorted(folder.glob("*.png")),
         "tables": {path.stem: read_table(path) for path in sorted(folder.glob("tables/*.csv"))},
-        "links": [
-            path.name for path in (folder / f"{experiment.notebook}.ipynb", folder / "arrays.npz") if path.is_file()
-        ],
+        "links": [path.name for path in files if path.is_file()],
         "run": run,
         "changed": {name: value for name, value in run["parameters"].items() if usual.get(name) != value},
         "timing": read_json(timing) if timing.is_file() else None,
     }
 
 
-def _cell(text) -> str:
-    """Text for one cell of a Markdown table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
+def _other(profile: str, experiments) -> dict:
+    """How much of another profile has results, and the command for the rest."""
+    names = [item for item in experiments if profile in item.profiles]
+    done = [item.name for item in names if _ran(item, profile)]
+    return {"profile": profile, "done": done, "of": len(names), "command": f"make figures PROFILE={profile}"}
 
 
-def _embedded(path: Path) -> str:
-    """A picture as a data URI, so that the page is one file."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _ran(experiment: Experiment, profile: str) -> bool:
+    return (results_root() / profile / experiment.name / "run.json").is_file()
 
 
-def _thumbnail(path: Path) -> str:
-    """A small copy of a picture as a data URI."""
-    small = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.thumbnail((400, 300))
-        picture.convert("RGB").save(small, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(small.getvalue()).decode()
+def _command(experiment: Experiment, profile: str) -> str:
+    return f"make {experiment.name}" + ("" if profile == "mini" else f" PROFILE={profile}")
+
+
+def _flat(values, path: str = "") -> list[tuple[str, str]]:
+    """Nested numbers as rows of a name and a text: ``{a: {b: [1, 2]}}`` gives ``("a, b", "1, 2")``."""
+    if not isinstance(values, Mapping):
+        return [(path, show(values, None))]
+    return [row for key, value in values.items() for row in _flat(value, f"{path}, {key}" if path else str(key))]

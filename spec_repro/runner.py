@@ -176,7 +176,9 @@ def _key(experiment: Experiment, notebook: nbformat.NotebookNode, parameters: di
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name != STAMP and path.suffix != ".html"
+    )
     return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 
