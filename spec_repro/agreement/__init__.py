@@ -10,7 +10,7 @@ already differ in AMI. A verdict needs `null_band` or `holdout_agreement` beside
 Letters: n samples, d dims, k clusters, m members each.
 """
 
-from .calibration import Holdout, NullBand, gap_table, holdout_agreement, null_band, over_halves
+from .calibration import Holdout, NullBand, gap_table, holdout_agreement, interval_of_halves, null_band, over_halves
 from .distances import (
     ClusterDistances,
     SimilarityRanking,
@@ -31,6 +31,7 @@ __all__ = [
     "factor_margin",
     "gap_table",
     "holdout_agreement",
+    "interval_of_halves",
     "kmeans_agreement",
     "null_band",
     "over_halves",

@@ -17,7 +17,7 @@ from ..compare import carry, compare
 from ..errors import InvalidInput
 from .kmeans import kmeans_agreement
 
-__all__ = ["Holdout", "NullBand", "gap_table", "holdout_agreement", "null_band", "over_halves"]
+__all__ = ["Holdout", "NullBand", "gap_table", "holdout_agreement", "interval_of_halves", "null_band", "over_halves"]
 
 # Two kernels, or the rule that finds them for two arrays: the kernels are its first two results.
 Kernels = Sequence | Callable
@@ -132,16 +132,27 @@ def over_halves(
 ) -> tuple[float, float]:
     """Interval of any number that is read off a comparison: its central ``level`` over random halves of the rows.
 
-    ``measure(found, rows)`` gives the number, ``rows`` (n/2,) being the sample indices that ``found`` was made of. The
-    rows of a real data set cannot be drawn again; halves show how far the number hangs on those that were.
+    ``measure(found, rows)`` gives the number, ``rows`` (n/2,) being the sample indices that ``found`` was made of.
+    """
+
+    def measured(rows, rng):
+        a, b = x[rows], y[rows]
+        return measure(compare(a, b, **_pair(kernels, a, b), k=k, seed=int(rng.integers(2**31)), **options), rows)
+
+    return interval_of_halves(len(x), measured, repeats=repeats, level=level, seed=seed)
+
+
+def interval_of_halves(
+    n: int, measure: Callable, *, repeats: int = 20, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Central ``level`` of ``measure(rows, rng)`` over ``repeats`` random halves of n rows.
+
+    The rows of a real data set cannot be drawn again; halves show how far a number hangs on those that were.
     """
     values = []
     for child in np.random.SeedSequence(seed).spawn(repeats):
         rng = np.random.default_rng(child)
-        rows = np.sort(rng.permutation(len(x))[: len(x) // 2])
-        a, b = x[rows], y[rows]
-        found = compare(a, b, **_pair(kernels, a, b), k=k, seed=int(rng.integers(2**31)), **options)
-        values.append(measure(found, rows))
+        values.append(measure(np.sort(rng.permutation(n)[: n // 2]), rng))
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
