@@ -37,7 +37,8 @@ def claims(results: Path) -> str:
         name = f"[{item.title}](notebooks/{item.notebook}.ipynb) ({item.reference})"
         rows.append(f"| {name} | " + " | ".join(str(count or "") for count in counts.values()) + " |")
         for row in found:
-            cells = [f"{row['statement']} *On {row['data']}.*", show(row["paper"]["value"], None), show_measured(row, 2)]
+            claim = f"{row['statement']} *On {row['data']}.*"
+            cells = [claim, show(row["paper"]["value"], None), show_measured(row, 2)]
             text = " | ".join(cell.replace("|", "\\|") for cell in cells)
             details.append(f"| {item.name} | {text} | **{row['verdict']}** |")
     rows.append("| **all** | " + " | ".join(f"**{count}**" for count in total.values()) + " |")
