@@ -11,7 +11,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 600 --nbval-saniti
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help data figures notebooks report check list test test-unit lint format lock environment experiment clean mini-models tables
+.PHONY: help data figures notebooks report check list test test-unit lint format lock environment experiment clean mini-models bench bench-streaming tables
 
 help:  ## this list
 	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
@@ -69,6 +69,12 @@ mini-models: $(ENVIRONMENT)  ## train the miniature models from nothing, then re
 	@$(PY) scripts/train_mini_models.py
 	@$(PY) scripts/study_alignment.py --sweep
 	@$(PY) scripts/study_alignment.py
+
+bench: $(ENVIRONMENT)  ## every route on every size, hours in full; OFFICIAL=PATH_TO_THE_RELEASED_CODE, ARGS='--n 4000 --m 500'
+	@$(PY) benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL)) $(ARGS)
+
+bench-streaming: $(ENVIRONMENT)  ## time and memory against n from memmaps; ARGS='--n 100000 1281167'
+	@$(PY) benchmarks/streaming.py $(ARGS)
 
 tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md, from experiments and figures
 	@$(PY) scripts/render_tables.py

@@ -1,0 +1,46 @@
+"""Inputs of the benchmarks: clusters that SPEC finds in a few passes, and a spectrum that decays slowly."""
+
+from pathlib import Path
+
+import numpy as np
+
+
+def planted(n: int, d: int, seed: int, start: int = 0, groups: int = 12) -> np.ndarray:
+    """``(n, d)`` float32 rows around group centres of unequal frequency (ratio 0.85); ``start`` tells slices apart."""
+    centres = np.random.default_rng(seed).normal(size=(groups, d)).astype(np.float32)
+    rng = np.random.default_rng([seed, start])
+    share = 0.85 ** np.arange(groups)
+    group = rng.choice(groups, size=n, p=share / share.sum())
+    return centres[group] + 0.5 * rng.standard_normal((n, d), dtype=np.float32)
+
+
+def hard(n: int, d: int, seed: int, start: int = 0) -> np.ndarray:
+    """``(n, d)`` float32 rows of a Gaussian with power-law covariance, eigenvalue j of size 1/j: no gap anywhere."""
+    rows = np.random.default_rng([seed, start]).standard_normal((n, d), dtype=np.float32)
+    return rows * np.arange(1, d + 1, dtype=np.float32) ** -0.5
+
+
+MAKERS = {"planted": planted, "hard": hard}
+SPECTRA = tuple(MAKERS)
+
+
+def pair(spectrum: str, n: int, dims: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Two embeddings of n samples; ``spectrum`` is one of ``SPECTRA``."""
+    x, y = (MAKERS[spectrum](n, d, seed) for seed, d in enumerate(dims, start=1))
+    return x, y
+
+
+def on_disk(folder: Path, spectrum: str, n: int, dims: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The same as read-only memmaps below ``folder``, written in slices and kept for the next call."""
+    found = []
+    for seed, d in enumerate(dims, start=1):
+        path = folder / f"{spectrum}-{n}-{d}-{seed}.npy"
+        if not path.is_file():
+            out = np.lib.format.open_memmap(path.with_suffix(".part"), "w+", np.float32, (n, d))
+            for start in range(0, n, 10_000):
+                rows = min(10_000, n - start)
+                out[start : start + rows] = MAKERS[spectrum](rows, d, seed, start)
+            out.flush()
+            path.with_suffix(".part").rename(path)
+        found.append(np.load(path, mmap_mode="r"))
+    return found[0], found[1]
