@@ -15,8 +15,8 @@ OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 help:  ## this list
 	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "  fig02, ...   one experiment by name or alias ('make list' names them all)"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "  fig02, ...      one experiment by name or alias ('make list' names them all)"
 	@echo "Switches for the environment: PYTHON=/path/to/python3.12; TORCH=system reuses an installed torch;"
 	@echo "PY=python uses the active environment and installs nothing."
 
