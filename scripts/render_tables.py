@@ -3,7 +3,6 @@
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; a test checks that all are current.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -69,22 +68,50 @@ def _with_results(results: Path, name: str):
             yield item, read_json(path)
 
 
-def released(folder: Path) -> str:
-    """Our default route beside the released code, a row for each file of figures."""
-    names = "figures, n, m, d, device, ours, features once, released (covariance + solve), released / ours, error"
-    rows = ["| " + names.replace(", ", " | ") + " |", "|---" * 10 + "|"]
-    for path in sorted(folder.glob("*.json")):
-        found = json.loads(path.read_text())
-        if "released_seconds" not in found:
-            continue
-        steps = found["released_steps_seconds"]
-        rows.append(
-            f"| [`{path.name}`](results/{path.name}) | {found['n']:,} | {found['features']:,} "
-            f"| {', '.join(map(str, found['dims']))} | {found['device']} | {found['ours_seconds']:.3f} s "
-            f"| {found['features_once_seconds']:.3f} s | {found['released_seconds']:.1f} s "
-            f"({steps['covariance']:.1f} + {steps['solve']:.1f}) | {found['ratio_released_over_ours']:.0f} "
-            f"| {found['ours_eigenvalue_error_over_spec_diff']:.1e} of SPEC-diff |"
-        )
+def bench(folder: Path) -> str:
+    """Our default route beside the others, a row for each case of the benchmark."""
+    names = "n, d, m, spectrum, ours, passes, of one product, of the features once, of our best route, "
+    names += "eigsh / ours, eigh / ours, released / ours, error"
+    rows = ["| " + names.replace(", ", " | ") + " |", "|---" * 13 + "|"]
+    for path in sorted(folder.glob("bench-*.json")):
+        for row in read_json(path)["rows"]:
+            seconds, ours = row["seconds"], row["seconds"].get("auto")
+            best = min(
+                (seconds[name] for name in ("auto", "krylov", "covariance", "dense") if name in seconds), default=0
+            )
+
+            def times(name, row=row, ours=ours):
+                if ours and name in row["seconds"]:
+                    return f"{row['seconds'][name] / ours:,.1f}"
+                return row["not run"].get(name, "-")
+
+            def over(name, seconds=seconds, ours=ours):
+                return f"{ours / seconds[name]:.2f}" if ours and name in seconds else "-"
+
+            cells = [
+                f"{row['n']:,}", ", ".join(map(str, row["dims"])), row["m"] or "exact", row["spectrum"],
+                f"{ours:.2f} s" if ours else row["not run"].get("auto", "-"), row["notes"].get("auto passes", "-"),
+                over("gemm"), over("features once"),
+                f"{ours / best:.2f}" if ours else "-",
+                times("eigsh"), times("eigh"), times("released"),
+                f"{row['errors']['auto']:.0e}" if "auto" in row["errors"] else "-",
+            ]  # fmt: skip
+            rows.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)
+
+
+def streaming(folder: Path) -> str:
+    """Time and peak anonymous memory against n."""
+    rows = ["| figures | n | m | seconds | passes | peak anonymous memory | of which outputs |", "|---" * 7 + "|"]
+    for path in sorted(folder.glob("streaming-*.json")):
+        found = read_json(path)
+        for row in found["rows"]:
+            rows.append(
+                f"| [`{path.name}`](results/{path.name}) | {row['n']:,} | {found['m']} | {row['seconds']:.1f} "
+                f"| {row['passes']} | {row['peak_anonymous_mb']:.0f} MB | {row['of_which_outputs_mb']:.0f} MB |"
+            )
+        if found["slope"]:
+            rows.append(f"| | | | **slope of log time on log n: {found['slope']:.2f}** | | | |")
     return "\n".join(rows)
 
 
@@ -92,7 +119,7 @@ def throughput(folder: Path) -> str:
     """``embed()`` beside bare forward passes."""
     rows = ["| figures | images | bare | embed() | ratio |", "|---|---|---|---|---|"]
     for path in sorted(folder.glob("embed-*.json")):
-        found = json.loads(path.read_text())
+        found = read_json(path)
         rows.append(
             f"| [`{path.name}`](results/{path.name}) | {found['images']} | {found['bare_seconds']:.1f} s "
             f"| {found['embed_seconds']:.1f} s | {found['embed_over_bare']:.2f} |"
@@ -107,7 +134,8 @@ def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
         "experiments": experiments(),
         "claims": claims(results),
         "gallery": gallery(results),
-        "released": released(figures),
+        "bench": bench(figures),
+        "streaming": streaming(figures),
         "throughput": throughput(figures),
     }
     pages = {}

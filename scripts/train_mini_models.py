@@ -11,16 +11,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 import torch
-from torch import nn
-
-from spec_repro import Cosine, compare, match_bandwidths
-from spec_repro.agreement import purity_table
-from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
-from spec_repro.embeddings import load_embedding
-from spec_repro.embeddings.mini_models import mini_models_root, mini_weights, save_mini_clip, save_mini_dino
-from spec_repro.files import atomic_path, sha256
-from spec_repro.mini_training import (
+from mini_training import (
     CLIP,
     DINO,
     PLAIN_STEPS,
@@ -32,6 +23,15 @@ from spec_repro.mini_training import (
     train_clip,
     train_dino,
 )
+from torch import nn
+
+from spec_repro import Cosine, compare, match_bandwidths
+from spec_repro.agreement import purity_table
+from spec_repro.data import load_data
+from spec_repro.data.factors import labels_of
+from spec_repro.embeddings import load_embedding
+from spec_repro.embeddings.mini_models import mini_models_root, mini_weights, save_mini_clip, save_mini_dino
+from spec_repro.files import atomic_path, sha256
 from spec_repro.probe import linear_probe
 
 FACTORS = ("word", "label", "colour", "background")

@@ -3,13 +3,13 @@
 import json
 from dataclasses import replace
 
+import mini_training
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import global_states
 
-from spec_repro import mini_training
 from spec_repro.data import load_data
 from spec_repro.data.factors import labels_of
 from spec_repro.data.pictograms import CLASSES
