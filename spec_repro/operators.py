@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from .kernels import FeatureMap, Kernel
-from .rows import Rows, progress_bar
+from .rows import Rows, progress_bar, slices
 
 __all__ = ["FeatureOperator", "KernelOperator", "KernelSide"]
 
@@ -61,7 +61,8 @@ class Operator:
 
     @property
     def n(self) -> int:
-        return self.x.rows.n
+        """All samples, those of other processes too."""
+        return self.x.rows.total
 
     @property
     def device(self) -> torch.device:
@@ -104,9 +105,10 @@ class FeatureOperator(Operator):
     def blocks(self, label: str) -> Iterator[tuple[slice, Tensor]]:
         r"""Slices of rows with their block of A, ``(b, p)``, that is features over :math:`\sqrt n`."""
         self.passes += 1
-        keep = self.n * self.size * self.dtype.itemsize <= self.budget
+        here = self.x.rows.n
+        keep = here * self.size * self.dtype.itemsize <= self.budget
         made: list[Tensor] = []
-        bar = progress_bar(self.n, f"{label}, pass {self.passes}")
+        bar = progress_bar(here, f"{label}, pass {self.passes}")
         block = None
         for i, rows in enumerate(self.x.rows.batches(self.batch)):
             if self._kept is not None:
@@ -157,7 +159,7 @@ class FeatureOperator(Operator):
     def lift(self, v: Tensor) -> Tensor:
         """A v, ``(n, b)``, on the CPU in the working precision."""
         w = self.to_data(v)
-        u = torch.empty(self.n, v.shape[1], dtype=self.dtype)
+        u = torch.empty(self.x.rows.n, v.shape[1], dtype=self.dtype)
         for rows, block in self.blocks("eigenvectors"):
             u[rows] = (block @ w).cpu()
         return u
@@ -190,46 +192,63 @@ class FeatureOperator(Operator):
             total += wide.T @ wide
         return total
 
+    def joint(self) -> Tensor:
+        """A, ``(n, p)`` float64."""
+        return torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")])
+
     def matrix(self) -> Tensor:
         r""":math:`\Lambda`, ``(n, n)`` float64."""
-        a = torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")])
+        a = self.joint()
         return (a * self.signs.T) @ a.T
 
 
 @dataclass
 class KernelOperator(Operator):
-    """Exact kernels in tiles; the matrix is kept where its n^2 numbers fit the budget, else made anew each pass.
+    """Exact kernels in tiles; the matrix is kept where its n^2 numbers fit the budget, else its tiles where those do,
+    else they are made anew each pass.
 
-    Only tiles on and above the diagonal are made; the matrix is symmetric.
+    Only tiles on and above the diagonal are made; the matrix is symmetric. This process makes every ``share[1]``-th of
+    them from ``share[0]`` on.
     """
 
+    share: tuple[int, int] = (0, 1)
+
     def __post_init__(self):
-        self._left, self._right = (side.prepare(side.rows, slice(0, self.n)) for side in (self.x, self.y))
+        self._left, self._right = self.prepared(self.x), self.prepared(self.y)
         self._kept: Tensor | None = None
+        self._tiles: list[tuple[slice, slice, Tensor]] | None = None
 
     @property
     def size(self) -> int:
         return self.n
 
+    def prepared(self, side: KernelSide) -> Tensor:
+        """All rows, ready for ``kernel.tile``."""
+        return side.prepare(side.rows, slice(0, side.rows.n))
+
+    def places(self) -> list[tuple[slice, slice]]:
+        """Row and column slice of the tiles of this process, on and above the diagonal."""
+        cuts = list(slices(self.n, self.batch))
+        return [(rows, columns) for i, rows in enumerate(cuts) for columns in cuts[i:]][self.share[0] :: self.share[1]]
+
     def tiles(self, label: str) -> Iterator[tuple[slice, slice, Tensor]]:
         """Row slice, column slice and tile of Lambda, ``(b, b')``, for the upper triangle of tiles."""
         self.passes += 1
-        bar = progress_bar(self.n**2 // 2, f"{label}, pass {self.passes}")
-        slices = list(self.x.rows.batches(self.batch))
-        for i, rows in enumerate(slices):
-            for columns in slices[i:]:
-                tile = self.x.kernel.tile(self._left[rows], self._left[columns])
-                tile -= self.y.kernel.tile(self._right[rows], self._right[columns])
-                if rows == columns:
-                    tile.fill_diagonal_(0)  # both kernels are 1 there, whatever rounding says
-                yield rows, columns, tile.mul_(1 / self.n)
-                if bar is not None:
-                    bar.update((rows.stop - rows.start) * (columns.stop - columns.start))
+        places = self.places()
+        bar = progress_bar(sum(map(_area, places)), f"{label}, pass {self.passes}")
+        for rows, columns in places:
+            tile = self.x.kernel.tile(self._left[rows], self._left[columns])
+            tile -= self.y.kernel.tile(self._right[rows], self._right[columns])
+            if rows == columns:
+                tile.fill_diagonal_(0)  # both kernels are 1 there, whatever rounding says
+            yield rows, columns, tile.mul_(1 / self.n)
+            if bar is not None:
+                bar.update(_area((rows, columns)))
         if bar is not None:
             bar.close()
 
     def _matrix(self) -> Tensor:
-        full = torch.empty(self.n, self.n, dtype=self.dtype, device=self.device)
+        full = torch.zeros(self.n, self.n, dtype=self.dtype, device=self.device)
         for rows, columns, tile in self.tiles("kernel difference"):
             full[rows, columns] = tile
             if rows != columns:
@@ -250,12 +269,14 @@ class KernelOperator(Operator):
     def image(self, v: Tensor, dual: Tensor) -> Tensor:
         """Lambda v, ``(n, b)``."""
         w = self.to_data(v)
-        if self.n**2 * self.dtype.itemsize <= self.budget:
+        if self.share[1] == 1 and self.n**2 * self.dtype.itemsize <= self.budget:
             if self._kept is None:
                 self._kept = self._matrix()
             return self.to_algebra(self._kept @ w)
+        if self._tiles is None and sum(map(_area, self.places())) * self.dtype.itemsize <= self.budget:
+            self._tiles = list(self.tiles("kernel difference"))
         total = torch.zeros(v.shape, dtype=self.dtype, device=self.device)
-        for rows, columns, tile in self.tiles("kernel difference"):
+        for rows, columns, tile in self._tiles or self.tiles("kernel difference"):
             total[rows] += tile @ w[columns]
             if rows != columns:
                 total[columns] += tile.T @ w[rows]
@@ -273,3 +294,8 @@ class KernelOperator(Operator):
             tile -= self.y.kernel.tile(self.y.prepare(y, rows), self._right)
             result[rows] = (tile @ u / self.n).cpu()
         return result
+
+
+def _area(place: tuple[slice, slice]) -> int:
+    rows, columns = place
+    return (rows.stop - rows.start) * (columns.stop - columns.start)

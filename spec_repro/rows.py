@@ -6,7 +6,7 @@ An input is an ``(n, d)`` numpy array, numpy memmap or torch tensor of float16/3
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +16,25 @@ from torch import Tensor
 
 from .errors import EmbeddingMismatch, InvalidInput, NonFiniteInput
 
-__all__ = ["Rows", "as_rows", "check_pair", "free_memory", "progress_bar", "resolve_device"]
+__all__ = ["Rows", "as_rows", "check_pair", "free_memory", "progress_bar", "resolve_device", "slices"]
 
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """``n`` rows of dimension ``d`` behind an array; ``double`` tells whether they are float64."""
+    """``n`` rows of dimension ``d`` behind an array; ``double`` tells whether they are float64.
+
+    They are the rows from ``first`` on of ``total``: all, unless several processes share them.
+    """
 
     name: str
     source: Any
     n: int
     d: int
     double: bool
+    total: int
+    first: int = 0
 
     def batch(self, rows: slice | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The given rows as a ``(b, d)`` tensor on a device, detached."""
@@ -43,16 +48,26 @@ class Rows:
 
     def batches(self, size: int) -> Iterator[slice]:
         """Consecutive slices of at most ``size`` rows."""
-        return (slice(i, min(i + size, self.n)) for i in range(0, self.n, size))
+        return slices(self.n, size)
 
-    def centre(self, device: torch.device, dtype: torch.dtype, rows: int = 10_000) -> Tensor:
-        """Mean ``(d,)`` of at most ``rows`` evenly spaced rows: the origin for kernels invariant to translation."""
-        index = np.unique(np.linspace(0, self.n - 1, min(self.n, rows)).astype(np.int64))
+    def centre(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        rows: int = 10_000,
+        over_all: Callable[[Tensor], Tensor] = lambda part: part,
+    ) -> Tensor:
+        """Mean ``(d,)`` of at most ``rows`` evenly spaced rows: the origin for kernels invariant to translation.
+
+        ``over_all`` adds up what the processes that share the rows have.
+        """
+        index = np.unique(np.linspace(0, self.total - 1, min(self.total, rows)).astype(np.int64))
+        here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
         wide = torch.float32 if device.type == "mps" else torch.float64
-        return self.batch(index, device, wide).mean(dim=0).to(dtype)
+        return (over_all(self.batch(here, device, wide).sum(dim=0)) / len(index)).to(dtype)
 
-    def check(self, cosine: bool, size: int = 65_536) -> None:
-        """Refuse NaN and infinity, and zero rows under the cosine kernel: one pass, the count and first rows named."""
+    def faults(self, cosine: bool, size: int = 65_536) -> tuple[list[int], list[int]]:
+        """Rows with NaN or infinity, and zero rows where the kernel is the cosine; one pass."""
         bad: list[int] = []
         zero: list[int] = []
         for rows in self.batches(size):
@@ -60,25 +75,39 @@ class Rows:
             total = part.abs().sum(dim=1)
             # A sum of finite entries may overflow; only then are the entries looked at one by one.
             suspects = torch.nonzero(~total.isfinite()).flatten()
-            bad += [rows.start + int(i) for i in suspects if not part[i].isfinite().all()]
+            start = self.first + rows.start
+            bad += [start + int(i) for i in suspects if not part[i].isfinite().all()]
             if cosine:
-                zero += [rows.start + int(i) for i in torch.nonzero(total == 0).flatten()]
+                zero += [start + int(i) for i in torch.nonzero(total == 0).flatten()]
+        return bad, zero
+
+    def refuse(self, bad: list[int], zero: list[int]) -> None:
+        """The typed error for such rows, with their count and the first of them, where there are any."""
         if bad:
             raise NonFiniteInput(
-                f"{self.name}: expected finite numbers, found NaN or infinity in {len(bad):,} of {self.n:,} rows, "
+                f"{self.name}: expected finite numbers, found NaN or infinity in {len(bad):,} of {self.total:,} rows, "
                 f"first {bad[:5]}. Look at the model that gave them, or drop these rows from both embeddings."
             )
         if zero:
             raise InvalidInput(
-                f"{self.name}: the cosine kernel needs non-zero rows, found {len(zero):,} zero rows of {self.n:,}, "
+                f"{self.name}: the cosine kernel needs non-zero rows, found {len(zero):,} zero rows of {self.total:,}, "
                 f"first {zero[:5]}. Drop them from both embeddings, or use a Gaussian kernel."
             )
 
+    def check(self, cosine: bool) -> None:
+        """Refuse NaN and infinity, and zero rows under the cosine kernel."""
+        self.refuse(*self.faults(cosine))
 
-def as_rows(source: Any, name: str) -> Rows:
-    """Describe an input; a typed error where it is no ``(n, d)`` array of floats."""
+
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of ``n`` rows, at most ``size`` each."""
+    return (slice(i, min(i + size, n)) for i in range(0, n, size))
+
+
+def as_rows(source: Any, name: str, least: int = 1) -> Rows:
+    """Describe an input; a typed error where it is no ``(n, d)`` array of floats with ``least`` rows."""
     shape, dtype = getattr(source, "shape", None), str(getattr(source, "dtype", "")).removeprefix("torch.")
-    if shape is None or len(shape) != 2 or min(shape) < 1:
+    if shape is None or len(shape) != 2 or shape[0] < least or shape[1] < 1:
         raise InvalidInput(
             f"{name}: expected an array or tensor of shape (n samples, d dims), got "
             f"{type(source).__name__}{'' if shape is None else f' of shape {tuple(shape)}'}."
@@ -87,14 +116,14 @@ def as_rows(source: Any, name: str) -> Rows:
         raise InvalidInput(
             f"{name}: expected float16, float32 or float64, got {dtype}. Convert with .astype('float32')."
         )
-    return Rows(name, source, int(shape[0]), int(shape[1]), dtype == "float64")
+    return Rows(name, source, int(shape[0]), int(shape[1]), dtype == "float64", int(shape[0]))
 
 
 def check_pair(x: Rows, y: Rows) -> None:
     """Both must embed the same samples."""
-    if x.n != y.n:
+    if x.total != y.total:
         raise EmbeddingMismatch(
-            f"{x.name} has {x.n:,} rows and {y.name} has {y.n:,}; both must embed the same samples in the same order. "
+            f"{x.name} has {x.total:,} rows and {y.name} has {y.total:,}; both must embed the same samples in the same order. "
             "Check the n= and split= with which each was made."
         )
 
@@ -120,7 +149,12 @@ def free_memory(device: torch.device) -> int:
 
 
 def progress_bar(total: int, label: str):
-    """A tqdm bar that appears after two seconds, on a terminal only; None where tqdm is not installed."""
+    """A tqdm bar that appears after two seconds, on a terminal only; None where tqdm is not installed.
+
+    Of the processes of a group the first shows it.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        return None
     try:
         from tqdm.auto import tqdm
     except ImportError:

@@ -108,7 +108,7 @@ def with_null_space(
             null = torch.linalg.qr(null.double()).Q
         at = int((values > 0).sum())
         vectors = torch.cat([vectors[:, :at], null.to(vectors.dtype), vectors[:, at:]], dim=1)
-        image = operator.product(null.to(operator.dtype), operator.x.rows, operator.y.rows)
+        image = operator.lift(operator.signs * operator.project(null.to(operator.dtype)))
         values, residuals = (
             torch.cat([part[:at], new, part[at:]])
             for part, new in ((values, values.new_zeros(missing)), (residuals, image.double().norm(dim=0)))

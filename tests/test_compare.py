@@ -71,6 +71,20 @@ def test_exact_gaussian_kernels_meet_the_oracle_kept_or_made_anew(case, solver, 
     assert_eigenpairs(found, difference(x, y, *kernels.values()), precision)
 
 
+@pytest.mark.parametrize(("share", "kept"), [(1.0, "matrix"), (0.75, "tiles"), (0.5, None)])
+def test_of_an_exact_kernel_what_fits_is_kept(share, kept):
+    x, y, k = CASES["planted"]
+    sides = []
+    for z in (x, y):
+        rows = as_rows(z, "z")
+        sides.append(KernelSide(rows, Gaussian(2.0), rows.centre(torch.device("cpu"), torch.float64), None))
+    operator = KernelOperator(*sides, batch=64, budget=int(share * 8 * len(x) ** 2))
+    pairs = krylov(operator, k, tolerance=1e-9, generator=torch.Generator().manual_seed(0))
+    values = np.linalg.eigvalsh(difference(x, y, Gaussian(2.0), Gaussian(2.0)))[::-1]
+    np.testing.assert_allclose(pairs.values[:k], values[:k], atol=1e-12)
+    assert operator.passes == (1 if kept else pairs.iterations - 1)
+
+
 def test_kernels_may_differ_in_kind():
     x, y, k = CASES["planted"]
     for features in (None, 400):
