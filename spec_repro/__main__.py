@@ -66,11 +66,17 @@ def _run(options) -> int:
     ]
     unique = {item.name: item for item in chosen}.values()
     plans = [runner.plan(item, options.profile, options.overrides) for item in unique]
+    lacks = {plan.experiment.name: lacking for plan in plans if (lacking := plan.missing())}
+    if lacks:
+        from spec_repro import doctor
+
+        print(f"spec_repro: {doctor.told(lacks)}", file=sys.stderr)
+        plans = [plan for plan in plans if plan.experiment.name not in lacks]
     outcomes = runner.run(plans, jobs=options.jobs, force=options.force, save_outputs=options.save_outputs)
     failed = [outcome.name for outcome in outcomes if outcome.status == "failed"]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return int(bool(failed))
+    return 2 if lacks and not plans else int(bool(failed or lacks))
 
 
 def _check(options) -> int:

@@ -8,12 +8,12 @@ import inspect
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, get_token
 
 from spec_repro.data import LOADERS
 from spec_repro.data.hub import is_kept
@@ -25,7 +25,7 @@ from spec_repro.experiments import load_experiments
 from spec_repro.files import cache_root, data_root
 from spec_repro.rows import resolve_device
 
-__all__ = ["Finding", "data_sets", "models", "paper_profile", "report"]
+__all__ = ["Finding", "data_sets", "missing", "models", "paper_profile", "report", "told"]
 
 PACKAGES = ("numpy", "torch", "datasets", "transformers", "open_clip_torch", "timm")
 
@@ -66,6 +66,29 @@ def paper_profile(findings: list[Finding]) -> dict[str, list[Finding]]:
             named = sorted(set(_words(experiment.profiles["paper"])) & set(by_name))
             lacks[experiment.name] = [by_name[name] for name in named if not by_name[name].usable]
     return lacks
+
+
+def missing(parameters: Mapping[str, object]) -> list[Finding]:
+    """What a run with these parameters names and cannot get: neither here nor, where the hub may be asked, there."""
+    words = set(_words(parameters))
+    findings = [_data_set(name) for name in LOADERS if name in words]
+    findings += [_model(name) for name in EMBEDDINGS if name in words]
+    findings += [_open_clip(word) for word in sorted(words) if word.startswith("open_clip:")]
+    free = {"ready", "complete", "partial", "kept", "downloadable"} | ({"gated"} if _token() else set())
+    return [finding for finding in findings if finding.state not in free]
+
+
+def told(lacks: Mapping[str, list[Finding]]) -> str:
+    """One message on all that several experiments lack, each thing once, with what to do."""
+    findings = {finding.name: finding for lacking in lacks.values() for finding in lacking}
+    return "\n".join(
+        [
+            "not on this machine, and needed:",
+            *_table(list(findings.values())),
+            *(f"  {name} lacks {', '.join(finding.name for finding in lacking)}" for name, lacking in lacks.items()),
+            "`make data` shows what is here and what could run now.",
+        ]
+    )
 
 
 def report() -> str:
@@ -118,12 +141,29 @@ def _model(name: str) -> Finding:
         return Finding(name, "ready", True)
     place = facts.found()
     if place is None:
-        return Finding(name, _absent(), False, facts.size, facts.licence, todo=facts.obtain)
+        state = _absent() if facts.published else "absent"
+        return Finding(name, state, False, facts.size, facts.licence, todo=facts.obtain)
     return Finding(name, "complete", True, facts.size, facts.licence, str(place))
+
+
+def _open_clip(name: str) -> Finding:
+    """A model of open_clip by its tag; one by the path of a checkpoint is left to its loader."""
+    from spec_repro.embeddings.openclip import facts_of_tag
+
+    model, _, tag = name.removeprefix("open_clip:").partition("/")
+    facts = facts_of_tag(model, tag)
+    if facts is None or (place := facts.found()) is not None:
+        return Finding(name, "complete", True, found=str(place) if facts else "")
+    return Finding(name, _absent(), False, facts.size, facts.licence, todo=facts.obtain)
 
 
 def _absent() -> str:
     return "absent" if constants.HF_HUB_OFFLINE else "downloadable"
+
+
+def _token() -> bool:
+    """Whether gated sets may be asked for."""
+    return not constants.HF_HUB_OFFLINE and get_token() is not None
 
 
 def _files(path: Path, split: Split) -> int:

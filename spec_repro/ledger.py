@@ -165,6 +165,8 @@ class Record:
             "data": self._data,
             "models": self._models,
             "versions": versions(),
+            # Fixture files and random weights (tests/rehearsal.py): the report says so, loudly.
+            **({"rehearsal": True} if os.environ.get("SPEC_REHEARSAL") else {}),
         }
 
     def _path(self, name: str) -> Path:

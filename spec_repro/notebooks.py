@@ -105,11 +105,15 @@ def _typed(value) -> bool:
 
 
 def _same_type(default, value) -> bool:
-    """Equal types, for lists and dicts also of what they hold; ``True`` is no int, 3 no float."""
+    """Equal types, for lists and dicts also of what they hold; ``True`` is no int, 3 no float.
+
+    A dict may bring keys that the default has not, since data sets take different options.
+    """
     if type(default) is not type(value):
         return False
     if isinstance(default, dict):
-        return _same_type(list(default), list(value)) and _same_type(list(default.values()), list(value.values()))
+        shared = [key for key in default if key in value]
+        return _same_type(list(default), list(value)) and all(_same_type(default[key], value[key]) for key in shared)
     if isinstance(default, list):
         return all(any(_same_type(known, item) for known in default) for item in value)
     return True

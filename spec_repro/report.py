@@ -54,6 +54,7 @@ def collect(profile: str) -> dict:
         "profile": profile,
         "sections": sections,
         "counts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
+        "rehearsals": [section["experiment"].name for section in sections if section["rehearsal"]],
         "missing": [section["experiment"].name for section in sections if not section["ran"]],
         "others": [_other(name, experiments.values()) for name in PROFILES if name != profile],
         "settings": {group: _flat(values) for group, values in the_paper()["settings"].items()},
@@ -74,6 +75,7 @@ def _section(experiment: Experiment, profile: str) -> dict:
         "command": _command(experiment, profile),
         "paper": _flat(experiment.paper or {}),
         "ran": _ran(experiment, profile),
+        "rehearsal": False,
         "elsewhere": [
             {"profile": name, "ran": _ran(experiment, name), "command": _command(experiment, name), "card": card}
             for name, card in experiment.cards.items()
@@ -92,6 +94,7 @@ def _section(experiment: Experiment, profile: str) -> dict:
         "tables": {path.stem: read_table(path) for path in sorted(folder.glob("tables/*.csv"))},
         "links": [path.name for path in files if path.is_file()],
         "run": run,
+        "rehearsal": run.get("rehearsal", False),
         "changed": {name: value for name, value in run["parameters"].items() if usual.get(name) != value},
         "timing": read_json(timing) if timing.is_file() else None,
     }

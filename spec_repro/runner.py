@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 
@@ -33,6 +34,9 @@ from spec_repro.notebooks import (
     read_notebook,
 )
 
+if TYPE_CHECKING:
+    from spec_repro.doctor import Finding
+
 __all__ = ["Outcome", "Plan", "plan", "run"]
 
 STAMP = ".stamp.json"
@@ -41,11 +45,12 @@ EXECUTE = Path(__file__).with_name("execute.py")
 
 @dataclass(frozen=True)
 class Plan:
-    """One run that passed the gate: which notebook, which parameters differ from its defaults, which key it has."""
+    """One run that passed the gate: which notebook and parameters, which of them differ from its defaults, its key."""
 
     experiment: Experiment
     profile: str
     notebook: Path
+    parameters: dict[str, object]
     changed: dict[str, object]
     key: str
 
@@ -58,6 +63,14 @@ class Plan:
         """Whether the results were made here from the same key and are still the files that were made."""
         stamp = self.folder / STAMP
         return stamp.is_file() and read_json(stamp) == {"key": self.key, "files": _hashes(self.folder)}
+
+    def missing(self) -> list["Finding"]:
+        """Data sets and models that the parameters name and that cannot be had; the mini profile's own lack nothing."""
+        if self.profile == "mini" and not self.changed:
+            return []
+        from spec_repro.doctor import missing
+
+        return missing(self.parameters)
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ def plan(experiment: Experiment, profile: str, overrides: Sequence[str] = (), no
     check_parameters(declared, parameters, f"{path.name}, from experiments.yml")
     parameters |= parse_overrides(declared, overrides, path.name)
     changed = {name: value for name, value in parameters.items() if declared[name] != value}
-    return Plan(experiment, profile, path, changed, _key(experiment, notebook, declared | parameters))
+    return Plan(experiment, profile, path, parameters, changed, _key(experiment, notebook, declared | parameters))
 
 
 def run(

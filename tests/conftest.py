@@ -12,6 +12,7 @@ os.environ.update(QUIET)
 os.environ.pop("MPLBACKEND", None)
 
 import matplotlib  # noqa: E402  after the thread limits
+import pytest  # noqa: E402
 
 HERE = Path(__file__).parent
 matplotlib.use("Agg")
@@ -42,3 +43,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60
+
+
+@pytest.fixture(scope="module")
+def paper_world(tmp_path_factory):
+    """The environment variables of a machine that has the paper's data and models, in small: ``rehearsal.py``."""
+    import rehearsal
+
+    return rehearsal.build(tmp_path_factory.mktemp("paper"))

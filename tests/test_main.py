@@ -1,5 +1,7 @@
 """The command line: what is known, what is refused, and its exit codes."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from spec_repro import drift, runner
@@ -14,11 +16,11 @@ def asked(monkeypatch):
 
     def plan(experiment, profile, overrides):
         calls.append((experiment.name, profile, tuple(overrides)))
-        return experiment.name
+        return SimpleNamespace(experiment=experiment, missing=list)
 
     def run(plans, **options):
         calls.append(options)
-        return [runner.Outcome(name, "failed" if name == "fig02" else "done") for name in plans]
+        return [runner.Outcome(n, "failed" if n == "fig02" else "done") for n in (p.experiment.name for p in plans)]
 
     monkeypatch.setattr(runner, "plan", plan)
     monkeypatch.setattr(runner, "run", run)

@@ -121,3 +121,14 @@ def test_a_profile_without_any_result_lists_its_commands():
     assert "make tiny PROFILE=paper" in text
     assert "Other" not in text
     assert "Stand-in" not in text
+
+
+def test_a_rehearsal_is_never_taken_for_a_result(tiny, monkeypatch):
+    record(tiny, 0.9)
+    path = report.write_report("mini")
+    assert "ehearsal" not in path.read_text() + path.with_name("REPORT.md").read_text()
+    monkeypatch.setenv("SPEC_REHEARSAL", "1")
+    record(tiny, 0.9)
+    page = report.write_report("mini").read_text()
+    assert page.count("no result") == 2  # at the top and in the section
+    assert "**Rehearsal, no results:** tiny" in path.with_name("REPORT.md").read_text()

@@ -1,4 +1,5 @@
-"""CLIP by open_clip: ``clip``, ``clip-laion400m``, ``clip-laion2b``, ``clip-text``, ``open_clip:MODEL/TAG-or-PATH``.
+"""CLIP by open_clip: ``clip``, ``clip-laion400m``, ``clip-laion2b``, ``clip-text``, ``open_clip:MODEL/TAG-or-PATH``,
+and ``clip-aligned``, which the paper profile of Figure 5 makes.
 
 Features as the towers give them, not L2-normalised (the bandwidths of the paper belong to those); images through the
 evaluation transform, texts cut at the context length. A path may be a checkpoint that ``spec_repro.align`` wrote.
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 from spec_repro.embeddings.registry import embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, Weights, building, fetch, listed, revision_of
 from spec_repro.errors import CheckpointError, DataMissing, unknown_name
+from spec_repro.files import cache_root
 
-__all__ = ["clip", "clip_laion2b", "clip_laion400m", "clip_text", "open_clip_model"]
+__all__ = ["clip", "clip_aligned", "clip_laion2b", "clip_laion400m", "clip_text", "facts_of_tag", "open_clip_model"]
 
 FILES = ("open_clip_model.safetensors",)
 OPENAI = ModelFacts(
@@ -31,6 +33,26 @@ LAION400M = ModelFacts(  # of its commit only the first digits, 8604507, could b
 LAION2B = ModelFacts(
     "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "0.61 GB", "MIT", "1a25a446712ba5ee05982a381eed697ef9b435cf", FILES
 )
+
+
+class _Made(ModelFacts):
+    """Weights that a notebook makes, and nobody publishes."""
+
+    published = False
+
+    @property
+    def shelf(self) -> Path:
+        return cache_root() / "alignment" / "paper" / "aligned.safetensors"
+
+    @property
+    def obtain(self) -> str:
+        return self.source
+
+    def found(self, download: bool = False) -> Path | None:
+        return self.shelf if self.shelf.is_file() else None
+
+
+ALIGNED = _Made("make fig05 PROFILE=paper", "0.61 GB", "MIT")
 
 
 @listed("clip", OPENAI)
@@ -57,6 +79,14 @@ def clip_text(*, weights: Weights = None) -> Pretrained:
     return _tower("clip-text", "ViT-B-32-quickgelu", "openai", OPENAI, weights, "text")
 
 
+@listed("clip-aligned", ALIGNED)
+def clip_aligned(*, weights: Weights = None, tower: str = "image") -> Pretrained:
+    """OpenCLIP ViT-B/32 (laion2b_e16) after SPEC-align towards DINOv2, as ``make fig05 PROFILE=paper`` leaves it."""
+    if weights is None and ALIGNED.found() is None:
+        raise DataMissing(f"expected {ALIGNED.shelf}, found nothing; it is made by {ALIGNED.obtain}.")
+    return _tower("clip-aligned", "ViT-B-32", "", ALIGNED, weights or ALIGNED.shelf, tower)
+
+
 @embedding("open_clip:")
 def open_clip_model(place: str, *, tower: str = "image") -> Pretrained:
     """Any model of open_clip: ``MODEL/TAG`` with published weights, ``MODEL/PATH`` with those of a checkpoint."""
@@ -80,10 +110,19 @@ def open_clip_model(place: str, *, tower: str = "image") -> Pretrained:
             f"the weights {rest!r} were trained with {used}, {model} has {here}: they would load and give wrong "
             f"features. Use open_clip:{twin}/{rest}."
         )
-    repository, _, file = tag.get("hf_hub", "").rpartition("/")
+    return _tower(name, model, rest, facts_of_tag(model, rest), None, tower)
+
+
+def facts_of_tag(model: str, tag: str) -> ModelFacts | None:
+    """Where open_clip has the weights of a tag of a model; None where it knows no such tag."""
+    import open_clip
+
+    known = open_clip.get_pretrained_cfg(model, tag)
+    if not known:
+        return None
+    repository, _, file = known.get("hf_hub", "").rpartition("/")
     files = (f"{Path(file).stem}.safetensors",) if file else FILES
-    facts = ModelFacts(repository or tag["url"], "size on its page", "that of its page", files=files)
-    return _tower(name, model, rest, facts, None, tower)
+    return ModelFacts(repository or known["url"], "size on its page", "that of its page", files=files)
 
 
 def _tower(name: str, model: str, tag: str, facts: ModelFacts, weights: Weights, tower: str) -> Pretrained:

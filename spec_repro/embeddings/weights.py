@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import constants, snapshot_download
@@ -50,6 +50,7 @@ class ModelFacts:
     licence: str
     revision: str = ""
     files: tuple[str, ...] = ("model*.safetensors", "*.json", "*.txt", "*.model")
+    published: ClassVar[bool] = True
 
     @property
     def shelf(self) -> Path:

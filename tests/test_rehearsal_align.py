@@ -1,0 +1,31 @@
+"""SPEC-align in the paper profile, and the notebooks that read the model it leaves: see ``rehearsal.py``."""
+
+import pytest
+from rehearsal import check, run
+from safetensors.torch import load_file
+
+from spec_repro.embeddings import load_embedding
+from spec_repro.errors import DataMissing
+
+
+@pytest.fixture(scope="module")
+def aligned(paper_world):
+    """The results of Figure 5, which writes the weights of ``clip-aligned``."""
+    return run("fig05", paper_world)
+
+
+def test_figure_5_leaves_an_aligned_model(paper_world, aligned, monkeypatch, tmp_path):
+    check("fig05", aligned)
+    settings = (aligned / "tables" / "settings.csv").read_text()
+    assert "weight,0.1" in settings  # Table 1
+    assert "lr,1e-05" in settings
+    weights = load_file(f"{paper_world['SPEC_CACHE']}/alignment/paper/aligned.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) > 10_000
+    monkeypatch.setenv("SPEC_CACHE", str(tmp_path))
+    with pytest.raises(DataMissing, match="make fig05 PROFILE=paper"):
+        load_embedding("clip-aligned")
+
+
+@pytest.mark.parametrize("name", ["fig18", "fig21", "table2", "fig20"])
+def test_the_paper_profile_runs_from_files_to_claims(paper_world, aligned, name):
+    check(name, run(name, paper_world))

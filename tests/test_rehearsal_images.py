@@ -1,0 +1,19 @@
+"""The paper profile of every notebook on images, rehearsed: see ``rehearsal.py``. No number here is a result."""
+
+import pytest
+from rehearsal import check, run
+
+# Four maps in place of eighteen, each by all three methods: a map takes longer than all the rest.
+CHANGES = {
+    "fig06": {
+        "studies": [
+            {"name": "afhq", "n": 0, "comparisons": [["dinov2", "clip"]]},
+            {"name": "ffhq", "n": 0, "comparisons": [["inception", "clip"]]},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["fig01", "fig02", "fig03", "fig06", "fig11", "fig12", "fig14", "fig15"])
+def test_the_paper_profile_runs_from_files_to_claims(paper_world, name):
+    check(name, run(name, paper_world, **CHANGES.get(name, {})))
