@@ -111,7 +111,6 @@ def build(root: Path) -> dict[str, str]:
         "TORCH_HOME": str(root / "torch"),
         "HF_HUB_OFFLINE": "1",
         "SMALL_CLIP": json.dumps(small_models.CLIP),
-        "PYTHONPATH": str(Path(__file__).parent),
     }
 
 
