@@ -88,6 +88,10 @@ class Record:
         numbered = type(frame.index).__name__ == "RangeIndex"
         frame.to_csv(self._path(f"tables/{name}.csv"), index=not numbered, float_format="%.6g", lineterminator="\n")
 
+    def export(self, frame: "pd.DataFrame", name: str) -> None:
+        """Save a large table as ``<name>.parquet``, for other tools; it is neither compared nor committed."""
+        frame.to_parquet(self._path(f"{name}.parquet"), index=False)
+
     def arrays(self, **arrays) -> None:
         """Keep arrays for ``arrays.npz``. Coordinates of 2-D maps take the prefix ``map_``: they are never compared."""
         self._path("arrays.npz")

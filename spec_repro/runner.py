@@ -171,7 +171,7 @@ def _run_one(item: Plan, running: set, save_outputs: bool) -> str:
 
 def _environment(profile: str) -> dict[str, str]:
     """The kernel's environment: silent, pictures inline, and for mini offline and on one thread."""
-    quiet = {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
+    quiet = {"SPEC_HEADLESS": "1", "TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
     mini = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if profile == "mini" else {}
     kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     return kept | quiet | mini

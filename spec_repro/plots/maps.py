@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ..errors import InvalidInput, unknown_name
 from .style import PAGE, cluster_style, direction_title, new_figure, style
 
-__all__ = ["MAPS", "cluster_maps"]
+__all__ = ["MAPS", "cluster_maps", "coordinates"]
 
 FEWEST = 12
 
@@ -49,6 +49,21 @@ def _pacmap(z: np.ndarray, seed: int) -> np.ndarray:
 MAPS = {"umap": ("UMAP", _umap), "tsne": ("t-SNE", _tsne), "pacmap": ("PaCMAP", _pacmap)}
 
 
+def coordinates(z: np.ndarray, method: str, seed: int = 42) -> np.ndarray:
+    """Places (n, 2) of the rows of z (n, d); ``method`` is "umap", "tsne" or "pacmap"."""
+    if method not in MAPS:
+        raise unknown_name("map method", method, MAPS)
+    if len(z) < FEWEST:
+        raise InvalidInput(
+            f"cluster maps: expected at least {FEWEST} different samples, got {len(z)}; with fewer the map "
+            "methods have no neighbours to keep. Take more members a cluster."
+        )
+    with warnings.catch_warnings():
+        # The methods warn of their own seeds, of deprecated arguments between libraries, of small sets.
+        warnings.simplefilter("ignore")
+        return MAPS[method][1](z, seed)
+
+
 @style()
 def cluster_maps(
     embeddings: Mapping[str, np.ndarray],
@@ -65,28 +80,16 @@ def cluster_maps(
     A sample in several clusters has one place and is drawn once for each. Returns the figure and the coordinates of
     each embedding, (k, m, 2).
     """
-    if method not in MAPS:
-        raise unknown_name("map method", method, MAPS)
-    label, draw = MAPS[method]
     distinct, where = np.unique(members, return_inverse=True)
-    if len(distinct) < FEWEST:
-        raise InvalidInput(
-            f"cluster maps: expected at least {FEWEST} different samples, got {len(distinct)}; with fewer the map "
-            "methods have no neighbours to keep. Take more members a cluster."
-        )
+    placed = {
+        name: coordinates(np.asarray(z[distinct], dtype=np.float32), method, seed)[where].reshape(*members.shape, 2)
+        for name, z in embeddings.items()
+    }
     figure = new_figure(PAGE, PAGE / len(embeddings) * 0.85 + 0.5)
-    coordinates = {}
-    figure.suptitle(f"{direction_title(title)}  ({label})".strip(), fontweight="bold")
-    for ax, (name, z) in zip(figure.subplots(1, len(embeddings), squeeze=False)[0], embeddings.items(), strict=True):
-        with warnings.catch_warnings():
-            # The methods warn of their own seeds, of deprecated arguments between libraries, of small sets.
-            warnings.simplefilter("ignore")
-            places = draw(np.asarray(z[distinct], dtype=np.float32), seed)
-        coordinates[name] = places[where].reshape(*members.shape, 2)
+    figure.suptitle(f"{direction_title(title)}  ({MAPS[method][0]})".strip(), fontweight="bold")
+    for ax, (name, places) in zip(figure.subplots(1, len(embeddings), squeeze=False)[0], placed.items(), strict=True):
         for cluster in reversed(range(len(members))):  # the first clusters come to lie on top
-            ax.scatter(
-                *coordinates[name][cluster].T, s=13, linewidths=0.2, edgecolors="white", **cluster_style(cluster)
-            )
+            ax.scatter(*places[cluster].T, s=13, linewidths=0.2, edgecolors="white", **cluster_style(cluster))
         ax.set_title("  ".join(filter(None, [name, (notes or {}).get(name)])))
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
@@ -99,4 +102,4 @@ def cluster_maps(
         markerscale=1.5,
         handletextpad=0.1,
     )
-    return figure, coordinates
+    return figure, placed
