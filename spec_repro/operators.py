@@ -30,7 +30,8 @@ import torch
 from torch import Tensor
 
 from .kernels import FeatureMap, Kernel
-from .rows import Rows, progress_bar, slices
+from .progress import Progress
+from .rows import Rows, slices
 
 __all__ = ["FeatureOperator", "KernelOperator", "KernelSide"]
 
@@ -108,28 +109,25 @@ class FeatureOperator(Operator):
         here = self.x.rows.n
         keep = here * self.size * self.dtype.itemsize <= self.budget
         made: list[Tensor] = []
-        bar = progress_bar(here, f"{label}, pass {self.passes}")
         block = None
-        for i, rows in enumerate(self.x.rows.batches(self.batch)):
-            if self._kept is not None:
-                block = self._kept[i]
-            else:
-                length = rows.stop - rows.start
-                if keep or block is None or len(block) != length:
-                    block = torch.empty(length, self.size, dtype=self.dtype, device=self.device)
-                start = 0
-                for side in (self.x, self.y):
-                    stop = start + side.features.dim
-                    side.features.apply(side.rows.batch(rows, self.device, self.dtype), out=block[:, start:stop])
-                    start = stop
-                block.mul_(1 / math.sqrt(self.n))
-                if keep:
-                    made.append(block)
-            yield rows, block
-            if bar is not None:
+        with Progress(here, f"{label}, pass {self.passes}") as bar:
+            for i, rows in enumerate(self.x.rows.batches(self.batch)):
+                if self._kept is not None:
+                    block = self._kept[i]
+                else:
+                    length = rows.stop - rows.start
+                    if keep or block is None or len(block) != length:
+                        block = torch.empty(length, self.size, dtype=self.dtype, device=self.device)
+                    start = 0
+                    for side in (self.x, self.y):
+                        stop = start + side.features.dim
+                        side.features.apply(side.rows.batch(rows, self.device, self.dtype), out=block[:, start:stop])
+                        start = stop
+                    block.mul_(1 / math.sqrt(self.n))
+                    if keep:
+                        made.append(block)
+                yield rows, block
                 bar.update(rows.stop - rows.start)
-        if bar is not None:
-            bar.close()
         if keep and self._kept is None:
             self._kept = made
 
@@ -235,17 +233,14 @@ class KernelOperator(Operator):
         """Row slice, column slice and tile of Lambda, ``(b, b')``, for the upper triangle of tiles."""
         self.passes += 1
         places = self.places()
-        bar = progress_bar(sum(map(_area, places)), f"{label}, pass {self.passes}")
-        for rows, columns in places:
-            tile = self.x.kernel.tile(self._left[rows], self._left[columns])
-            tile -= self.y.kernel.tile(self._right[rows], self._right[columns])
-            if rows == columns:
-                tile.fill_diagonal_(0)  # both kernels are 1 there, whatever rounding says
-            yield rows, columns, tile.mul_(1 / self.n)
-            if bar is not None:
+        with Progress(sum(map(_area, places)), f"{label}, pass {self.passes}") as bar:
+            for rows, columns in places:
+                tile = self.x.kernel.tile(self._left[rows], self._left[columns])
+                tile -= self.y.kernel.tile(self._right[rows], self._right[columns])
+                if rows == columns:
+                    tile.fill_diagonal_(0)  # both kernels are 1 there, whatever rounding says
+                yield rows, columns, tile.mul_(1 / self.n)
                 bar.update(_area((rows, columns)))
-        if bar is not None:
-            bar.close()
 
     def _matrix(self) -> Tensor:
         full = torch.zeros(self.n, self.n, dtype=self.dtype, device=self.device)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .errors import EmbeddingMismatch, InvalidInput, NonFiniteInput
 
-__all__ = ["Rows", "as_rows", "check_pair", "free_memory", "progress_bar", "resolve_device", "slices"]
+__all__ = ["Rows", "as_rows", "check_pair", "free_memory", "resolve_device", "slices"]
 
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
@@ -123,8 +123,8 @@ def check_pair(x: Rows, y: Rows) -> None:
     """Both must embed the same samples."""
     if x.total != y.total:
         raise EmbeddingMismatch(
-            f"{x.name} has {x.total:,} rows and {y.name} has {y.total:,}; both must embed the same samples in the same order. "
-            "Check the n= and split= with which each was made."
+            f"{x.name} has {x.total:,} rows and {y.name} has {y.total:,}; both must embed the same samples in the same "
+            "order. Check the n= and split= with which each was made."
         )
 
 
@@ -146,18 +146,3 @@ def free_memory(device: torch.device) -> int:
             return next(int(line.split()[1]) * 1024 for line in info if line.startswith("MemAvailable"))
     except OSError:  # not Linux: half of what there is
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def progress_bar(total: int, label: str):
-    """A tqdm bar that appears after two seconds, on a terminal only; None where tqdm is not installed.
-
-    Of the processes of a group the first shows it.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
-        return None
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return None
-    silent = True if os.environ.get("SPEC_PROGRESS") == "0" else None
-    return tqdm(total=total, desc=label, unit="row", unit_scale=True, delay=2, leave=False, disable=silent)
