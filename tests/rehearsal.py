@@ -26,7 +26,7 @@ SMALL = {
     "clusters": 3,
     "samples_per_cluster": 8,
     "images_per_cluster": 4,
-    "group_sizes": [4, 6],
+    "group_sizes": [4, 8],
     "kmeans_runs": 3,
     "null_repeats": 2,
     "draws": 5,
