@@ -77,6 +77,13 @@ def test_a_path_of_a_machine_would_be_noticed():
 
 
 @each
+def test_formulas_have_single_backslashes(notebook):
+    """A doubled one is a line break to MathJax and to GitHub, and its command is shown as a word."""
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert not [formula for text in prose for formula in re.findall(r"\$[^$]+\$", text) if "\\\\" in formula]
+
+
+@each
 def test_notebooks_stay_on_the_skeleton(notebook):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) <= 16, "move code into the package"
