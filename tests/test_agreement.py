@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spec_repro.agreement import (
     NullBand,
+    agreement_notes,
     agreement_table,
     cluster_distances,
     factor_margin,
@@ -394,6 +395,7 @@ def test_equal_embeddings_have_no_groups_and_no_score():
     table = agreement_table(x, x, found, 10)
     assert table["mean"].isna().all()
     assert (table["clusters"] == 0).all()
+    assert agreement_notes(table, "x - y") == {}
     out = holdout_agreement(x, x, kernels=COSINES, k=3, m=10, repeats=2)
     assert np.isnan(out.interval("x_only")).all()
     assert not out.interval("x_only")[0] > 0  # a verdict on it cannot hold
@@ -410,6 +412,8 @@ def test_agreement_table_covers_both_directions_in_both_embeddings(planted_pair)
     expected = kmeans_agreement(x, found.y_only.top(30), runs=3, seed=5).nmi
     assert (row["mean"], row["variance"]) == (expected.mean(), expected.var())
     assert (row["clusters"], row["members"], row["runs"]) == (4, 30, 3)
+    assert agreement_notes(table, "dinov2 - clip", "nmi")["clip"] == f"NMI {expected.mean():.2f} ± {expected.std():.2f}"
+    assert list(agreement_notes(table, "dinov2 - clip")) == ["clip", "dinov2"]
 
 
 # Errors, frozen results, global state

@@ -213,6 +213,7 @@ def test_any_text_stays_in_its_column(toy):
     assert_legible(figure)
     drawn = [t.get_text() for t in figure.texts]
     assert any(t.endswith(" …") and t.count("\n") == 2 for t in drawn)  # cut after three lines
+    assert not any("W W" in t for t in drawn)  # a word wider than the column is broken, not spaced
     assert "□□" in drawn  # characters that the font lacks
     assert "$x^2$ and a_b" in drawn
     assert not any(t.get_parse_math() for t in figure.texts)  # dollars are no mathematics
@@ -232,6 +233,8 @@ def test_ranking_strips_are_sorted_and_framed(toy):
         assert sorted(members) == sorted(f"{v:.3f}" for v in ranking.member_similarity)
     widths = {ax.get_xlabel()[0]: ax.spines["top"].get_linewidth() for ax in axes}
     assert widths["R"] > widths["M"]
+    frame = {ax.spines["top"].get_edgecolor() for ax in axes if ax.get_xlabel()[0] == "R"}
+    assert all(0.2 < np.mean(color[:3]) < 0.8 for color in frame)  # seen on black and on white pictures
     share = f"hog: a random sample is ahead in {rankings['hog'].wrong:.1%} of all pairs"
     assert share in [t for t, _ in boxes(figure)]
 

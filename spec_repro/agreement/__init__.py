@@ -17,7 +17,7 @@ from .distances import (
     cluster_distances,
     similarity_ranking,
 )
-from .kmeans import Agreement, agreement_table, kmeans_agreement
+from .kmeans import Agreement, agreement_notes, agreement_table, kmeans_agreement
 from .purity import factor_margin, purity, purity_table
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Holdout",
     "NullBand",
     "SimilarityRanking",
+    "agreement_notes",
     "agreement_table",
     "cluster_distances",
     "factor_margin",

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 from ..errors import InvalidInput
 from .members import checked_members, rows
 
-__all__ = ["Agreement", "agreement_table", "kmeans_agreement"]
+__all__ = ["Agreement", "agreement_notes", "agreement_table", "kmeans_agreement"]
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,12 @@ def agreement_table(
             parts.append(part.assign(direction=f"{own} - {other}", embedding=name, clusters=direction.count))
     columns = ["direction", "embedding", "score", "clusters", "members", "runs", "mean", "std", "variance"]
     return pd.concat(parts, ignore_index=True).assign(members=m, runs=runs)[columns]
+
+
+def agreement_notes(table: pd.DataFrame, direction: str, score: str = "ami") -> dict[str, str]:
+    """Embedding to "AMI 0.68 ± 0.02" (mean, standard deviation over the runs), the ``notes`` of `plots.cluster_maps`.
+
+    table: an `agreement_table`; direction: "x - y", one of its directions. A score that is NaN has no note.
+    """
+    part = table[(table.direction == direction) & (table.score == score)].dropna(subset="mean")
+    return {row.embedding: f"{score.upper()} {row.mean:.2f} ± {row.std:.2f}" for row in part.itertuples(index=False)}

@@ -149,6 +149,7 @@ def factor_purity_bars(tables: Mapping[str, pd.DataFrame], *, width: float = COL
         label = "95 % of random sets" if place == 0 else None
         ax.fill_between(ends, low, high, color="0.5", alpha=0.5, linewidth=0, zorder=3, label=label)
     ax.axhline(0, color="black", linewidth=0.6)
+    ax.set_xticks(range(len(factors)), [factor.replace("_", " ") for factor in factors])
     ax.set(xlabel="", ylabel="purity above chance", ylim=(min(-0.1, frame["adjusted"].min() - 0.04), 1.04))
     handles, labels = ax.get_legend_handles_labels()
     ax.get_legend().remove()

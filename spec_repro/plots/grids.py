@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from PIL import Image, ImageOps
 
-from .style import PAGE, cluster_title, direction_title, new_figure, style
+from .style import PAGE, VERMILION, cluster_title, direction_title, new_figure, style
 
 __all__ = ["cluster_grids", "ranking_strips", "text_clusters", "text_figure"]
 
@@ -19,13 +19,16 @@ THUMB, GAP = 128, 6  # pixels
 
 
 def _thumbnail(images, index: int) -> np.ndarray:
-    """One image as a (THUMB, THUMB, 3) array: whole, on white, never squashed. Small images stay sharp."""
+    """One image as a (THUMB, THUMB, 3) array: whole, on white, never squashed.
+
+    Small images stay sharp; below 32 pixels (the handwritten digits) they are smoothed, since blocks cannot be read.
+    """
     image = images[int(index)]
     image = image["image"] if isinstance(image, Mapping) else image
     if not isinstance(image, Image.Image):
         array = np.asarray(image)
         image = Image.fromarray(array if array.dtype == np.uint8 else (255 * array).astype(np.uint8))
-    sampling = Image.Resampling.NEAREST if max(image.size) <= THUMB else Image.Resampling.LANCZOS
+    sampling = Image.Resampling.NEAREST if 32 <= max(image.size) <= THUMB else Image.Resampling.LANCZOS
     return np.asarray(ImageOps.pad(image.convert("RGB"), (THUMB, THUMB), sampling, color="white"))
 
 
@@ -86,14 +89,25 @@ def _wrapped(text: str, width: float, font: FontProperties, lines: int) -> str:
     """A text broken to ``width`` points and cut after ``lines`` lines; characters the font lacks become boxes."""
     known = get_font(findfont(font)).get_charmap()
     text = "".join(c if ord(c) in known or c.isspace() else "□" for c in text)
+
+    def fits(line: str) -> bool:
+        return text_to_path.get_text_width_height_descent(line, font, False)[0] <= width
+
     out = [""]
-    for word in re.findall(rf"\S{{1,{int(width / font.get_size())}}}", text):
+    for word in text.split():
         longer = f"{out[-1]} {word}".strip()
-        if text_to_path.get_text_width_height_descent(longer, font, False)[0] <= width:
+        if fits(longer):
             out[-1] = longer
-        else:
-            out.append(word)
-    return "\n".join(out[:lines]) + (" …" if len(out) > lines else "")
+            continue
+        pieces = [word] if fits(word) else re.findall(rf"\S{{1,{int(width / font.get_size())}}}", word)
+        out += pieces  # a word wider than the column goes on in the next line
+    out = out[not out[0] :] or [""]
+    if len(out) <= lines:
+        return "\n".join(out)
+    words = out[lines - 1].split(" ")
+    while len(words) > 1 and not fits(" ".join([*words, "…"])):
+        words.pop()
+    return "\n".join([*out[: lines - 1], " ".join([*words, "…"])])
 
 
 @style()
@@ -104,7 +118,7 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
     blocks, rules, height = [], [], margin  # (x, y from the top, text, font); heights of thin lines
     for title, table in tables.items():
         column = (72 * PAGE - margin) / max(table.shape[1], 1)
-        width = column - margin - 1.2 * font.get_size()  # room for the ellipsis
+        width = column - 2 * margin
         blocks.append((margin, height, direction_title(title), FontProperties(size=8.5, weight="bold")))
         height += 2 * leading
         for weight, row in [(bold, table.columns), *((font, row) for _, row in table.iterrows())]:
@@ -135,7 +149,8 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
 def ranking_strips(images: Sequence, rankings: Mapping[str, object], *, title: str = "") -> Figure:
     """Members and random samples of one cluster by falling similarity, a strip for each embedding (Figures 12, 13).
 
-    rankings: embedding to the result of `agreement.similarity_ranking`. M is a member, R a random sample (framed).
+    rankings: embedding to the result of `agreement.similarity_ranking`. M is a member, R a random sample (framed in a
+    colour that shows on dark and light pictures).
     """
     count = max(2 * len(r.members) for r in rankings.values())
     figure = new_figure(PAGE, (PAGE / count + 0.5) * len(rankings) + 0.2)
@@ -152,5 +167,5 @@ def ranking_strips(images: Sequence, rankings: Mapping[str, object], *, title: s
                 f"{'M' if member[i] else 'R'}  {similarity[i]:.3f}", fontweight="bold" if member[i] else "normal"
             )
             ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(visible=True, linewidth=0.4 if member[i] else 1.6, color="0.6" if member[i] else "black")
+            ax.spines[:].set(visible=True, linewidth=0.4 if member[i] else 1.6, color="0.6" if member[i] else VERMILION)
     return figure
