@@ -61,7 +61,7 @@ class Case:
 
     def joint(self) -> torch.Tensor:
         r"""A = :math:`\frac1{\sqrt n}` [features of x, features of y]."""
-        return torch.cat([feature_map.apply(z) for z, feature_map in self.maps()], dim=1) / self.n**0.5
+        return torch.cat([feature_map(z) for z, feature_map in self.maps()], dim=1) / self.n**0.5
 
     def difference(self) -> torch.Tensor:
         """The exact normalised kernel difference, in memory."""

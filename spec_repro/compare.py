@@ -21,20 +21,22 @@ k        eigenpairs of each direction                        number of clusters
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from .directions import Comparison, Direction, direction
 from .errors import InvalidInput
-from .kernels import Cosine, Gaussian, Kernel
-from .krylov import krylov
-from .operators import FeatureOperator, KernelOperator, KernelSide
-from .rows import Rows, as_rows, check_pair, free_memory, resolve_device
-from .solvers import Pairs, covariance, dense, noise_level
+from .group import as_group
+from .kernels import Cosine, Kernel
+from .planning import cheapest_solver, checked_rows, float32_products, operator_of, solve
+from .rows import as_rows, check_pair
+from .solvers import noise_level, refined
 
-__all__ = ["Comparison", "Direction", "carry", "cheapest_solver", "compare"]
+__all__ = ["Comparison", "Direction", "carry", "compare"]
 
 
 def compare(
@@ -54,6 +56,8 @@ def compare(
     independent: bool = False,
     noise_floor: bool = False,
     memory: int | None = None,
+    matmul_precision: Literal["highest", "high", "medium"] = "highest",
+    group: Any = None,
 ) -> Comparison:
     r"""The k eigenpairs of both ends of :math:`\Lambda = \frac1n(K_x - K_y)` (eq. 3), and SPEC-diff (eq. 5).
 
@@ -64,8 +68,8 @@ def compare(
         k: pairs of each direction, 1 <= k <= n.
         features: None for exact kernels; or the number m of random Fourier frequencies (section 4), that is 2 m
             features for each Gaussian kernel. A cosine kernel is always exact, with d features.
-        solver: the route (:mod:`spec_repro.solvers`); ``"auto"`` is the cheapest by :func:`cheapest_solver`.
-            ``"covariance"`` needs finite features on both sides.
+        solver: the route (:mod:`spec_repro.solvers`); ``"auto"`` is the one with the least work
+            (:func:`spec_repro.planning.cheapest_solver`). ``"covariance"`` needs finite features on both sides.
         tol: krylov only: largest residual over SPEC-diff; 1e-5 by default, 1e-9 in float64.
         device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
         batch_size: rows of one product; the default fits the device. It changes results by rounding only.
@@ -78,12 +82,19 @@ def compare(
         noise_floor: with random features, measure what they alone contribute (two more solves).
         memory: bytes that may hold features or a kernel matrix between products; a quarter of what is free by default.
             What does not fit is made anew for each product.
+        matmul_precision: of float32 products while krylov iterates, as :func:`torch.set_float32_matmul_precision` names
+            it: ``"high"`` is TF32, ``"medium"`` bfloat16 where the device has them. One more pass in float32 then gives
+            the eigenvalues, and residuals that state the error of the vectors.
+        group: processes of ``torch.distributed`` that share the work, such as ``torch.distributed.group.WORLD`` under
+            ``torchrun``; all of them call this with the same arguments, and all get the whole result. Each reads its
+            share of the rows (of exact kernels it makes its share of the tiles); ``"dense"`` is solved by each alone.
 
     Raises:
         EmbeddingMismatch: x and y have different numbers of rows.
         NonFiniteInput: NaN or infinity, with their count and first rows.
         InvalidInput: shapes, types or settings out of range; zero rows under the cosine kernel.
         NotConverged: krylov did not reach ``tol``.
+        All of these are raised in every process of the group.
 
     Source: Jalali, Dibaei Nia, Farnia, ICML 2025, Definition 1, Proposition 1 and Algorithm 1.
 
@@ -96,18 +107,29 @@ def compare(
     >>> sorted(int(group[i]) for i in found.y_only.top(50)[0]) == [1] * 30 + [2] * 20
     True
     """
-    rows_x, rows_y = _checked_rows(x, y, kernel_x, kernel_y, k, features, solver, tol, batch_size, sign, memory)
-    operator = _operator(rows_x, rows_y, kernel_x, kernel_y, features, device, batch_size, seed, independent, memory)
+    options = k, features, solver, tol, batch_size, sign, memory, matmul_precision
+    group = as_group(group)
+    rows_x, rows_y = checked_rows(x, y, kernel_x, kernel_y, *options, group)
+    make = partial(operator_of, features=features, device=device, batch_size=batch_size, memory=memory)
+    operator = make(rows_x, rows_y, kernel_x, kernel_y, seed=seed, independent=independent, group=group)
     route = cheapest_solver(operator, k) if solver == "auto" else solver
-    pairs = _solve(operator, route, k, tol, seed)
+    if route == "dense" and group.size > 1:
+        operator = make(rows_x, rows_y, kernel_x, kernel_y, seed=seed, independent=independent)
+    reduced = route == "krylov" and matmul_precision != "highest" and operator.dtype == torch.float32
+    with float32_products(matmul_precision if reduced else "highest"):
+        pairs = solve(operator, route, k, tol, seed)
+    with float32_products("highest"):
+        if reduced:
+            operator = make(rows_x, rows_y, kernel_x, kernel_y, seed=seed, independent=independent, group=group)
+            pairs = refined(operator, pairs)
+        floor = None
+        if noise_floor:
+            floor = max(
+                _feature_noise(partial(make, rows, rows, kernel, kernel, group=group), kernel, features, seed)
+                for rows, kernel in ((rows_x, kernel_x), (rows_y, kernel_y))
+            )
     noise = noise_level(operator.dtype)
     ends = pairs.values[0], -pairs.values[-1]
-    floor = None
-    if noise_floor:
-        floor = max(
-            _feature_noise(rows, kernel, features, device, batch_size, seed, memory)
-            for rows, kernel in ((rows_x, kernel_x), (rows_y, kernel_y))
-        )
     return Comparison(
         x_only=direction(pairs, slice(None, k), 1, sign, noise),
         y_only=direction(pairs, slice(-1, -k - 1, -1), -1, sign, noise),
@@ -167,9 +189,8 @@ def carry(
     s = found.settings
     for rows, kernel in zip(new, (s["kernel_x"], s["kernel_y"]), strict=True):
         rows.check(cosine=isinstance(kernel, Cosine))
-    operator = _operator(
-        *old, s["kernel_x"], s["kernel_y"], s["features"], device, batch_size, s["seed"], s["independent"], None
-    )
+    settings = {name: s[name] for name in ("features", "seed", "independent")}
+    operator = operator_of(*old, s["kernel_x"], s["kernel_y"], device=device, batch_size=batch_size, **settings)
     scores = []
     for groups, side in ((found.x_only, 1), (found.y_only, -1)):
         u = torch.from_numpy(np.ascontiguousarray(groups.eigenvectors)).to(operator.dtype)
@@ -178,85 +199,10 @@ def carry(
     return scores[0], scores[1]
 
 
-def cheapest_solver(operator: FeatureOperator | KernelOperator, k: int) -> str:
-    """The route with the least work, in multiply-adds weighted by how fast each kind runs (products with thin blocks
-    at a fifth of the rate of square ones, eigendecompositions at a fortieth); ten iterations are assumed for krylov.
-    """
-    n, block = operator.n, max(16, k + 6)
-    eigh = 40.0
-    if isinstance(operator, KernelOperator):
-        costs = {"dense": eigh * n**3, "krylov": 10 * 5.0 * n**2 * block}
-    else:
-        p = operator.size
-        costs = {
-            "dense": n**2 * p + eigh * n**3,
-            "covariance": n * p**2 + 2 * eigh * p**3,
-            "krylov": 10 * 2 * 5.0 * n * p * block,
-        }
-    return min(costs, key=costs.get)
-
-
-def _checked_rows(x, y, kernel_x, kernel_y, k, features, solver, tol, batch_size, sign, memory):
-    """The rows of both inputs, or a typed error that says what was expected."""
-    rows_x, rows_y = as_rows(x, "x"), as_rows(y, "y")
-    check_pair(rows_x, rows_y)
-    n = rows_x.n
-    for name, kernel in (("kernel_x", kernel_x), ("kernel_y", kernel_y)):
-        if not isinstance(kernel, Kernel):
-            raise InvalidInput(f"{name}: expected Cosine() or Gaussian(sigma), got {kernel!r}.")
-    gaussian = isinstance(kernel_x, Gaussian) or isinstance(kernel_y, Gaussian)
-    checks = [
-        ("k", k, isinstance(k, int) and 1 <= k <= n, f"an integer in 1..{n} (the number of samples)"),
-        ("features", features, features is None or features >= 1, "None or a number of frequencies >= 1"),
-        ("solver", solver, solver in ("auto", "covariance", "krylov", "dense"), "auto, covariance, krylov or dense"),
-        ("tol", tol, tol is None or tol > 0, "None or a positive number"),
-        ("batch_size", batch_size, batch_size is None or batch_size >= 1, "None or a number of rows >= 1"),
-        ("sign", sign, sign in ("cubes", "sum"), "cubes or sum"),
-        ("memory", memory, memory is None or memory >= 0, "None or a number of bytes >= 0"),
-    ]
-    for name, value, fine, expected in checks:
-        if not fine:
-            raise InvalidInput(f"{name}={value!r}: expected {expected}.")
-    if solver == "covariance" and gaussian and features is None:
-        raise InvalidInput(
-            "solver='covariance' decomposes the covariance of finite features, and an exact Gaussian kernel has none: "
-            "give features=m (the paper takes 3000), or use solver='krylov'."
-        )
-    for rows, kernel in ((rows_x, kernel_x), (rows_y, kernel_y)):
-        rows.check(cosine=isinstance(kernel, Cosine))
-    return rows_x, rows_y
-
-
-def _operator(rows_x: Rows, rows_y: Rows, kernel_x, kernel_y, features, device, batch_size, seed, independent, memory):
-    device = resolve_device(device)
-    double = (rows_x.double or rows_y.double) and device.type != "mps"
-    dtype = torch.float64 if double else torch.float32
-    sides = []
-    for rows, kernel, draw in ((rows_x, kernel_x, seed), (rows_y, kernel_y, seed + independent * 1_000_003)):
-        centre = rows.centre(device, dtype)
-        sides.append(KernelSide(rows, kernel, centre, kernel.feature_map(rows.d, features, draw, centre)))
-    memory = free_memory(device) // 4 if memory is None else memory
-    small = device.type == "cpu"
-    if all(side.features is not None for side in sides):
-        width = sum(side.features.dim for side in sides) * dtype.itemsize
-        batch = batch_size or max(64, (32 if small else 1024) * 2**20 // width)
-        return FeatureOperator(*sides, batch, memory)
-    return KernelOperator(*sides, batch_size or (1024 if small else 8192), memory)
-
-
-def _solve(operator, route: str, k: int, tol: float | None, seed: int) -> Pairs:
-    if route == "dense":
-        return dense(operator, k)
-    if route == "covariance":
-        return covariance(operator, k)
-    tol = tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
-    return krylov(operator, k, tolerance=tol, generator=torch.Generator().manual_seed(seed))
-
-
-def _feature_noise(rows: Rows, kernel: Kernel, features, device, batch_size, seed: int, memory) -> float:
+def _feature_noise(make: Callable, kernel: Kernel, features: int | None, seed: int) -> float:
     """SPEC-diff of an embedding against itself under two draws of the frequencies; 0 without random features."""
     if features is None or isinstance(kernel, Cosine):
         return 0.0
-    operator = _operator(rows, rows, kernel, kernel, features, device, batch_size, seed, True, memory)
-    values = _solve(operator, cheapest_solver(operator, 1), 1, 1e-3, seed).values
+    operator = make(seed=seed, independent=True)
+    values = solve(operator, cheapest_solver(operator, 1), 1, 1e-3, seed).values
     return float(values.abs().max())

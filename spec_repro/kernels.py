@@ -25,11 +25,17 @@ class FeatureMap:
 
     Attributes:
         dim: number of features.
-        apply: maps ``(b, d)`` rows to ``(b, dim)`` features; writes into ``out`` where one is given.
+        scale: what ``raw`` gives times this are the features; it is left to the thin factor of a product.
+        raw: maps ``(b, d)`` rows to ``(b, dim)``; writes into ``out`` where one is given.
     """
 
     dim: int
-    apply: Callable[..., Tensor]
+    scale: float
+    raw: Callable[..., Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        r""":math:`\phi(x)`, ``(b, dim)``."""
+        return self.raw(x).mul_(self.scale)
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,11 @@ class Cosine:
     def feature_map(self, d: int, features: int | None, seed: int, centre: Tensor) -> FeatureMap:
         """The ``d`` normalised coordinates; ``features``, ``seed`` and ``centre`` have no part in them."""
 
-        def apply(x: Tensor, out: Tensor | None = None) -> Tensor:
+        def raw(x: Tensor, out: Tensor | None = None) -> Tensor:
             unit = self.prepare(x)
             return unit if out is None else out.copy_(unit)
 
-        return FeatureMap(d, apply)
+        return FeatureMap(d, 1.0, raw)
 
 
 @dataclass(frozen=True)
@@ -118,17 +124,16 @@ class Gaussian:
         generator = torch.Generator().manual_seed(seed)
         omega = torch.randn(d, m, generator=generator, dtype=torch.float64) / self.sigma  # (d, m)
         omega = omega.to(dtype=centre.dtype).to(centre.device)
-        scale = 1 / math.sqrt(m)
 
-        def apply(x: Tensor, out: Tensor | None = None) -> Tensor:
+        def raw(x: Tensor, out: Tensor | None = None) -> Tensor:
             if out is None:
                 out = x.new_empty(len(x), 2 * m)
             phase = (x - centre) @ omega  # (b, m)
             torch.cos(phase, out=out[:, :m])
             torch.sin(phase, out=out[:, m:])
-            return out.mul_(scale)
+            return out
 
-        return FeatureMap(2 * m, apply)
+        return FeatureMap(2 * m, 1 / math.sqrt(m), raw)
 
 
 Kernel = Cosine | Gaussian

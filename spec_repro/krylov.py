@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .errors import NotConverged
-from .operators import FeatureOperator, KernelOperator
+from .operators import FeatureOperator
 from .solvers import Pairs, both_ends, noise_level, with_null_space
+from .tiles import KernelOperator
 
 __all__ = ["krylov"]
 

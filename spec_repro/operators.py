@@ -1,7 +1,7 @@
 r"""The kernel difference :math:`\Lambda = \frac1n(K_1 - K_2)` as an operator, in the two forms that a solver can use.
 
-:class:`KernelOperator` acts on vectors of length n, with exact kernel tiles. :class:`FeatureOperator` acts on vectors
-of length p = d_1 + d_2 (the feature dimensions), through Proposition 1: with
+:class:`~spec_repro.tiles.KernelOperator` acts on vectors of length n, with exact kernel tiles.
+:class:`FeatureOperator` acts on vectors of length p = d_1 + d_2 (the feature dimensions), through Proposition 1: with
 :math:`A = \frac1{\sqrt n}[\Phi_1\ \Phi_2]` and :math:`D = \mathrm{diag}(I, -I)`, :math:`\Lambda = A D A^\top`, and
 :math:`u = A v` turns :math:`\Lambda` on u into :math:`D C` on v, with :math:`C = A^\top A`, self-adjoint in the inner
 product :math:`\langle v, w\rangle = v^\top C w`.
@@ -18,6 +18,7 @@ lift    v                    A v, one pass
 ======  ===================  =====================
 
 Vectors and small algebra are float64 (on the CPU for devices without it); products with the data are in ``dtype``.
+Where several processes share the work, vectors are whole in each of them and sums go over all.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .feed import feed
+from .group import ALONE, Group
 from .kernels import FeatureMap, Kernel
 from .progress import Progress
-from .rows import Rows, slices
+from .rows import Rows
 
-__all__ = ["FeatureOperator", "KernelOperator", "KernelSide"]
+__all__ = ["FeatureOperator", "KernelSide", "Operator"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Operator:
     y: KernelSide
     batch: int
     budget: int
+    group: Group = ALONE
     passes: int = field(default=0, init=False)
 
     @property
@@ -87,48 +91,71 @@ class Operator:
 
 @dataclass
 class FeatureOperator(Operator):
-    """Finite features on both sides; kept in memory where ``n p`` numbers fit the budget, else made anew each pass."""
+    r"""Finite features on both sides, of the rows of this process.
+
+    A is kept in memory where its numbers fit the budget, else made anew each pass; then a device keeps at least the
+    rows themselves, where these fit. What is kept or made is A without the scales of the feature maps and the
+    :math:`1/\sqrt n`, a diagonal factor S from the right that the thin vectors carry.
+    """
 
     def __post_init__(self):
         self._kept: list[Tensor] | None = None
+        self._fed: list[tuple[slice, list[Tensor]]] | None = None
 
     @property
     def size(self) -> int:
         """p, the length of the vectors that a solver iterates."""
         return self.x.features.dim + self.y.features.dim
 
+    def _columns(self, first: float, second: float) -> Tensor:
+        sides = (self.x.features.dim, first), (self.y.features.dim, second)
+        return torch.cat([torch.full((dim, 1), c, dtype=torch.float64, device=self.algebra) for dim, c in sides])
+
     @property
     def signs(self) -> Tensor:
         """The diagonal of D, ``(p, 1)``."""
-        plus = torch.ones(self.x.features.dim, 1, dtype=torch.float64, device=self.algebra)
-        return torch.cat([plus, -torch.ones(self.y.features.dim, 1, dtype=torch.float64, device=self.algebra)])
+        return self._columns(1.0, -1.0)
+
+    @property
+    def scales(self) -> Tensor:
+        """The diagonal of S, ``(p, 1)``."""
+        return self._columns(self.x.features.scale, self.y.features.scale) / math.sqrt(self.n)
+
+    def fed(self) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Slices of rows with the rows of both embeddings on the device, in the working precision."""
+        sources = [self.x.rows, self.y.rows]
+        fits = sources[0].n * sum(rows.d for rows in sources) * self.dtype.itemsize <= self.budget
+        if self.device.type == "cpu" or not fits:
+            yield from feed(sources, self.batch, self.device, self.dtype)
+            return
+        if self._fed is None:
+            self._fed = list(feed(sources, self.batch, self.device, self.dtype))
+        yield from self._fed
 
     def blocks(self, label: str) -> Iterator[tuple[slice, Tensor]]:
-        r"""Slices of rows with their block of A, ``(b, p)``, that is features over :math:`\sqrt n`."""
+        r"""Slices of rows with their block of :math:`A S^{-1}`, ``(b, p)``, that is raw features."""
         self.passes += 1
-        here = self.x.rows.n
-        keep = here * self.size * self.dtype.itemsize <= self.budget
-        made: list[Tensor] = []
-        block = None
-        with Progress(here, f"{label}, pass {self.passes}") as bar:
-            for i, rows in enumerate(self.x.rows.batches(self.batch)):
-                if self._kept is not None:
-                    block = self._kept[i]
-                else:
-                    length = rows.stop - rows.start
-                    if keep or block is None or len(block) != length:
-                        block = torch.empty(length, self.size, dtype=self.dtype, device=self.device)
-                    start = 0
-                    for side in (self.x, self.y):
-                        stop = start + side.features.dim
-                        side.features.apply(side.rows.batch(rows, self.device, self.dtype), out=block[:, start:stop])
-                        start = stop
-                    block.mul_(1 / math.sqrt(self.n))
-                    if keep:
-                        made.append(block)
+        with Progress(self.x.rows.n, f"{label}, pass {self.passes}") as bar:
+            for rows, block in self._kept or self._made():
                 yield rows, block
                 bar.update(rows.stop - rows.start)
-        if keep and self._kept is None:
+
+    def _made(self) -> Iterator[tuple[slice, Tensor]]:
+        """The blocks, made now; kept from the first whole pass on where they fit."""
+        keep = self.x.rows.n * self.size * self.dtype.itemsize <= self.budget
+        made: list[tuple[slice, Tensor]] = []
+        block = None
+        for rows, parts in self.fed():
+            length = rows.stop - rows.start
+            if keep or block is None or len(block) != length:
+                block = torch.empty(length, self.size, dtype=self.dtype, device=self.device)
+            halves = block.split([self.x.features.dim, self.y.features.dim], dim=1)
+            for side, part, half in zip((self.x, self.y), parts, halves, strict=True):
+                side.features.raw(part, out=half)
+            if keep:
+                made.append((rows, block))
+            yield rows, block
+        if keep:
             self._kept = made
 
     def start(self, width: int, generator: torch.Generator) -> Tensor:
@@ -141,14 +168,16 @@ class FeatureOperator(Operator):
         R is gathered block by block. The product v' (C v) would lose half of the digits where :math:`\Phi_1 v_1` and
         :math:`\Phi_2 v_2` cancel.
         """
-        w = self.to_data(v)
+        w = self.to_data(self.scales * v)
         total = torch.zeros(v.shape, dtype=torch.float64, device=self.algebra)
-        r = total[:0]
+        r = total.new_zeros(v.shape[1], v.shape[1])
         for _, block in self.blocks("kernel difference"):
             u = block @ w
             total += self.to_algebra(block.T @ u)
             r = torch.linalg.qr(torch.cat([r, self.to_algebra(u)]), mode="r").R
-        return total, r
+        if self.group.size > 1:
+            r = torch.linalg.qr(self.group.stacked(r), mode="r").R
+        return self.scales * self.group.total(total), r
 
     def image(self, v: Tensor, dual: Tensor) -> Tensor:
         """D C v, ``(p, b)``."""
@@ -156,27 +185,31 @@ class FeatureOperator(Operator):
 
     def lift(self, v: Tensor) -> Tensor:
         """A v, ``(n, b)``, on the CPU in the working precision."""
-        w = self.to_data(v)
+        w = self.to_data(self.scales * v)
         u = torch.empty(self.x.rows.n, v.shape[1], dtype=self.dtype)
         for rows, block in self.blocks("eigenvectors"):
             u[rows] = (block @ w).cpu()
-        return u
+        return self.group.rows(u, self.n, self.device)
 
     def project(self, u: Tensor) -> Tensor:
         r""":math:`A^\top u`, ``(p, b)``, for u of shape ``(n, b)`` on the CPU."""
+        mine = u[self.group.share(self.n)]
         total = torch.zeros(self.size, u.shape[1], dtype=torch.float64, device=self.algebra)
         for rows, block in self.blocks("features"):
-            total += self.to_algebra(block.T @ self.to_data(u[rows]))
-        return total
+            total += self.to_algebra(block.T @ self.to_data(mine[rows]))
+        return self.scales * self.group.total(total)
+
+    def apply(self, u: Tensor) -> Tensor:
+        """Lambda u, ``(n, b)``, for u of shape ``(n, b)``, both on the CPU in the working precision."""
+        return self.lift(self.signs * self.project(u))
 
     def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
         r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU."""
-        v = self.to_data(self.signs * self.project(u) / math.sqrt(self.n))
+        v = self.to_data(self.signs * self.scales * self.project(u))
         first, second = v.split([self.x.features.dim, self.y.features.dim])
         result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
-        for rows in x.batches(self.batch):
-            left, right = (z.batch(rows, self.device, self.dtype) for z in (x, y))
-            result[rows] = (self.x.features.apply(left) @ first + self.y.features.apply(right) @ second).cpu()
+        for rows, (left, right) in feed((x, y), self.batch, self.device, self.dtype):
+            result[rows] = (self.x.features.raw(left) @ first + self.y.features.raw(right) @ second).cpu()
         return result
 
     def covariance(self) -> Tensor:
@@ -188,109 +221,13 @@ class FeatureOperator(Operator):
         for _, block in self.blocks("covariance"):
             wide = self.to_algebra(block)
             total += wide.T @ wide
-        return total
+        return self.group.total(total).mul_(self.scales).mul_(self.scales.T)
 
     def joint(self) -> Tensor:
         """A, ``(n, p)`` float64."""
-        return torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")])
+        return torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")]) * self.scales.T
 
     def matrix(self) -> Tensor:
         r""":math:`\Lambda`, ``(n, n)`` float64."""
         a = self.joint()
         return (a * self.signs.T) @ a.T
-
-
-@dataclass
-class KernelOperator(Operator):
-    """Exact kernels in tiles; the matrix is kept where its n^2 numbers fit the budget, else its tiles where those do,
-    else they are made anew each pass.
-
-    Only tiles on and above the diagonal are made; the matrix is symmetric. This process makes every ``share[1]``-th of
-    them from ``share[0]`` on.
-    """
-
-    share: tuple[int, int] = (0, 1)
-
-    def __post_init__(self):
-        self._left, self._right = self.prepared(self.x), self.prepared(self.y)
-        self._kept: Tensor | None = None
-        self._tiles: list[tuple[slice, slice, Tensor]] | None = None
-
-    @property
-    def size(self) -> int:
-        return self.n
-
-    def prepared(self, side: KernelSide) -> Tensor:
-        """All rows, ready for ``kernel.tile``."""
-        return side.prepare(side.rows, slice(0, side.rows.n))
-
-    def places(self) -> list[tuple[slice, slice]]:
-        """Row and column slice of the tiles of this process, on and above the diagonal."""
-        cuts = list(slices(self.n, self.batch))
-        return [(rows, columns) for i, rows in enumerate(cuts) for columns in cuts[i:]][self.share[0] :: self.share[1]]
-
-    def tiles(self, label: str) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Row slice, column slice and tile of Lambda, ``(b, b')``, for the upper triangle of tiles."""
-        self.passes += 1
-        places = self.places()
-        with Progress(sum(map(_area, places)), f"{label}, pass {self.passes}") as bar:
-            for rows, columns in places:
-                tile = self.x.kernel.tile(self._left[rows], self._left[columns])
-                tile -= self.y.kernel.tile(self._right[rows], self._right[columns])
-                if rows == columns:
-                    tile.fill_diagonal_(0)  # both kernels are 1 there, whatever rounding says
-                yield rows, columns, tile.mul_(1 / self.n)
-                bar.update(_area((rows, columns)))
-
-    def _matrix(self) -> Tensor:
-        full = torch.zeros(self.n, self.n, dtype=self.dtype, device=self.device)
-        for rows, columns, tile in self.tiles("kernel difference"):
-            full[rows, columns] = tile
-            if rows != columns:
-                full[columns, rows] = tile.T
-        return full
-
-    def matrix(self) -> Tensor:
-        r""":math:`\Lambda`, ``(n, n)`` float64."""
-        return self.to_algebra(self._matrix())
-
-    def start(self, width: int, generator: torch.Generator) -> Tensor:
-        """Random ``(n, width)`` block."""
-        return torch.randn(self.n, width, generator=generator, dtype=torch.float64).to(self.algebra)
-
-    def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        return v, torch.linalg.qr(v, mode="r").R
-
-    def image(self, v: Tensor, dual: Tensor) -> Tensor:
-        """Lambda v, ``(n, b)``."""
-        w = self.to_data(v)
-        if self.share[1] == 1 and self.n**2 * self.dtype.itemsize <= self.budget:
-            if self._kept is None:
-                self._kept = self._matrix()
-            return self.to_algebra(self._kept @ w)
-        if self._tiles is None and sum(map(_area, self.places())) * self.dtype.itemsize <= self.budget:
-            self._tiles = list(self.tiles("kernel difference"))
-        total = torch.zeros(v.shape, dtype=self.dtype, device=self.device)
-        for rows, columns, tile in self._tiles or self.tiles("kernel difference"):
-            total[rows] += tile @ w[columns]
-            if rows != columns:
-                total[columns] += tile.T @ w[rows]
-        return self.to_algebra(total)
-
-    def lift(self, v: Tensor) -> Tensor:
-        return v.to(self.dtype).cpu()
-
-    def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
-        r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU."""
-        u = self.to_data(u)
-        result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
-        for rows in x.batches(self.batch):
-            tile = self.x.kernel.tile(self.x.prepare(x, rows), self._left)
-            tile -= self.y.kernel.tile(self.y.prepare(y, rows), self._right)
-            result[rows] = (tile @ u / self.n).cpu()
-        return result
-
-
-def _area(place: tuple[slice, slice]) -> int:
-    rows, columns = place
-    return (rows.stop - rows.start) * (columns.stop - columns.start)

@@ -6,8 +6,9 @@ An input is an ``(n, d)`` numpy array, numpy memmap or torch tensor of float16/3
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import EmbeddingMismatch, InvalidInput, NonFiniteInput
+from .group import ALONE, Group
 
 __all__ = ["Rows", "as_rows", "check_pair", "free_memory", "resolve_device", "slices"]
 
@@ -36,37 +38,37 @@ class Rows:
     total: int
     first: int = 0
 
+    def share(self, group: Group) -> Rows:
+        """The rows of this process alone; nothing is read."""
+        mine = group.share(self.total)
+        return replace(self, source=self.source[mine], n=mine.stop - mine.start, first=mine.start)
+
     def batch(self, rows: slice | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The given rows as a ``(b, d)`` tensor on a device, detached."""
+        return self.held(rows).to(dtype).to(device)
+
+    def held(self, rows: slice | np.ndarray) -> Tensor:
+        """The given rows as a ``(b, d)`` tensor where and as they are, detached."""
         part = self.source[rows]
         if not isinstance(part, Tensor):
             part = np.asarray(part)
             if not part.flags.writeable:  # torch warns of read-only memory, and maps may be read-only
                 part = part.copy()
             part = torch.from_numpy(np.ascontiguousarray(part))
-        return part.detach().to(dtype).to(device)
+        return part.detach()
 
     def batches(self, size: int) -> Iterator[slice]:
         """Consecutive slices of at most ``size`` rows."""
         return slices(self.n, size)
 
-    def centre(
-        self,
-        device: torch.device,
-        dtype: torch.dtype,
-        rows: int = 10_000,
-        over_all: Callable[[Tensor], Tensor] = lambda part: part,
-    ) -> Tensor:
-        """Mean ``(d,)`` of at most ``rows`` evenly spaced rows: the origin for kernels invariant to translation.
-
-        ``over_all`` adds up what the processes that share the rows have.
-        """
+    def centre(self, device: torch.device, dtype: torch.dtype, rows: int = 10_000, group: Group = ALONE) -> Tensor:
+        """Mean ``(d,)`` of at most ``rows`` evenly spaced rows: the origin for kernels invariant to translation."""
         index = np.unique(np.linspace(0, self.total - 1, min(self.total, rows)).astype(np.int64))
         here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
         wide = torch.float32 if device.type == "mps" else torch.float64
-        return (over_all(self.batch(here, device, wide).sum(dim=0)) / len(index)).to(dtype)
+        return (group.total(self.batch(here, device, wide).sum(dim=0)) / len(index)).to(dtype)
 
-    def faults(self, cosine: bool, size: int = 65_536) -> tuple[list[int], list[int]]:
+    def faults(self, cosine: bool, size: int = 8_192) -> tuple[list[int], list[int]]:
         """Rows with NaN or infinity, and zero rows where the kernel is the cosine; one pass."""
         bad: list[int] = []
         zero: list[int] = []
@@ -94,9 +96,10 @@ class Rows:
                 f"first {zero[:5]}. Drop them from both embeddings, or use a Gaussian kernel."
             )
 
-    def check(self, cosine: bool) -> None:
-        """Refuse NaN and infinity, and zero rows under the cosine kernel."""
-        self.refuse(*self.faults(cosine))
+    def check(self, cosine: bool, group: Group = ALONE) -> None:
+        """Refuse NaN and infinity, and zero rows under the cosine kernel; in all processes alike."""
+        bad, zero = zip(*group.everything(self.faults(cosine)), strict=True)
+        self.refuse(list(chain(*bad)), list(chain(*zero)))
 
 
 def slices(n: int, size: int) -> Iterator[slice]:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .operators import FeatureOperator, KernelOperator
+from .operators import FeatureOperator
+from .tiles import KernelOperator
 
-__all__ = ["Pairs", "both_ends", "covariance", "dense", "noise_level", "with_null_space"]
+__all__ = ["Pairs", "both_ends", "covariance", "dense", "noise_level", "refined", "with_null_space"]
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,22 @@ def with_null_space(
             null = torch.linalg.qr(null.double()).Q
         at = int((values > 0).sum())
         vectors = torch.cat([vectors[:, :at], null.to(vectors.dtype), vectors[:, at:]], dim=1)
-        image = operator.lift(operator.signs * operator.project(null.to(operator.dtype)))
+        image = operator.apply(null.to(operator.dtype))
         values, residuals = (
             torch.cat([part[:at], new, part[at:]])
             for part, new in ((values, values.new_zeros(missing)), (residuals, image.double().norm(dim=0)))
         )
     return Pairs(values, vectors, residuals, steps)
+
+
+def refined(operator: FeatureOperator | KernelOperator, pairs: Pairs) -> Pairs:
+    """Rayleigh-Ritz on pairs that another precision gave: their eigenvalues and residuals under ``operator``.
+
+    An error of size e in the vectors is one of size e^2 in these eigenvalues; what remains stands in the residuals.
+    """
+    u = torch.linalg.qr(pairs.vectors.double()).Q
+    image = operator.apply(u.to(operator.dtype)).double()
+    h = u.T @ image
+    values, y = (part.flip(-1) for part in torch.linalg.eigh((h + h.T) / 2))
+    residuals = ((image - u @ h) @ y + u @ (h @ y - y * values)).norm(dim=0)
+    return Pairs(values, (u @ y).to(operator.dtype), residuals, pairs.iterations + 1)

@@ -65,9 +65,23 @@ def test_level_that_a_subsample_misses_is_refused():
         match_bandwidths(x, y, target=0.4, sample=6)
 
 
-def test_features_give_the_level_of_many_rows():
+@pytest.mark.parametrize("block", [100, 60])  # of 300 rows: all of them in three blocks; 240 in four
+def test_blocks_give_the_level_of_many_rows(block):
     x, _ = pair()
-    assert top_eigenvalue(x, Gaussian(3.0), exact=10) == pytest.approx(level(x, Gaussian(3.0)), abs=0.02)
+    exact = level(x, Gaussian(3.0))
+    assert top_eigenvalue(x, Gaussian(3.0), block=block) == pytest.approx(exact, abs=0.03)
+    assert top_eigenvalue(x, Gaussian(3.0), block=300) == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.parametrize("target", [0.1, 0.3, 0.8])
+def test_a_first_search_on_few_rows_ends_where_the_search_on_all_does(target, monkeypatch):
+    x, y = pair()
+    whole = match_bandwidths(x, y, target=target)
+    monkeypatch.setattr("spec_repro.bandwidths.COARSE", 40)
+    again = match_bandwidths(x, y, target=target)
+    assert again != whole
+    assert again.eigenvalue_x == pytest.approx(target, abs=5e-5)
+    assert again.kernel_y.sigma == pytest.approx(whole.kernel_y.sigma, rel=5e-3)
 
 
 def test_unreachable_levels_are_refused():

@@ -11,9 +11,10 @@ from spec_repro import Cosine, Gaussian, carry, compare
 from spec_repro.directions import direction
 from spec_repro.errors import EmbeddingMismatch, EmptyPair, InvalidInput, NonFiniteInput, NotConverged
 from spec_repro.krylov import krylov
-from spec_repro.operators import KernelOperator, KernelSide
+from spec_repro.operators import KernelSide
 from spec_repro.rows import as_rows
 from spec_repro.solvers import Pairs
+from spec_repro.tiles import KernelOperator
 
 
 def noise(n, d, seed):

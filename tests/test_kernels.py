@@ -15,7 +15,7 @@ def rows(n=40, d=7, seed=0):
 
 
 def features(kernel, x, m, seed=0):
-    return kernel.feature_map(x.shape[1], m, seed, x.mean(0)).apply(x)
+    return kernel.feature_map(x.shape[1], m, seed, x.mean(0))(x)
 
 
 def test_values_equal_scikit_learn():

@@ -1,0 +1,128 @@
+"""From the arguments of ``compare`` to what is iterated: checked rows, the operator, the route with the least work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from .errors import InvalidInput
+from .group import ALONE, Group
+from .kernels import Cosine, Gaussian, Kernel
+from .krylov import krylov
+from .operators import FeatureOperator, KernelSide
+from .rows import Rows, as_rows, check_pair, free_memory, resolve_device
+from .solvers import Pairs, covariance, dense
+from .tiles import KernelOperator
+
+__all__ = ["cheapest_solver", "checked_rows", "float32_products", "operator_of", "solve"]
+
+PRECISIONS = ("highest", "high", "medium")
+
+
+def checked_rows(
+    x, y, kernel_x, kernel_y, k, features, solver, tol, batch_size, sign, memory, matmul_precision, group: Group
+):
+    """The rows of both inputs, or a typed error that says what was expected."""
+    rows_x, rows_y = as_rows(x, "x"), as_rows(y, "y")
+    check_pair(rows_x, rows_y)
+    n = rows_x.n
+    for name, kernel in (("kernel_x", kernel_x), ("kernel_y", kernel_y)):
+        if not isinstance(kernel, Kernel):
+            raise InvalidInput(f"{name}: expected Cosine() or Gaussian(sigma), got {kernel!r}.")
+    gaussian = isinstance(kernel_x, Gaussian) or isinstance(kernel_y, Gaussian)
+    checks = [
+        ("k", k, isinstance(k, int) and 1 <= k <= n, f"an integer in 1..{n} (the number of samples)"),
+        ("features", features, features is None or features >= 1, "None or a number of frequencies >= 1"),
+        ("solver", solver, solver in ("auto", "covariance", "krylov", "dense"), "auto, covariance, krylov or dense"),
+        ("tol", tol, tol is None or tol > 0, "None or a positive number"),
+        ("batch_size", batch_size, batch_size is None or batch_size >= 1, "None or a number of rows >= 1"),
+        ("sign", sign, sign in ("cubes", "sum"), "cubes or sum"),
+        ("memory", memory, memory is None or memory >= 0, "None or a number of bytes >= 0"),
+        ("matmul_precision", matmul_precision, matmul_precision in PRECISIONS, "highest, high or medium"),
+    ]
+    for name, value, fine, expected in checks:
+        if not fine:
+            raise InvalidInput(f"{name}={value!r}: expected {expected}.")
+    if solver == "covariance" and gaussian and features is None:
+        raise InvalidInput(
+            "solver='covariance' decomposes the covariance of finite features, and an exact Gaussian kernel has none: "
+            "give features=m (the paper takes 3000), or use solver='krylov'."
+        )
+    for rows, kernel in ((rows_x, kernel_x), (rows_y, kernel_y)):
+        rows.share(group).check(isinstance(kernel, Cosine), group)
+    return rows_x, rows_y
+
+
+def operator_of(
+    rows_x: Rows,
+    rows_y: Rows,
+    kernel_x: Kernel,
+    kernel_y: Kernel,
+    *,
+    features: int | None,
+    device,
+    batch_size: int | None = None,
+    memory: int | None = None,
+    seed: int,
+    independent: bool = False,
+    group: Group = ALONE,
+) -> FeatureOperator | KernelOperator:
+    """Lambda on a device; of finite features with the rows of this process alone."""
+    device = resolve_device(device)
+    double = (rows_x.double or rows_y.double) and device.type != "mps"
+    dtype = torch.float64 if double else torch.float32
+    finite = all(isinstance(kernel, Cosine) or features is not None for kernel in (kernel_x, kernel_y))
+    sides = []
+    for rows, kernel, draw in ((rows_x, kernel_x, seed), (rows_y, kernel_y, seed + independent * 1_000_003)):
+        mine = rows.share(group)
+        centre = mine.centre(device, dtype, group=group)
+        features_of = kernel.feature_map(rows.d, features, draw, centre)
+        sides.append(KernelSide(mine if finite else rows, kernel, centre, features_of))
+    memory = free_memory(device) // 4 if memory is None else memory
+    small = device.type == "cpu"
+    if finite:
+        width = sum(side.features.dim for side in sides) * dtype.itemsize
+        batch = batch_size or max(64, (32 if small else 1024) * 2**20 // width)
+        return FeatureOperator(*sides, batch, memory, group)
+    return KernelOperator(*sides, batch_size or (1024 if small else 8192), memory, group)
+
+
+def cheapest_solver(operator: FeatureOperator | KernelOperator, k: int) -> str:
+    """The route with the least work, in multiply-adds weighted by how fast each kind runs (products with thin blocks
+    at a fifth of the rate of square ones, eigendecompositions at a fortieth); ten iterations are assumed for krylov.
+    """
+    n, block = operator.n, max(16, k + 6)
+    eigh = 40.0
+    if isinstance(operator, KernelOperator):
+        costs = {"dense": eigh * n**3, "krylov": 10 * 5.0 * n**2 * block}
+    else:
+        p = operator.size
+        costs = {
+            "dense": n**2 * p + eigh * n**3,
+            "covariance": n * p**2 + 2 * eigh * p**3,
+            "krylov": 10 * 2 * 5.0 * n * p * block,
+        }
+    return min(costs, key=costs.get)
+
+
+def solve(operator: FeatureOperator | KernelOperator, route: str, k: int, tol: float | None, seed: int) -> Pairs:
+    """The k pairs of both ends by a route; ``tol`` as in ``compare``."""
+    if route == "dense":
+        return dense(operator, k)
+    if route == "covariance":
+        return covariance(operator, k)
+    tol = tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
+    return krylov(operator, k, tolerance=tol, generator=torch.Generator().manual_seed(seed))
+
+
+@contextlib.contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """torch's setting for products in float32, put back afterwards; the caller's own has no part in the result."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
