@@ -19,16 +19,13 @@ THUMB, GAP = 128, 6  # pixels
 
 
 def _thumbnail(images, index: int) -> np.ndarray:
-    """One image as a (THUMB, THUMB, 3) array: whole, on white, never squashed.
-
-    Small images stay sharp; below 32 pixels (the handwritten digits) they are smoothed, since blocks cannot be read.
-    """
+    """One image as a (THUMB, THUMB, 3) array: whole, on white, never squashed. Small images stay sharp."""
     image = images[int(index)]
     image = image["image"] if isinstance(image, Mapping) else image
     if not isinstance(image, Image.Image):
         array = np.asarray(image)
         image = Image.fromarray(array if array.dtype == np.uint8 else (255 * array).astype(np.uint8))
-    sampling = Image.Resampling.NEAREST if 32 <= max(image.size) <= THUMB else Image.Resampling.LANCZOS
+    sampling = Image.Resampling.NEAREST if max(image.size) <= THUMB else Image.Resampling.LANCZOS
     return np.asarray(ImageOps.pad(image.convert("RGB"), (THUMB, THUMB), sampling, color="white"))
 
 
