@@ -1,4 +1,4 @@
-"""Command line: ``python -m spec_repro list | doctor | run NAME... | check | report``."""
+"""Command line: ``python -m spec_repro list | doctor | run NAME... | check | report | compare | embed | align``."""
 
 import argparse
 import signal
@@ -6,6 +6,7 @@ import sys
 
 from spec_repro.errors import SpecError
 from spec_repro.experiments import PROFILES, find_experiment, load_experiments
+from spec_repro.shell import add_commands
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m spec_repro", description="Run, check and report the experiments.")
+    about = "Run, check and report the experiments; compare, embed and align on one process or several."
+    parser = argparse.ArgumentParser(prog="python -m spec_repro", description=about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command in {"list": _list, "doctor": _doctor, "run": _run, "check": _check, "report": _report}.items():
         sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
@@ -36,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--jobs", type=int, default=1, help="notebooks at a time")
             sub.add_argument("--force", action="store_true", help="run what is current, too")
             sub.add_argument("--save-outputs", action="store_true", help="store the outputs in notebooks/")
+    add_commands(commands)
     return parser
 
 

@@ -86,8 +86,9 @@ def compare(
             it: ``"high"`` is TF32, ``"medium"`` bfloat16 where the device has them. One more pass in float32 then gives
             the eigenvalues, and residuals that state the error of the vectors.
         group: processes of ``torch.distributed`` that share the work, such as ``torch.distributed.group.WORLD`` under
-            ``torchrun``; all of them call this with the same arguments, and all get the whole result. Each reads its
-            share of the rows (of exact kernels it makes its share of the tiles); ``"dense"`` is solved by each alone.
+            ``torchrun``; all of them call this with the same arguments (the kernels of the first one count), and all
+            get the whole result. Each reads its share of the rows (of exact kernels it makes its share of the tiles);
+            ``"dense"`` is solved by each alone.
 
     Raises:
         EmbeddingMismatch: x and y have different numbers of rows.
@@ -110,6 +111,8 @@ def compare(
     options = k, features, solver, tol, batch_size, sign, memory, matmul_precision
     group = as_group(group)
     rows_x, rows_y = checked_rows(x, y, kernel_x, kernel_y, *options, group)
+    # Found apart, they may differ in the last digit.
+    kernel_x, kernel_y = group.everything((kernel_x, kernel_y))[0]
     make = partial(operator_of, features=features, device=device, batch_size=batch_size, memory=memory)
     operator = make(rows_x, rows_y, kernel_x, kernel_y, seed=seed, independent=independent, group=group)
     route = cheapest_solver(operator, k) if solver == "auto" else solver

@@ -99,16 +99,19 @@ class Comparison:
 def direction(pairs: Pairs, keep: slice, side: int, sign: str, noise: float) -> Direction:
     """The pairs of one end as a direction; ``side`` is -1 for y minus x."""
     at = np.arange(len(pairs.values))[keep]
-    u = pairs.vectors.numpy()[:, at]
-    wide = u.astype(np.float64)
-    wide /= np.linalg.norm(wide, axis=0)
-    power = wide**3 if sign == "cubes" else wide
-    total = power.sum(axis=0)
-    flip = np.where(total < 0, -1.0, 1.0)
+    vectors = np.empty((len(pairs.vectors), len(at)), dtype=pairs.vectors.numpy().dtype)
+    margin = np.empty(len(at))
+    for j, column in enumerate(at):  # one at a time: all of them in float64 would weigh more than the result
+        u = pairs.vectors[:, column].numpy().astype(np.float64)
+        u /= np.linalg.norm(u)
+        power = u**3 if sign == "cubes" else u
+        total = power.sum()
+        margin[j] = abs(total) / np.abs(power).sum()
+        vectors[:, j] = -u if total < 0 else u
     return Direction(
         eigenvalues=side * pairs.values.numpy()[at],
-        eigenvectors=(wide * flip).astype(u.dtype),
+        eigenvectors=vectors,
         residuals=pairs.residuals.numpy()[at],
-        margin=np.abs(total) / np.abs(power).sum(axis=0),
+        margin=margin,
         noise=noise,
     )

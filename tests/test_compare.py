@@ -380,3 +380,51 @@ def test_top_checks_its_range():
     for wrong in ({"m": 0}, {"m": 21}, {"m": 2, "pairs": 4}, {"m": 2, "end": "middle"}):
         with pytest.raises(InvalidInput, match=r"expected m in 1..20, pairs in 0..3, end 'high' or 'low'"):
             found.x_only.top(**wrong)
+
+
+# Reduced precision
+
+
+def biased(monkeypatch, precision):
+    """Products with the data that are as wrong as TF32's while torch is told so; which settings were seen."""
+    seen = []
+    raw = Cosine.prepare
+
+    def prepare(self, x, centre=None):
+        seen.append(torch.get_float32_matmul_precision())
+        found = raw(self, x, centre)
+        return found.half().float() if seen[-1] == precision else found
+
+    monkeypatch.setattr(Cosine, "prepare", prepare)
+    return seen
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_reduced_precision_is_finished_in_float32_and_states_its_error(monkeypatch, precision):
+    x, y, k = CASES["planted"]
+    x, y = x.astype("float32"), y.astype("float32")
+    kernels = {"kernel_x": Cosine(), "kernel_y": Cosine(), "solver": "krylov"}
+    whole = compare(x, y, k=k, **kernels)
+    seen = biased(monkeypatch, precision)
+    before = torch.get_float32_matmul_precision()
+    found = compare(x, y, k=k, matmul_precision=precision, **kernels)
+    assert (seen[0], seen[-1]) == (precision, "highest")
+    assert torch.get_float32_matmul_precision() == before
+    matrix = difference(x, y, Cosine(), Cosine())
+    for side, exact, sign in ((found.x_only, whole.x_only, 1), (found.y_only, whole.y_only, -1)):
+        residual = np.linalg.norm(sign * matrix @ side.eigenvectors - side.eigenvectors * side.eigenvalues, axis=0)
+        np.testing.assert_allclose(side.residuals, residual, atol=1e-6)  # what is stated is the truth
+        assert 1e-5 < side.residuals.max() < 1e-2
+        np.testing.assert_allclose(side.eigenvalues, exact.eigenvalues, atol=1e-5 * whole.spec_diff)
+
+
+def test_the_setting_of_the_caller_has_no_part_in_the_result(monkeypatch):
+    x, y, k = CASES["planted"]
+    seen = biased(monkeypatch, "medium")
+    torch.set_float32_matmul_precision("medium")
+    try:
+        compare(x.astype("float32"), y.astype("float32"), k=k, kernel_x=Cosine(), kernel_y=Cosine(), solver="krylov")
+        assert set(seen) == {"highest"}
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")

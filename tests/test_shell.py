@@ -1,0 +1,126 @@
+"""``compare``, ``embed`` and ``align`` from the shell, alone and under torchrun."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import planted
+
+from spec_repro import Gaussian, compare, match_bandwidths
+from spec_repro.__main__ import main
+from spec_repro.feed import feed
+
+X, Y = (planted(150, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((30, 1), (20, 3)))
+PAIRS = ["--data", "captioned-pictograms", "--n", "24"]
+ALIGN = ["align", "mini-clip", *PAIRS, "--reference", "mini-dino"]
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = []
+    for name, z in (("a", X), ("b", Y)):
+        paths.append(str(tmp_path / f"{name}.npy"))
+        np.save(paths[-1], z)
+    return paths
+
+
+def torchrun(processes, *words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [*command, "-m", "spec_repro", *map(str, words)],
+        capture_output=True, text=True, timeout=240, cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+
+
+def test_compare_tells_and_keeps_what_python_gives(files, tmp_path, capsys):
+    out = tmp_path / "found.npz"
+    command = ["compare", *files, "-k", "3", "--top", "5", "--features", "50", "--noise-floor", "--out", str(out)]
+    assert main([*command, "--device", "cpu"]) == 0
+    matched = match_bandwidths(X, Y, device="cpu")
+    kernels = {"kernel_x": matched.kernel_x, "kernel_y": matched.kernel_y}
+    found = compare(X, Y, k=3, features=50, noise_floor=True, device="cpu", **kernels)
+    said = capsys.readouterr().out
+    assert f"SPEC-diff {found.spec_diff:.4f}, noise floor {found.noise_floor:.4f} (150 samples" in said
+    assert " ".join(map(str, found.y_only.top(5)[0])) in said
+    with np.load(out) as kept:
+        np.testing.assert_allclose(kept["x_only_eigenvalues"], found.x_only.eigenvalues, atol=1e-6)
+        np.testing.assert_allclose(kept["y_only_eigenvectors"], found.y_only.eigenvectors, atol=1e-4)
+        assert float(kept["spec_diff"]) == pytest.approx(found.spec_diff)
+
+
+def test_compare_takes_bandwidths_and_the_cosine(files, capsys):
+    assert main(["compare", *files, "-k", "2", "--sigma", "2", "3", "--device", "cpu"]) == 0
+    expected = compare(X, Y, k=2, kernel_x=Gaussian(2.0), kernel_y=Gaussian(3.0), device="cpu")
+    assert f"SPEC-diff {expected.spec_diff:.4f}" in capsys.readouterr().out
+    assert main(["compare", *files, "-k", "2", "--kernel", "cosine", "--device", "cpu"]) == 0
+    assert "Cosine()" in capsys.readouterr().out
+
+
+def test_compare_of_named_embeddings_names_samples(capsys):
+    assert (
+        main(["compare", "color-histogram", "hog", "--data", "pictograms", "--n", "60", "-k", "2", "--device", "cpu"])
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "color-histogram - hog" in said
+    assert "seed0-0000" in said
+
+
+def test_a_wrong_request_is_one_line(files, capsys, tmp_path):
+    assert main(["compare", files[0], str(tmp_path / "none.npy")]) == 2
+    assert capsys.readouterr().err.startswith("spec_repro: expected an array at")
+    assert main(["compare", *files, "--n", "5"]) == 2
+    assert "--n and --split choose samples of a data set" in capsys.readouterr().err
+    assert main([*ALIGN, "--out", str(tmp_path / "run"), "-p", "lr=fast"]) == 2
+    assert "expected NAME=LITERAL" in capsys.readouterr().err
+
+
+def test_two_processes_under_torchrun_tell_what_one_tells(files, tmp_path):
+    words = ["compare", *files, "-k", 3, "--features", 50, "--device", "cpu", "--out"]
+    done = torchrun(2, *words, tmp_path / "two.npz")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("SPEC-diff") == 1  # the first process speaks
+    assert main([*map(str, words), str(tmp_path / "one.npz")]) == 0
+    with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
+        for name in one.files:
+            np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_a_fault_under_torchrun_is_an_error(files):
+    x = X.copy()
+    x[149] = np.nan
+    np.save(files[0], x)
+    done = torchrun(2, "compare", *files, "--sigma", 2, 3, "--device", "cpu")
+    assert done.returncode != 0
+    assert "NaN or infinity in 1 of 150 rows, first [149]" in done.stderr
+
+
+def test_embed_and_align_go_on_where_they_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SPEC_CACHE", str(tmp_path / "cache"))
+    assert main(["embed", "mini-dino", "hog", *PAIRS, "--device", "cpu"]) == 0
+    assert "mini-dino: 24 x" in capsys.readouterr().out
+    words = [*ALIGN, "-p", "steps=2", "-p", "batch_size=8", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    weights = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    before = weights.stat().st_mtime_ns
+    assert main(words) == 0
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_an_interrupt_within_a_pass_ends_with_one_line_and_leaves_nothing(files, tmp_path, capsys, monkeypatch):
+    def interrupted(*sources):
+        for i, batch in enumerate(feed(*sources)):
+            if i == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    monkeypatch.setattr("spec_repro.operators.feed", interrupted)
+    words = ["compare", *files, "--sigma", "2", "3", "--features", "50", "--batch-size", "40", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "found.npz")]) == 130
+    assert capsys.readouterr().err == "spec_repro: interrupted; finished results are whole\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy"]
