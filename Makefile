@@ -11,7 +11,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 600 --nbval-saniti
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help data figures notebooks report check list test test-unit lint format lock environment experiment clean mini-models bench bench-streaming tables
+.PHONY: help data figures notebooks report check list test test-unit lint format lock environment experiment clean mini-models bench bench-streaming bench-gpu tables
 
 help:  ## this list
 	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
@@ -75,6 +75,9 @@ bench: $(ENVIRONMENT)  ## every route on every size, hours in full; OFFICIAL=PAT
 
 bench-streaming: $(ENVIRONMENT)  ## time and memory against n from memmaps; ARGS='--n 100000 1281167'
 	@$(PY) benchmarks/streaming.py $(ARGS)
+
+bench-gpu: $(ENVIRONMENT)  ## ImageNet size on one GPU; ARGS='--device cpu --n 5000 --exact 2000' tries it without one
+	@$(PY) benchmarks/gpu.py $(ARGS)
 
 tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md, from experiments and figures
 	@$(PY) scripts/render_tables.py
