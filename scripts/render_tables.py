@@ -147,6 +147,27 @@ def throughput(folder: Path) -> str:
     return "\n".join(rows)
 
 
+def startup(folder: Path) -> str:
+    """Imports."""
+    if not (folder / "startup.json").is_file():
+        return "*Not measured.*"
+    found = read_json(folder / "startup.json")
+    return (
+        f"`import torch` {found['torch']:.2f} s, `import spec_repro` {found['spec_repro']:.2f} s: "
+        f"{found['ratio']:.2f} of it (medians of {found['repeats']} processes each, in turns)."
+    )
+
+
+def cells(folder: Path) -> str:
+    """The slowest cells of `make figures`."""
+    if not (folder / "cells.json").is_file():
+        return "*Not measured.*"
+    found = read_json(folder / "cells.json")
+    rows = ["| experiment | seconds | cell |", "|---|---|---|"]
+    rows += [f"| {cell['experiment']} | {cell['seconds']:.0f} | `{cell['code']}` |" for cell in found["slowest"]]
+    return f"{found['seconds']:.0f} s in the cells of {found['experiments']} notebooks, of which\n\n" + "\n".join(rows)
+
+
 def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
     """Each page with its tables as they should be; ``results`` is another folder than ``results/mini``."""
     results, figures = results or root / "results" / "mini", root / "benchmarks" / "results"
@@ -157,6 +178,8 @@ def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
         "bench": bench(figures),
         "streaming": streaming(figures),
         "gpu": gpu(figures),
+        "startup": startup(figures),
+        "cells": cells(figures),
         "throughput": throughput(figures),
     }
     pages = {}

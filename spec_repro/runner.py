@@ -159,7 +159,10 @@ def _run_one(item: Plan, running: set, save_outputs: bool) -> str:
             return said.strip() or noise.strip()[-2000:] or f"ended with status {process.returncode}"
         if _made(item.folder) == before:
             return f"{item.notebook.name} ran, but did not close a Record of {item.experiment.name}"
-        clean = clean_notebook(nbformat.read(executed, as_version=4))
+        notebook = nbformat.read(executed, as_version=4)
+    record = item.folder / "timing.json"
+    write_json(record, read_json(record) | {"cells": _cells(notebook)})
+    clean = clean_notebook(notebook)
     failed.unlink(missing_ok=True)
     copies = [item.folder / item.notebook.name] + [item.notebook] * save_outputs
     for copy in copies:
@@ -167,6 +170,15 @@ def _run_one(item: Plan, running: set, save_outputs: bool) -> str:
             nbformat.write(clean, path)
     write_json(item.folder / STAMP, {"key": item.key, "files": _hashes(item.folder)})
     return ""
+
+
+def _cells(notebook: nbformat.NotebookNode) -> list[dict]:
+    """Seconds and first line of code of each executed cell, as papermill timed them."""
+    return [
+        {"seconds": round(seconds, 2), "code": cell.source.strip().splitlines()[0]}
+        for cell in notebook.cells
+        if (seconds := cell.metadata.get("papermill", {}).get("duration")) and cell.cell_type == "code"
+    ]
 
 
 def _environment(profile: str) -> dict[str, str]:

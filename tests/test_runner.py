@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from spec_repro import runner
 from spec_repro.errors import InvalidInput, ParameterError
 from spec_repro.experiments import find_experiment
-from spec_repro.ledger import Record
+from spec_repro.ledger import Record, read_json
 from spec_repro.notebooks import clean_notebook
 
 PARAMETERS = 'profile = "mini"\nn_samples = 10\nnames = ["hog"]'
@@ -131,6 +131,9 @@ def test_a_run_end_to_end_is_current_until_something_changes(place):
     assert executed.metadata.kernelspec.name == "python3"
     assert executed.cells[-1].outputs[0].text.startswith("6\n")
     assert clean_notebook(executed) == executed
+    cells = read_json(place.results / "timing.json")["cells"]
+    assert [cell["code"] for cell in cells][-2:] == ["import numpy as np", "# NBVAL_CHECK_OUTPUT"]
+    assert max(cell["seconds"] for cell in cells) > 0
     assert place.run("n_samples=3").status == "current"
     assert not place.plan().current()
     (place.results / "arrays.npz").unlink()
