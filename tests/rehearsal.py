@@ -36,6 +36,10 @@ SMALL = {
     "neighbours": 5,
     "shown": 3,
     "held_out_rows": 80,
+    "sizes": {"krylov": [64, 128, 256], "covariance": [64, 128], "exact": [40, 80], "dense": [40, 80]},
+    "dims_swept": [32, 64],
+    "frequencies_swept": [16, 32],
+    "batch": 32,
     "n_samples": ROWS,
     "n": ROWS,
 }

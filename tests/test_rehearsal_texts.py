@@ -1,16 +1,15 @@
-"""The paper profile of every notebook on texts, and of those on images and texts: see ``rehearsal.py``."""
+"""The paper profile of every notebook on texts, on images and texts, and on no data: see ``rehearsal.py``."""
 
 import pytest
 from rehearsal import ROWS, check, run
 
 from spec_repro.experiments import load_experiments
 
-NAMES = ["fig07", "fig08", "fig09", "fig10", "table_agreement", "theory", "pairwise_matrix", "sensitivity"]
+NAMES = ["fig07", "fig08", "fig09", "fig10", "table_agreement", "theory", "pairwise_matrix", "sensitivity", "scaling"]
 CHANGES = {"table_agreement": {"n_samples": ROWS}}  # all of the sentences are twenty thousand
 ELSEWHERE = {
     "test_rehearsal_images": {"fig01", "fig02", "fig03", "fig06", "fig11", "fig12", "fig14", "fig15"},
     "test_rehearsal_align": {"fig05", "fig18", "fig20", "fig21", "table2"},
-    "benchmarks": {"scaling"},
 }
 
 
