@@ -1,6 +1,7 @@
 """Batches on their way to a device: all rows once and in order, the next one asked for before the last one is used."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,8 +39,8 @@ def batches(found):
 def test_double_buffering_gives_the_batches_of_plain_reading(pretended, size):
     sources = [as_rows(X, "x"), as_rows(Y, "y")]
     plain = batches(feed(sources, size, CPU, torch.float32))
-    reader = SimpleNamespace(submit=lambda read, rows: SimpleNamespace(result=lambda done=read(rows): done))
-    buffered = batches(_double_buffered(reader, sources, sources[0].batches(size), CPU, torch.float32))
+    with ThreadPoolExecutor(1) as reader:
+        buffered = batches(_double_buffered(reader, sources, sources[0].batches(size), CPU, torch.float32))
     assert [rows for rows, _ in buffered] == [rows for rows, _ in plain]
     for (_, found), (_, expected) in zip(buffered, plain, strict=True):
         for a, b in zip(found, expected, strict=True):
