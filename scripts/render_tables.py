@@ -186,8 +186,8 @@ def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
     for path in (root / "README.md", root / "benchmarks" / "README.md"):
         text = path.read_text(encoding="utf-8")
         for name, table in tables.items():
-            place = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-            text = place.sub(lambda found, table=table: found[1] + table + found[2], text)
+            place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+            text = place.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
         pages[path] = text
     return pages
 

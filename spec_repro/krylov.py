@@ -36,16 +36,18 @@ def krylov(
     :math:`\|\Lambda u - \theta u\|_2 = \|W F y\|`. The iteration ends when the residual of every wanted pair is
     below ``tolerance`` times the spectral radius, or when the space is invariant (W vanishes), which is exact.
 
-    The block is wider than k, so that an eigenvalue repeated up to k times is met with all its copies. Directions of W
-    below rounding are dropped, and what they carried stays in the residuals. Where an invariant space has fewer than k
-    eigenvalues of a sign, a new random block is tried, since the rest may be zeros of Lambda or hidden copies.
+    The block is wider than k, so that an eigenvalue repeated up to k times is met with all its copies, and wider still
+    where each pass makes its features or tiles anew: then a pass less is worth more than a thin block. Pairs that have
+    converged stay in the basis, through restarts too, so that nothing is found twice. Directions of W below rounding
+    are dropped, and what they carried stays in the residuals. Where an invariant space has fewer than k eigenvalues of
+    a sign, a new random block is tried, since the rest may be zeros of Lambda or hidden copies.
 
     Raises:
         NotConverged: after ``steps`` passes, with the largest residual reached.
     """
     finite = isinstance(operator, FeatureOperator)
     eps = torch.finfo(operator.dtype).eps
-    width = min(max(16, k + 6), operator.size)
+    width = min(max(32 if operator.anew else 16, k + 6), operator.size)
     # Columns of the basis before a restart. A small feature space is never restarted, so that it can be exhausted.
     exhaustible = finite and operator.size <= 4096
     room = operator.size if exhaustible else max(24 * width, 8 * k)

@@ -107,6 +107,11 @@ class FeatureOperator(Operator):
         """p, the length of the vectors that a solver iterates."""
         return self.x.features.dim + self.y.features.dim
 
+    @property
+    def anew(self) -> bool:
+        """Whether A does not fit the budget and is made for each pass; in all processes alike."""
+        return -(-self.n // self.group.size) * self.size * self.dtype.itemsize > self.budget
+
     def _columns(self, first: float, second: float) -> Tensor:
         sides = (self.x.features.dim, first), (self.y.features.dim, second)
         return torch.cat([torch.full((dim, 1), c, dtype=torch.float64, device=self.algebra) for dim, c in sides])
@@ -142,7 +147,7 @@ class FeatureOperator(Operator):
 
     def _made(self) -> Iterator[tuple[slice, Tensor]]:
         """The blocks, made now; kept from the first whole pass on where they fit."""
-        keep = self.x.rows.n * self.size * self.dtype.itemsize <= self.budget
+        keep = not self.anew
         made: list[tuple[slice, Tensor]] = []
         block = None
         for rows, parts in self.fed():

@@ -80,7 +80,7 @@ def operator_of(
         centre = mine.centre(device, dtype, group=group)
         features_of = kernel.feature_map(rows.d, features, draw, centre)
         sides.append(KernelSide(mine if finite else rows, kernel, centre, features_of))
-    memory = free_memory(device) // 4 if memory is None else memory
+    memory = min(group.everything(free_memory(device) // 4 if memory is None else memory))
     small = device.type == "cpu"
     if finite:
         width = sum(side.features.dim for side in sides) * dtype.itemsize

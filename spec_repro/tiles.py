@@ -33,20 +33,24 @@ class KernelOperator(Operator):
     def size(self) -> int:
         return self.n
 
+    @property
+    def anew(self) -> bool:
+        """Whether not even the tiles fit the budget and are made for each pass; in all processes alike."""
+        return sum(map(_area, self.all_places())) * self.dtype.itemsize / self.group.size > self.budget
+
     def prepared(self, side: KernelSide) -> Tensor:
         """All rows, ready for ``kernel.tile``."""
         return side.prepare(side.rows, slice(0, side.rows.n))
 
-    def places(self) -> list[tuple[slice, slice]]:
-        """Row and column slice of the tiles of this process, on and above the diagonal."""
+    def all_places(self) -> list[tuple[slice, slice]]:
+        """Row and column slice of the tiles on and above the diagonal; this process has every ``size``-th of them."""
         cuts = list(slices(self.n, self.batch))
-        every = [(rows, columns) for i, rows in enumerate(cuts) for columns in cuts[i:]]
-        return every[self.group.rank :: self.group.size]
+        return [(rows, columns) for i, rows in enumerate(cuts) for columns in cuts[i:]]
 
     def tiles(self, label: str) -> Iterator[tuple[slice, slice, Tensor]]:
         """Row slice, column slice and tile of Lambda, ``(b, b')``, for the upper triangle of tiles."""
         self.passes += 1
-        places = self.places()
+        places = self.all_places()[self.group.rank :: self.group.size]
         with Progress(sum(map(_area, places)), f"{label}, pass {self.passes}") as bar:
             for rows, columns in places:
                 tile = self.x.kernel.tile(self._left[rows], self._left[columns])
@@ -82,7 +86,7 @@ class KernelOperator(Operator):
             if self._kept is None:
                 self._kept = self._matrix()
             return self.to_algebra(self._kept @ w)
-        if self._tiles is None and sum(map(_area, self.places())) * self.dtype.itemsize <= self.budget:
+        if self._tiles is None and not self.anew:
             self._tiles = list(self.tiles("kernel difference"))
         total = torch.zeros(v.shape, dtype=self.dtype, device=self.device)
         for rows, columns, tile in self._tiles or self.tiles("kernel difference"):

@@ -83,7 +83,8 @@ def test_of_an_exact_kernel_what_fits_is_kept(share, kept):
     pairs = krylov(operator, k, tolerance=1e-9, generator=torch.Generator().manual_seed(0))
     values = np.linalg.eigvalsh(difference(x, y, Gaussian(2.0), Gaussian(2.0)))[::-1]
     np.testing.assert_allclose(pairs.values[:k], values[:k], atol=1e-12)
-    assert operator.passes == (1 if kept else pairs.iterations - 1)
+    # The last step only looks, unless the space is exhausted by then.
+    assert operator.passes in ([1] if kept else [pairs.iterations - 1, pairs.iterations])
 
 
 def test_kernels_may_differ_in_kind():
