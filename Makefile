@@ -79,7 +79,8 @@ bench-streaming: $(ENVIRONMENT)  ## time and memory against n from memmaps; ARGS
 bench-gpu: $(ENVIRONMENT)  ## ImageNet size on one GPU; ARGS='--device cpu --n 5000 --exact 2000' tries it without one
 	@$(PY) benchmarks/gpu.py $(ARGS)
 
-tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md, from experiments and figures
+tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md and the latter's plots, from the results
+	@$(PY) benchmarks/plots.py
 	@$(PY) scripts/render_tables.py
 
 # Any other target is an experiment; `run` names the near miss of an unknown one.

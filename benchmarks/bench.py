@@ -55,7 +55,8 @@ def main() -> None:
         row |= measure(case, row, all_routes, measured, given)
         rows.append(row)
         kept = [other for other in old if key(other) not in map(key, rows)]
-        found = {"machine": machine(), "limit": given.limit, "rows": sorted(kept + rows, key=key)}
+        all_rows = [other | {"ratios": ratios(other)} for other in sorted(kept + rows, key=key)]
+        found = {"machine": machine(), "limit": given.limit, "rows": all_rows}
         given.out.write_text(json.dumps(found, indent=1) + "\n")
         seconds = ", ".join(f"{name} {found:.2f}" for name, found in row["seconds"].items())
         print(f"n={n} d={dims} m={m} {spectrum}: {seconds}", flush=True)
@@ -115,6 +116,12 @@ def measure(case: Case, row: dict, all_routes, measured, given) -> dict:
     }
 
 
+def ratios(row: dict) -> dict[str, float]:
+    """Seconds of each route over those of our default."""
+    ours = row["seconds"].get("auto")
+    return {name: round(found / ours, 3) for name, found in row["seconds"].items()} if ours else {}
+
+
 def errors(case: Case, values: dict, seconds: dict, limit: float) -> dict[str, float]:
     """Largest error of an eigenvalue over SPEC-diff, against our krylov route in float64 at tolerance 1e-9."""
     if 8 * seconds.get("auto", limit) > limit:
@@ -137,13 +144,20 @@ def available() -> float:
 @functools.cache
 def machine() -> dict:
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "scipy": scipy.__version__,
         "python": platform.python_version(),
     }
+
+
+def processor() -> str:
+    """The model's name on Linux, elsewhere the architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from types import MappingProxyType
 import yaml
 
 from spec_repro.claims import Claim, Rule
-from spec_repro.errors import InvalidInput, unknown_name
+from spec_repro.errors import InvalidInput, UnknownName, unknown_name
 
-__all__ = ["PROFILES", "Card", "Experiment", "find_experiment", "load_experiments"]
+__all__ = ["PROFILES", "Card", "Experiment", "find_experiment", "load_experiments", "the_paper"]
 
 PROFILES = ("mini", "paper")
 
@@ -73,12 +73,26 @@ def load_experiments(path: Path | None = None) -> Mapping[str, Experiment]:
 
 
 def find_experiment(name: str, experiments: Mapping[str, Experiment] | None = None) -> Experiment:
-    """The experiment with this name, alias or notebook name; ``UnknownName`` names the near miss."""
+    """The experiment with this name, alias or notebook name.
+
+    ``UnknownName`` names the near miss, and says of a figure that could not be recovered why there is none.
+    """
     experiments = load_experiments() if experiments is None else experiments
     known = {word: item for item in experiments.values() for word in _names(item)}
-    if name not in known:
-        raise unknown_name("experiment", name, known)
-    return known[name]
+    if name in known:
+        return known[name]
+    for lost in the_paper()["not recoverable"]:
+        if name == lost.get("target"):
+            raise UnknownName(
+                f"{lost['what']} of the paper is not recoverable, so {name} has no notebook. {lost['why']}"
+            )
+    raise unknown_name("experiment", name, known)
+
+
+@functools.cache
+def the_paper() -> Mapping:
+    """``paper.yml``: settings of no one figure, inconsistencies of the paper, and what could not be recovered."""
+    return yaml.safe_load(Path(__file__).with_name("paper.yml").read_text(encoding="utf-8"))
 
 
 class _StrictLoader(yaml.SafeLoader):

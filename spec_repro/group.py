@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .errors import InvalidInput
 
-__all__ = ["ALONE", "Group", "as_group", "launched"]
+__all__ = ["ALONE", "Group", "as_group", "launched", "own_gpu"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,24 @@ class Group:
         if self.size == 1:
             return [thing]
         things = [None] * self.size
-        dist.all_gather_object(things, thing, group=self.handle)
+        gpu = own_gpu()
+        with (
+            contextlib.nullcontext() if gpu is None else torch.cuda.device(gpu)
+        ):  # NCCL sends objects by the current one
+            dist.all_gather_object(things, thing, group=self.handle)
         return things
 
 
 ALONE = Group()
+
+
+def own_gpu() -> torch.device | None:
+    """The GPU of this process, under ``torchrun`` one of its own; None without CUDA."""
+    if not torch.cuda.is_available():
+        return None
+    if "LOCAL_RANK" not in os.environ:
+        return torch.device("cuda")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 
 def as_group(group: Any) -> Group:
@@ -95,8 +108,6 @@ def launched(patience: float = 600.0) -> Iterator[Group]:
     if size == 1:
         yield ALONE
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     dist.init_process_group(timeout=datetime.timedelta(seconds=patience))
     yield as_group(dist.group.WORLD)
     dist.destroy_process_group()  # after an error the process just ends: an orderly farewell would wait for the others

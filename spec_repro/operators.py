@@ -32,7 +32,7 @@ from torch import Tensor
 
 from .feed import feed
 from .group import ALONE, Group
-from .kernels import FeatureMap, Kernel
+from .kernels import FeatureMap, Gaussian, Kernel
 from .progress import Progress
 from .rows import Rows
 
@@ -111,6 +111,12 @@ class FeatureOperator(Operator):
     def anew(self) -> bool:
         """Whether A does not fit the budget and is made for each pass; in all processes alike."""
         return -(-self.n // self.group.size) * self.size * self.dtype.itemsize > self.budget
+
+    @property
+    def making(self) -> float:
+        """Multiply-adds that make A once."""
+        random = [side for side in (self.x, self.y) if isinstance(side.kernel, Gaussian)]
+        return self.n * sum(side.rows.d * side.features.dim / 2 for side in random)
 
     def _columns(self, first: float, second: float) -> Tensor:
         sides = (self.x.features.dim, first), (self.y.features.dim, second)

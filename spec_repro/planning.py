@@ -90,20 +90,21 @@ def operator_of(
 
 
 def cheapest_solver(operator: FeatureOperator | KernelOperator, k: int) -> str:
-    """The route with the least work, in multiply-adds weighted by how fast each kind runs (products with thin blocks
-    at a fifth of the rate of square ones, eigendecompositions at a fortieth); ten iterations are assumed for krylov.
+    """The route with the least work, in multiply-adds weighted by how fast each kind runs: products with thin blocks at
+    a fifth of the rate of square ones, those in float64 at half of it, eigendecompositions at a fortieth. Ten passes
+    are assumed for krylov; features or tiles are made once, or for each pass.
     """
-    n, block = operator.n, max(16, k + 6)
-    eigh = 40.0
+    n, p, block, eigh = operator.n, operator.size, max(16, k + 6), 40.0
+    made, passes = operator.making, 10
     if isinstance(operator, KernelOperator):
-        costs = {"dense": eigh * n**3, "krylov": 10 * 5.0 * n**2 * block}
+        costs = {"dense": made + eigh * n**3, "krylov": passes * 5.0 * n**2 * block}
     else:
-        p = operator.size
         costs = {
-            "dense": n**2 * p + eigh * n**3,
-            "covariance": n * p**2 + 2 * eigh * p**3,
-            "krylov": 10 * 2 * 5.0 * n * p * block,
+            "dense": made + 2 * n**2 * p + eigh * n**3,
+            "covariance": made + 2 * n * p**2 + 2 * eigh * p**3,
+            "krylov": passes * 2 * 5.0 * n * p * block,
         }
+    costs["krylov"] += made * (passes if operator.anew else 1)
     return min(costs, key=costs.get)
 
 

@@ -5,20 +5,18 @@ carries its pictures; ``REPORT.md`` is for the repository and links to them. An 
 command.
 """
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
-import yaml
 
 from spec_repro import pages
 from spec_repro.claims import VERDICTS, show, show_measured
-from spec_repro.experiments import PROFILES, Experiment, load_experiments
+from spec_repro.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.files import atomic_path
 from spec_repro.ledger import read_json, read_table, results_root
 
-__all__ = ["collect", "the_paper", "write_report"]
+__all__ = ["collect", "write_report"]
 
 
 def write_report(profile: str) -> Path:
@@ -37,12 +35,6 @@ def write_report(profile: str) -> Path:
         with atomic_path(results_root() / profile / name) as path:
             path.write_text(environment.get_template(name).render(content), encoding="utf-8")
     return results_root() / profile / "report.html"
-
-
-@functools.cache
-def the_paper() -> Mapping:
-    """``paper.yml``: settings of no one figure, inconsistencies of the paper, and what could not be recovered."""
-    return yaml.safe_load(Path(__file__).with_name("paper.yml").read_text(encoding="utf-8"))
 
 
 def collect(profile: str) -> dict:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import EmbeddingMismatch, InvalidInput, NonFiniteInput
-from .group import ALONE, Group
+from .group import ALONE, Group, own_gpu
 
 __all__ = ["Rows", "as_rows", "check_pair", "free_memory", "resolve_device", "slices"]
 
@@ -132,12 +132,10 @@ def check_pair(x: Rows, y: Rows) -> None:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """``"auto"`` is CUDA, then Apple's MPS, then the CPU; anything else is taken as torch names it."""
+    """``"auto"`` is this process's GPU, then Apple's MPS, then the CPU; anything else is taken as torch names it."""
     if str(device) != "auto":
         return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return own_gpu() or torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def free_memory(device: torch.device) -> int:

@@ -38,6 +38,11 @@ class KernelOperator(Operator):
         """Whether not even the tiles fit the budget and are made for each pass; in all processes alike."""
         return sum(map(_area, self.all_places())) * self.dtype.itemsize / self.group.size > self.budget
 
+    @property
+    def making(self) -> float:
+        """Multiply-adds that make the tiles once."""
+        return self.n**2 / 2 * (self.x.rows.d + self.y.rows.d)
+
     def prepared(self, side: KernelSide) -> Tensor:
         """All rows, ready for ``kernel.tile``."""
         return side.prepare(side.rows, slice(0, side.rows.n))

@@ -2,8 +2,11 @@
 
 import re
 
-from spec_repro.experiments import load_experiments
-from spec_repro.report import collect, the_paper
+import pytest
+
+from spec_repro.errors import UnknownName
+from spec_repro.experiments import find_experiment, load_experiments, the_paper
+from spec_repro.report import collect
 
 FIGURES, TABLES = set(range(1, 22)), {1, 2}
 
@@ -23,6 +26,14 @@ def test_every_figure_and_table_has_its_notebook_or_its_line():
     assert here | lost == FIGURES
     assert here & lost == set()
     assert set().union(*(numbered("Table", text) for text in references)) == TABLES
+
+
+def test_every_number_of_a_figure_or_table_is_a_target_or_says_why_not():
+    for name in [*(f"fig{number:02d}" for number in FIGURES - {16, 17}), *(f"table{number}" for number in TABLES)]:
+        assert find_experiment(name)
+    for name in ("fig16", "fig17"):
+        with pytest.raises(UnknownName, match=r"Figure 1[67] is not recoverable, so fig1[67] has no notebook"):
+            find_experiment(name)
 
 
 def test_each_inconsistency_points_to_experiments_that_exist():

@@ -15,6 +15,7 @@ from support import planted
 from spec_repro import Cosine, Gaussian, compare
 from spec_repro.errors import InvalidInput
 from spec_repro.group import Group, launched
+from spec_repro.rows import resolve_device
 
 N = 157  # shares of 78 and 79, of 52, 52 and 53
 X, Y = planted(N, 30, split=(1,), seed=1)[0], planted(N, 20, split=(3,), seed=2)[0]
@@ -167,6 +168,17 @@ def test_shares_are_all_rows_once(n, size):
     shares = [Group(None, rank, size).share(n) for rank in range(size)]
     assert np.concatenate([np.arange(n)[share] for share in shares]).tolist() == list(range(n))
     assert max(s.stop - s.start for s in shares) - min(s.stop - s.start for s in shares) <= 1
+
+
+@pytest.mark.parametrize(("local", "expected"), [(None, "cuda"), ("0", "cuda:0"), ("5", "cuda:1")])
+def test_each_process_of_a_machine_takes_a_gpu_of_its_own(monkeypatch, local, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local:
+        monkeypatch.setenv("LOCAL_RANK", local)
+    assert str(resolve_device("auto")) == expected
+    assert str(resolve_device("cpu")) == "cpu"
 
 
 def test_a_group_without_processes_is_refused():
