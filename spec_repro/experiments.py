@@ -83,9 +83,7 @@ def find_experiment(name: str, experiments: Mapping[str, Experiment] | None = No
         return known[name]
     for lost in the_paper()["not recoverable"]:
         if name == lost.get("target"):
-            raise UnknownName(
-                f"{lost['what']} of the paper is not recoverable, so {name} has no notebook. {lost['why']}"
-            )
+            raise UnknownName(f"{lost['what']} is not recoverable, so {name} has no notebook. {lost['why']}")
     raise unknown_name("experiment", name, known)
 
 
