@@ -105,6 +105,24 @@ def bench(folder: Path) -> str:
     return "\n".join(rows)
 
 
+def speed(folder: Path) -> str:
+    """The sizes at which the released code was run beside ours, in words."""
+    lines = []
+    for path in sorted(folder.glob("bench-*.json")):
+        found = read_json(path)
+        for row in found["rows"]:
+            seconds = row["seconds"]
+            if row["n"] >= 10_000 and row["m"] >= 1_000 and {"auto", "released"} <= set(seconds):
+                ratio = seconds["released"] / seconds["auto"]
+                lines.append(
+                    f"* n = {row['n']:,}, m = {row['m']:,}, d = {row['dims'][0]} and {row['dims'][1]}, "
+                    f"{found['machine']['cores']} CPU cores: {seconds['auto']:.1f} s, the released code "
+                    f"{seconds['released']:,.0f} s, {ratio:,.0f} times as long; the features alone take "
+                    f"{seconds['features once']:.1f} s."
+                )
+    return "\n".join(lines) or "*Not measured.*"
+
+
 def streaming(folder: Path) -> str:
     """Time and peak anonymous memory against n."""
     rows = ["| figures | n | m | seconds | passes | peak anonymous memory | of which outputs |", "|---" * 7 + "|"]
@@ -179,6 +197,7 @@ def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
         "claims": claims(results),
         "gallery": gallery(results),
         "bench": bench(figures),
+        "speed": speed(figures),
         "streaming": streaming(figures),
         "gpu": gpu(figures),
         "startup": startup(figures),
