@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from .directions import Comparison, Direction, direction
+from .directions import Comparison, Direction, directions
 from .errors import InvalidInput
 from .group import as_group
 from .kernels import Cosine, Kernel
@@ -133,9 +133,10 @@ def compare(
             )
     noise = noise_level(operator.dtype)
     ends = pairs.values[0], -pairs.values[-1]
+    x_only, y_only = directions(pairs, k, sign, noise)
     return Comparison(
-        x_only=direction(pairs, slice(None, k), 1, sign, noise),
-        y_only=direction(pairs, slice(-1, -k - 1, -1), -1, sign, noise),
+        x_only=x_only,
+        y_only=y_only,
         spec_diff=float(max(*ends, torch.tensor(0.0))),
         noise_floor=floor,
         solver=route,

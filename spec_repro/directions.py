@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from .errors import EmptyPair, InvalidInput
+from .rows import slices
 from .solvers import Pairs
 
-__all__ = ["Comparison", "Direction", "direction"]
+__all__ = ["Comparison", "Direction", "directions"]
 
 TWO_SIDED = 0.05  # below this margin the sign of an eigenvector says nothing
 
@@ -96,22 +97,31 @@ class Comparison:
     settings: dict[str, Any] = field(repr=False)
 
 
-def direction(pairs: Pairs, keep: slice, side: int, sign: str, noise: float) -> Direction:
-    """The pairs of one end as a direction; ``side`` is -1 for y minus x."""
-    at = np.arange(len(pairs.values))[keep]
-    vectors = np.empty((len(pairs.vectors), len(at)), dtype=pairs.vectors.numpy().dtype)
-    margin = np.empty(len(at))
-    for j, column in enumerate(at):  # one at a time: all of them in float64 would weigh more than the result
-        u = pairs.vectors[:, column].numpy().astype(np.float64)
-        u /= np.linalg.norm(u)
-        power = u**3 if sign == "cubes" else u
-        total = power.sum()
-        margin[j] = abs(total) / np.abs(power).sum()
-        vectors[:, j] = -u if total < 0 else u
-    return Direction(
-        eigenvalues=side * pairs.values.numpy()[at],
-        eigenvectors=vectors,
-        residuals=pairs.residuals.numpy()[at],
-        margin=margin,
-        noise=noise,
+def directions(pairs: Pairs, k: int, sign: str, noise: float) -> tuple[Direction, Direction]:
+    """The k pairs of both ends as directions, the second that of y minus x; the vectors of ``pairs`` are used up.
+
+    They are signed and put in order in place: a copy at ImageNet size would weigh as much as the result.
+    """
+    vectors, values, residuals = (part.numpy() for part in (pairs.vectors, pairs.values, pairs.residuals))
+    margin = np.array([_signed(vectors[:, j], sign) for j in range(len(values))])
+    high, low = np.arange(k), np.arange(len(values))[: -k - 1 : -1]
+    if len(values) < 2 * k:  # some belong to both
+        ends = vectors[:, high], vectors[:, low]
+    else:
+        ends = vectors[:, :k], vectors[:, -k:]
+        for rows in slices(len(vectors), 65_536):
+            ends[1][rows] = ends[1][rows, ::-1].copy()
+    return tuple(
+        Direction(side * values[at], part, residuals[at], margin[at], noise)
+        for side, at, part in zip((1, -1), (high, low), ends, strict=True)
     )
+
+
+def _signed(column: np.ndarray, sign: str) -> float:
+    """Bring a vector to unit length and to the sign that the rule asks for, in place; the margin of the rule."""
+    u = column.astype(np.float64)
+    u /= np.linalg.norm(u)
+    power = u**3 if sign == "cubes" else u
+    total = power.sum()
+    column[:] = -u if total < 0 else u
+    return abs(total) / np.abs(power).sum()

@@ -29,6 +29,7 @@ def feed(sources: Sequence[Rows], size: int, device: torch.device, dtype: torch.
 def _double_buffered(reader: ThreadPoolExecutor, sources, cuts, device: torch.device, dtype) -> Iterator[Batch]:
     """Through pinned memory and a stream of its own, so that reading, copying and computing go on side by side."""
     stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))  # rows on the device may still be in the making
 
     def read(rows: slice) -> tuple[slice, list[Tensor], torch.cuda.Event]:
         with torch.cuda.stream(stream):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support import EIGENVALUE, assert_eigenpairs, difference, global_states, planted
 
 from spec_repro import Cosine, Gaussian, carry, compare
-from spec_repro.directions import direction
+from spec_repro.directions import directions
 from spec_repro.errors import EmbeddingMismatch, EmptyPair, InvalidInput, NonFiniteInput, NotConverged
 from spec_repro.krylov import krylov
 from spec_repro.operators import KernelSide
@@ -210,14 +210,32 @@ def test_the_cubes_point_to_the_group_where_the_sum_points_away_from_it():
     u = np.concatenate([np.full(4, 0.45), np.full(60, -0.057)])  # a group of four, and a scatter that outweighs it
     u /= np.linalg.norm(u)
     assert u.sum() < 0 < (u**3).sum()
-    vectors = torch.from_numpy(np.stack([u, -u], axis=1))
-    pairs = Pairs(torch.tensor([0.2, 0.1]), vectors, torch.zeros(2), 1)
-    cubes, sums = (direction(pairs, slice(None), 1, rule, 0.0) for rule in ("cubes", "sum"))
+    both = []
+    for rule in ("cubes", "sum"):
+        pairs = Pairs(torch.tensor([0.2, 0.1]), torch.from_numpy(np.stack([u, -u], axis=1)), torch.zeros(2), 1)
+        both.append(directions(pairs, 2, rule, 0.0)[0])
+    cubes, sums = both
     for j in range(2):
         assert set(cubes.top(4)[j]) == {0, 1, 2, 3}
         assert not set(sums.top(4)[j]) & {0, 1, 2, 3}
     np.testing.assert_allclose(cubes.margin, abs((u**3).sum()) / abs(u**3).sum())
     np.testing.assert_allclose(sums.margin, abs(u.sum()) / abs(u).sum())
+
+
+@pytest.mark.parametrize("r", [3, 5, 6])  # of 2 k = 6 pairs: all, and fewer, of which some belong to both ends
+def test_both_ends_are_in_order_signed_and_made_without_a_copy(r):
+    matrix = noise(200_000, r, 0)
+    matrix = torch.from_numpy(matrix / np.linalg.norm(matrix, axis=0))
+    kept = matrix.clone().numpy()
+    pairs = Pairs(torch.arange(r, 0, -1.0) - 3.5, matrix, torch.zeros(r), 1)
+    x_only, y_only = directions(pairs, 3, "cubes", 0.0)
+    kept *= np.sign((kept**3).sum(axis=0))
+    np.testing.assert_allclose(x_only.eigenvectors, kept[:, :3])
+    np.testing.assert_allclose(y_only.eigenvectors, kept[:, ::-1][:, :3])
+    assert (np.diff(x_only.eigenvalues) <= 0).all()
+    assert (np.diff(y_only.eigenvalues) <= 0).all()
+    assert np.shares_memory(x_only.eigenvectors, matrix.numpy()) == (r == 6)
+    torch.from_numpy(y_only.eigenvectors)  # no negative strides
 
 
 def test_signs_of_a_comparison_follow_the_rule_asked_for():

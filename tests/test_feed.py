@@ -22,7 +22,11 @@ CPU = torch.device("cpu")
 def pretended(monkeypatch):
     """Streams, events and pinned memory that do nothing but tell what was asked of them."""
     told = []
-    stream = SimpleNamespace(record_event=lambda: "copied", wait_event=lambda event: told.append(("wait", event)))
+    stream = SimpleNamespace(
+        record_event=lambda: "copied",
+        wait_event=lambda event: told.append(("wait", event)),
+        wait_stream=lambda other: told.append(("after", other is stream)),
+    )
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
