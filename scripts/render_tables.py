@@ -6,6 +6,8 @@ A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; a test checks tha
 import re
 from pathlib import Path
 
+from benchmark_tables import TABLES
+
 from spec_repro.claims import VERDICTS, show, show_measured
 from spec_repro.experiments import load_experiments
 from spec_repro.files import project_root
@@ -68,127 +70,6 @@ def _with_results(results: Path, name: str):
             yield item, read_json(path)
 
 
-def bench(folder: Path) -> str:
-    """Our default route beside the others, a row for each case of the benchmark."""
-    names = "n, d, m, spectrum, ours, passes, of one product, of the features once, of our best route, "
-    names += "eigsh / ours, dense / ours, released / ours, its solve alone / ours, error"
-    rows = ["| " + names.replace(", ", " | ") + " |", "|---" * 14 + "|"]
-    for path in sorted(folder.glob("bench-*.json")):
-        for row in read_json(path)["rows"]:
-            seconds, ours = row["seconds"], row["seconds"].get("auto")
-            best = min(
-                (seconds[name] for name in ("auto", "krylov", "covariance", "dense") if name in seconds), default=0
-            )
-
-            def times(name, row=row, ours=ours):
-                if ours and name in row["seconds"]:
-                    return f"{row['seconds'][name] / ours:,.1f}"
-                return row["not run"].get(name, "-")
-
-            def over(name, seconds=seconds, ours=ours):
-                return f"{ours / seconds[name]:.2f}" if ours and name in seconds else "-"
-
-            error = f"{row['errors']['auto']:.0e}" if "auto" in row["errors"] else "-"
-            if error == "-" and ours:  # no eigenvalue of a symmetric matrix is farther away than the residual
-                error = f"≤ {row['notes']['auto residual']:.0e}"
-            alone = row["notes"].get("released cholesky solve seconds")
-            solve = f"{alone / ours:,.1f}" if alone and ours else "-"
-            cells = [
-                f"{row['n']:,}", ", ".join(map(str, row["dims"])), row["m"] or "exact", row["spectrum"],
-                f"{ours:.2f} s" if ours else row["not run"].get("auto", "-"), row["notes"].get("auto passes", "-"),
-                over("gemm"), over("features once"),
-                f"{ours / best:.2f}" if ours else "-",
-                times("eigsh"), times("dense"), times("released"), solve,
-                error,
-            ]  # fmt: skip
-            rows.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(rows)
-
-
-def speed(folder: Path) -> str:
-    """The sizes at which the released code was run beside ours, in words."""
-    lines = []
-    for path in sorted(folder.glob("bench-*.json")):
-        found = read_json(path)
-        for row in found["rows"]:
-            seconds = row["seconds"]
-            if row["n"] >= 10_000 and row["m"] >= 1_000 and {"auto", "released"} <= set(seconds):
-                ratio = seconds["released"] / seconds["auto"]
-                lines.append(
-                    f"* n = {row['n']:,}, m = {row['m']:,}, d = {row['dims'][0]} and {row['dims'][1]}, "
-                    f"{found['machine']['cores']} CPU cores: {seconds['auto']:.1f} s, the released code "
-                    f"{seconds['released']:,.0f} s, {ratio:,.0f} times as long; the features alone take "
-                    f"{seconds['features once']:.1f} s."
-                )
-    return "\n".join(lines) or "*Not measured.*"
-
-
-def streaming(folder: Path) -> str:
-    """Time and peak anonymous memory against n."""
-    rows = ["| figures | n | m | seconds | passes | peak anonymous memory | of which outputs |", "|---" * 7 + "|"]
-    for path in sorted(folder.glob("streaming-*.json")):
-        found = read_json(path)
-        for row in found["rows"]:
-            rows.append(
-                f"| [`{path.name}`](results/{path.name}) | {row['n']:,} | {found['m']} | {row['seconds']:.1f} "
-                f"| {row['passes']} | {row['peak_anonymous_mb']:.0f} MB | {row['of_which_outputs_mb']:.0f} MB |"
-            )
-        if found["slope"]:
-            rows.append(f"| | | | **slope of log time on log n: {found['slope']:.2f}** | | | |")
-    return "\n".join(rows)
-
-
-def gpu(folder: Path) -> str:
-    """ImageNet size on one GPU."""
-    if not (folder / "gpu.json").is_file():
-        return "*Not measured*: no GPU was lent. The code path is the same, and is tested on the CPU."
-    found = read_json(folder / "gpu.json")
-    rows = [
-        f"On one {found['device']}:\n",
-        "| n | m | kept | products | seconds | of the features once | passes | residual |",
-    ]
-    rows.append("|---" * 8 + "|")
-    for row in found["rows"]:
-        rows.append(
-            f"| {row['n']:,} | {row['m'] or 'exact'} | {row['kept']} | {row['products']} | {row['seconds']:.2f} "
-            f"| {row['seconds'] / row['features once']:.1f} | {row['passes']} | {row['residual']:.0e} |"
-        )
-    return "\n".join(rows)
-
-
-def throughput(folder: Path) -> str:
-    """``embed()`` beside bare forward passes."""
-    rows = ["| figures | images | bare | embed() | ratio |", "|---|---|---|---|---|"]
-    for path in sorted(folder.glob("embed-*.json")):
-        found = read_json(path)
-        rows.append(
-            f"| [`{path.name}`](results/{path.name}) | {found['images']} | {found['bare_seconds']:.1f} s "
-            f"| {found['embed_seconds']:.1f} s | {found['embed_over_bare']:.2f} |"
-        )
-    return "\n".join(rows)
-
-
-def startup(folder: Path) -> str:
-    """Imports."""
-    if not (folder / "startup.json").is_file():
-        return "*Not measured.*"
-    found = read_json(folder / "startup.json")
-    return (
-        f"`import torch` {found['torch']:.2f} s, `import spec_repro` {found['spec_repro']:.2f} s: "
-        f"{found['ratio']:.2f} of it (medians of {found['repeats']} processes each, in turns)."
-    )
-
-
-def cells(folder: Path) -> str:
-    """The slowest cells of `make figures`."""
-    if not (folder / "cells.json").is_file():
-        return "*Not measured.*"
-    found = read_json(folder / "cells.json")
-    rows = ["| experiment | seconds | cell |", "|---|---|---|"]
-    rows += [f"| {cell['experiment']} | {cell['seconds']:.0f} | `{cell['code']}` |" for cell in found["slowest"]]
-    return f"{found['seconds']:.0f} s in the cells of {found['experiments']} notebooks, of which\n\n" + "\n".join(rows)
-
-
 def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
     """Each page with its tables as they should be; ``results`` is another folder than ``results/mini``."""
     results, figures = results or root / "results" / "mini", root / "benchmarks" / "results"
@@ -196,13 +77,7 @@ def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
         "experiments": experiments(),
         "claims": claims(results),
         "gallery": gallery(results),
-        "bench": bench(figures),
-        "speed": speed(figures),
-        "streaming": streaming(figures),
-        "gpu": gpu(figures),
-        "startup": startup(figures),
-        "cells": cells(figures),
-        "throughput": throughput(figures),
+        **{name: table(figures) for name, table in TABLES.items()},
     }
     pages = {}
     for path in (root / "README.md", root / "benchmarks" / "README.md"):
