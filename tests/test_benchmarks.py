@@ -1,0 +1,67 @@
+"""The benchmark scripts run from end to end on small inputs, and tell what their tables read."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from spec_repro.files import project_root
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """Run a script of benchmarks/ with arguments; what it wrote."""
+    monkeypatch.syspath_prepend(str(project_root() / "benchmarks"))
+
+    def run(name, *words):
+        out = tmp_path / f"{name}.json"
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words), "--out", str(out)])
+        __import__(name).main()
+        return json.loads(out.read_text())
+
+    return run
+
+
+def test_every_route_is_timed_and_held_against_float64(script):
+    small = ["--dims", 8, 6, "--repeats", 1]
+    found = script("bench", "--n", 150, "--m", 0, 20, *small)
+    assert [(row["m"], row["spectrum"]) for row in found["rows"]] == [
+        (m, spectrum) for m in (0, 20) for spectrum in ("hard", "planted")
+    ]
+    for row in found["rows"]:
+        routes = {"gemm", "features once", "auto", "krylov", "dense", "eigsh"} | ({"covariance"} if row["m"] else set())
+        assert set(row["seconds"]) == routes
+        assert row["ratios"]["auto"] == 1
+        assert max(row["errors"].values()) < 1e-5
+        assert {"auto", "krylov", "dense", "eigsh"} <= set(row["errors"]) | {row["notes"]["auto route"]}
+    again = script("bench", "--n", 80, "--m", 0, "--spectra", "planted", "--add", *small)
+    assert [row["n"] for row in again["rows"]] == [80, 150, 150, 150, 150]
+
+
+def test_a_route_estimated_above_the_limit_says_so(script):
+    found = script("bench", "--n", 150, 300, "--m", 0, "--spectra", "hard", "--dims", 8, 6, "--limit", 1e-9)
+    assert found["rows"][0]["not run"] == {}
+    assert all(told.startswith("not run, about") for told in found["rows"][1]["not run"].values())
+    assert set(found["rows"][1]["not run"]) >= {"auto", "krylov", "dense"}
+    assert found["rows"][1]["seconds"] == {}
+
+
+def test_streaming_fits_a_slope_and_watches_memory(script, tmp_path):
+    small = ["--dims", 8, 6, "--m", 10, "--batch", 100, "--repeats", 1, "--folder", tmp_path]
+    found = script("streaming", "--n", 600, 300, 900, *small)
+    assert [row["n"] for row in found["rows"]] == [300, 600, 900]
+    assert all(row["residual"] < 1e-4 and row["peak_anonymous_mb"] >= 0 for row in found["rows"])
+    seconds = [row["seconds"] for row in found["rows"]]
+    assert found["slope"] == pytest.approx(np.polyfit(np.log([300, 600, 900]), np.log(seconds), 1)[0])
+
+
+def test_the_gpu_script_runs_without_one(script, tmp_path):
+    small = ["--device", "cpu", "--n", 400, "--exact", 200, "--m", 10, "--dims", 8, 6, "--repeats", 1]
+    found = script("gpu", *small, "--folder", tmp_path)
+    assert [(row["n"], row["kept"], row["products"]) for row in found["rows"]] == [
+        (n, kept, products)
+        for n, kept in ((400, "nothing"), (400, "what fits"), (200, "what fits"))
+        for products in ("highest", "high")
+    ]
+    assert found["device"] == "cpu"
