@@ -3,7 +3,7 @@ r"""Kernel PCA: the groups of one embedding alone (Figures 18, 19 and 21 of the 
 import numpy as np
 import torch
 
-from .directions import Direction, direction
+from .directions import Direction, directions
 from .kernels import Gaussian
 from .solvers import Pairs, noise_level
 
@@ -24,4 +24,4 @@ def kernel_pca(z: np.ndarray, kernel: Gaussian, *, k: int = 8, seed: int = 0) ->
     matrix = kernel(torch.from_numpy(np.array(z, dtype=np.float64))).numpy()
     found = KernelPCA(k, kernel="precomputed", eigen_solver="arpack", random_state=seed).fit(matrix)
     values, vectors = torch.from_numpy(found.eigenvalues_ / len(z)), torch.from_numpy(found.eigenvectors_)
-    return direction(Pairs(values, vectors, torch.zeros(k), 1), slice(None), 1, "cubes", noise_level(torch.float64))
+    return directions(Pairs(values, vectors, torch.zeros(k), 1), k, "cubes", noise_level(torch.float64))[0]

@@ -90,19 +90,20 @@ def operator_of(
 
 
 def cheapest_solver(operator: FeatureOperator | KernelOperator, k: int) -> str:
-    """The route with the least work, in multiply-adds weighted by how fast each kind runs: products with thin blocks at
-    a fifth of the rate of square ones, those in float64 at half of it, eigendecompositions at a fortieth. Ten passes
-    are assumed for krylov; features or tiles are made once, or for each pass.
+    """The route with the least work, in multiply-adds weighted by how fast each kind runs (benchmarks/README.md): those
+    with thin blocks at half the rate of square products, those in float64 at two thirds, eigendecompositions at an
+    eighth. Eight passes are assumed for krylov; features or tiles are made once, or for each pass.
     """
-    n, p, block, eigh = operator.n, operator.size, max(16, k + 6), 40.0
-    made, passes = operator.making, 10
+    n, p, block, passes = operator.n, operator.size, max(16, k + 6), 8
+    made = operator.making
+    thin, wide, eigh = 2.0, 1.5, 8.0
     if isinstance(operator, KernelOperator):
-        costs = {"dense": made + eigh * n**3, "krylov": passes * 5.0 * n**2 * block}
+        costs = {"dense": made + eigh * n**3, "krylov": passes * thin * n**2 * block}
     else:
         costs = {
-            "dense": made + 2 * n**2 * p + eigh * n**3,
-            "covariance": made + 2 * n * p**2 + 2 * eigh * p**3,
-            "krylov": passes * 2 * 5.0 * n * p * block,
+            "dense": made + wide * n**2 * p + eigh * n**3,
+            "covariance": made + wide * n * p**2 + 2 * eigh * p**3,
+            "krylov": passes * 2 * thin * n * p * block,
         }
     costs["krylov"] += made * (passes if operator.anew else 1)
     return min(costs, key=costs.get)

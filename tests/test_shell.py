@@ -1,7 +1,6 @@
 """``compare``, ``embed`` and ``align`` from the shell, alone and under torchrun."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -116,7 +115,7 @@ def test_an_interrupt_within_a_pass_ends_with_one_line_and_leaves_nothing(files,
     def interrupted(*sources):
         for i, batch in enumerate(feed(*sources)):
             if i == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                raise KeyboardInterrupt
             yield batch
 
     monkeypatch.setattr("spec_repro.operators.feed", interrupted)
