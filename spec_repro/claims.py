@@ -13,6 +13,7 @@ from spec_repro.errors import InvalidInput, unknown_name
 __all__ = ["RULES", "VERDICTS", "Claim", "Rule", "show", "show_measured"]
 
 VERDICTS = ("held", "differs", "not run", "observed")
+TINY = 1e-4  # what lies below is of interest by its order alone
 
 # The numbers that follow a rule's name in experiments.yml, and how the report says the rule.
 RULES = {
@@ -27,13 +28,17 @@ RULES = {
 
 
 def show(value, digits: int | None = 3) -> str:
-    """A number, a pair or a list as text: ``digits`` decimals (None: as given), no minus zero, ``-`` for nothing."""
+    """A number, a pair or a list as text: ``digits`` decimals (None: as given), or a power of ten where they would show
+    nothing; no minus zero, ``-`` for nothing.
+    """
     if value is None:
         return "-"
     if isinstance(value, list | tuple):
         return ", ".join(show(item, digits) for item in value)
     if isinstance(value, str | bool | int) or digits is None:
         return str(value)
+    if 0 < abs(value) < TINY:
+        return f"{value:.0e}"
     return f"{round(float(value), digits) + 0.0:.{digits}f}"
 
 

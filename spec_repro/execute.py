@@ -6,6 +6,7 @@ own kernel runs in the folder of SOURCE; a failing cell and the end of its trace
 
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -35,4 +36,6 @@ def main(source: str, target: str) -> int:
 
 
 if __name__ == "__main__":
+    # A run in the background starts with interrupts ignored; the runner's must still end this one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(*sys.argv[1:]))

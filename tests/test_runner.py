@@ -183,18 +183,23 @@ def test_an_interrupt_ends_the_kernel_and_leaves_finished_results(place, tmp_pat
     mark = f"import os, pathlib, time\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))"
     place.write(RECORD, mark, "time.sleep(120)", CLOSE)
     script = f"""
-import pathlib
+import pathlib, signal
 from dataclasses import replace
 from spec_repro import runner
 from spec_repro.experiments import find_experiment
 profiles = {{"mini": {{"n_samples": 10, "names": ["hog"]}}}}
 experiment = replace(find_experiment("fig01"), notebook="tiny", profiles=profiles)
+signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
 runner.run([runner.plan(experiment, "mini", (), pathlib.Path({str(place.notebooks)!r}))])
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    kernel = int(wait_for(lambda: marker.is_file() and marker.read_text()))
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            kernel = int(wait_for(lambda: marker.is_file() and marker.read_text()))
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode
     wait_for(lambda: not alive(kernel))
     assert place.contents() == before
