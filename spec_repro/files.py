@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["atomic_path", "cache_root", "data_root", "project_root", "sha256"]
+__all__ = ["atomic_path", "cache_root", "data_root", "given_path", "project_root", "sha256"]
 
 
 def project_root() -> Path:
@@ -17,14 +17,22 @@ def project_root() -> Path:
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
 
 
+def given_path(path: str | os.PathLike) -> Path:
+    """A path as a user gave it: ``~`` is the home, and a relative one starts from where the command was given.
+
+    That is the working directory, or for a notebook that the runner executes (in its own folder) SPEC_FROM.
+    """
+    return Path(os.environ.get("SPEC_FROM", ""), os.path.expanduser(path))
+
+
 def cache_root(root: str | os.PathLike | None = None) -> Path:
     """Where embeddings and listings are kept: ``root``, else the variable SPEC_CACHE, else ``data/cache``."""
-    return Path(root or os.environ.get("SPEC_CACHE") or project_root() / "data" / "cache")
+    return given_path(root or os.environ.get("SPEC_CACHE") or project_root() / "data" / "cache")
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """Where data sets lie: ``root``, else the variable SPEC_DATA_ROOT, else ``data/downloads`` in the checkout."""
-    return Path(root or os.environ.get("SPEC_DATA_ROOT") or project_root() / "data" / "downloads").expanduser()
+    return given_path(root or os.environ.get("SPEC_DATA_ROOT") or project_root() / "data" / "downloads")
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ import numpy as np
 from spec_repro.claims import show_measured
 from spec_repro.errors import InvalidInput, unknown_name
 from spec_repro.experiments import Experiment, find_experiment
-from spec_repro.files import atomic_path, project_root
+from spec_repro.files import atomic_path, given_path, project_root
 from spec_repro.provenance import identity, timing, versions
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ DPI = 110
 
 def results_root() -> Path:
     """The folder of all results: ``SPEC_RESULTS`` if set, else ``results`` in the checkout."""
-    return Path(os.environ.get("SPEC_RESULTS") or project_root() / "results")
+    return given_path(os.environ.get("SPEC_RESULTS") or project_root() / "results")
 
 
 class Record:

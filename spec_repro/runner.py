@@ -182,11 +182,11 @@ def _cells(notebook: nbformat.NotebookNode) -> list[dict]:
 
 
 def _environment(profile: str) -> dict[str, str]:
-    """The kernel's environment: silent, pictures inline, and for mini offline and on one thread."""
+    """The kernel's environment: silent, pictures inline, paths as given here, for mini offline and on one thread."""
     quiet = {"SPEC_HEADLESS": "1", "TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
     mini = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if profile == "mini" else {}
     kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    return kept | quiet | mini
+    return kept | quiet | mini | {"SPEC_FROM": os.getcwd()}
 
 
 def _key(experiment: Experiment, notebook: nbformat.NotebookNode, parameters: dict) -> str:

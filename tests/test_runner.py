@@ -177,6 +177,15 @@ def test_one_failure_does_not_stop_the_others_and_outputs_are_stored_on_request(
         runner.run([], jobs=0)
 
 
+def test_relative_paths_start_where_the_command_was_given(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPEC_RESULTS", "results")
+    (tmp_path / "pictures").mkdir()
+    place.write(RECORD, "from spec_repro.files import given_path\nassert given_path('pictures').is_dir()", CLOSE)
+    assert place.run().status == "done", place.said
+    assert (tmp_path / "results" / "mini" / "fig01" / "run.json").is_file()
+
+
 def test_an_interrupt_ends_the_kernel_and_leaves_finished_results(place, tmp_path):
     before = place.finished()
     marker = tmp_path / "kernel"

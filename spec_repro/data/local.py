@@ -14,6 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from spec_repro.data.listing import IMAGES, image_files, listed, natural
 from spec_repro.data.registry import Card, dataset_loader
 from spec_repro.errors import DataMissing, InvalidInput, UnreadableItem
+from spec_repro.files import given_path
 
 __all__ = ["class_column", "csv", "folder", "read_text", "text"]
 
@@ -133,9 +134,9 @@ def read_text(path: Path) -> str:
 
 
 def _existing(path: str, root: str | None, wanted: str) -> Path:
-    found = Path(root or "", os.path.expanduser(path)).absolute()
+    found = given_path(Path(root or "", os.path.expanduser(path))).absolute()
     if not found.exists():
-        raise DataMissing(f"expected {wanted} at {found}, found nothing; check the path (it starts from {Path.cwd()}).")
+        raise DataMissing(f"expected {wanted} at {found}, found nothing; check the path.")
     return found
 
 

@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from spec_repro.embeddings.registry import embedding
 from spec_repro.errors import CheckpointError, DataMissing, EmbeddingMismatch, InvalidInput, unknown_name
-from spec_repro.files import sha256
+from spec_repro.files import given_path, sha256
 
 __all__ = ["StoredArray", "stored_array"]
 
@@ -71,9 +71,9 @@ def stored_array(place: str) -> StoredArray:
     """The (n, dim) float array at ``PATH`` or ``PATH:KEY``; a ``.npy`` file is memory-mapped."""
     keyed = KEYED.fullmatch(place)
     path, key = (Path(keyed["path"]), keyed["key"]) if keyed else (Path(place), None)
-    path = path.expanduser()
+    path = given_path(path)
     if not path.is_file():
-        raise DataMissing(f"expected an array at {path}, found no file; check the path (it starts from {Path.cwd()}).")
+        raise DataMissing(f"expected an array at {path.absolute()}, found no file; check the path.")
     try:
         arrays = _read(path)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

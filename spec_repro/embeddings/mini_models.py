@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from spec_repro.data.pictograms import CLASSES, COLOURS, SIDE
 from spec_repro.errors import CheckpointError
-from spec_repro.files import atomic_path, project_root, sha256
+from spec_repro.files import atomic_path, given_path, project_root, sha256
 
 __all__ = [
     "CLIP_CONFIG",
@@ -90,7 +90,7 @@ def aligned_weights() -> Path:
 
 def mini_weights(name: str, weights: str | os.PathLike | None = None) -> Path:
     """The file of a checkpoint: the shipped one of ``name`` ("mini-clip", "mini-dino"), unless another is given."""
-    return mini_models_root() / f"{name}.safetensors" if weights is None else Path(weights).expanduser()
+    return mini_models_root() / f"{name}.safetensors" if weights is None else given_path(weights)
 
 
 def mini_clip_model(weights: str | os.PathLike | None = None, *, seed: int | None = None):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from spec_repro.embeddings.registry import embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, Weights, building, fetch, listed, revision_of
 from spec_repro.errors import CheckpointError, DataMissing, unknown_name
-from spec_repro.files import cache_root
+from spec_repro.files import cache_root, given_path
 
 __all__ = ["clip", "clip_aligned", "clip_laion2b", "clip_laion400m", "clip_text", "facts_of_tag", "open_clip_model"]
 
@@ -99,7 +99,7 @@ def open_clip_model(place: str, *, tower: str = "image") -> Pretrained:
     quick = bool(config.get("quick_gelu"))
     twin = model.removesuffix("-quickgelu") if quick else f"{model}-quickgelu"
     tag = open_clip.get_pretrained_cfg(model, rest) or open_clip.get_pretrained_cfg(twin, rest)
-    if not tag and not (rest and Path(rest).expanduser().exists()):
+    if not tag and not (rest and given_path(rest).exists()):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise DataMissing(f"expected a tag of {model} ({tags}) or a checkpoint after the slash, found {rest!r}.")
     if not tag:

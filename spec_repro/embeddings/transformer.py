@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from spec_repro.embeddings.registry import embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, Weights, building, fetch, listed, revision_of, squash
 from spec_repro.errors import CheckpointError, InvalidInput, unknown_name
+from spec_repro.files import given_path
 
 __all__ = ["dinov2", "e5", "hf", "roberta", "t5_xl"]
 
@@ -69,7 +70,7 @@ def hf(place: str, *, revision: str = "", pooling: str | None = None, **options:
     "squash" (to 224 x 224). Of a text model: ``max_length`` in tokens (by default what the model takes, at most 512),
     ``prefix`` before each text, ``normalize`` to unit length.
     """
-    name, folder = f"hf:{place}", Path(place).expanduser()
+    name, folder = f"hf:{place}", given_path(place)
     if folder.is_dir() and revision:
         raise InvalidInput(f"{name!r} is a folder, which has no revisions; leave revision={revision!r} out.")
     if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", place):

@@ -28,7 +28,7 @@ from spec_repro.data.hub import commit
 from spec_repro.embeddings.descriptors import resized
 from spec_repro.embeddings.registry import EMBEDDINGS
 from spec_repro.errors import CheckpointError, DataMissing, SpecError
-from spec_repro.files import data_root, sha256
+from spec_repro.files import data_root, given_path, sha256
 
 __all__ = ["ModelFacts", "Pretrained", "Weights", "building", "fetch", "listed", "revision_of", "squash"]
 
@@ -106,7 +106,7 @@ def fetch(name: str, facts: ModelFacts, weights: Weights = None) -> Path:
 
     Raises DataMissing with all that is needed to get them, GatedData where a licence must be accepted first.
     """
-    place = facts.found() if weights is None else Path(weights).expanduser()
+    place = facts.found() if weights is None else given_path(weights)
     if place is not None and place.exists():
         return place
     if weights is not None:
