@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import textwrap
 import time
 import weakref
 import zipfile
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spec_repro.claims import show_measured
+from spec_repro.claims import Claim, show_measured
 from spec_repro.errors import InvalidInput, unknown_name
 from spec_repro.experiments import Experiment, find_experiment
 from spec_repro.files import atomic_path, given_path, project_root
@@ -55,6 +56,7 @@ class Record:
         self.profile = profile
         expected = self.experiment.parameters(profile)
         self.parameters = {"profile": profile, **(expected if parameters is None else parameters)}
+        self._changed = {n: v for n, v in self.parameters.items() if n != "profile" and expected.get(n) != v}
         asked = json.dumps([self.experiment.name, self.parameters], sort_keys=True)
         self.run_id = hashlib.sha256(asked.encode()).hexdigest()[:12]
         self._claims: dict[str, dict] = {}
@@ -124,7 +126,7 @@ class Record:
         if measured is not None:
             verdict, cause = claims[claim].rule.judge(measured, interval, band)
         reasons = "; ".join(text for text in (cause, reason) if text)
-        self._claims[claim] = claims[claim].row(self.profile, verdict, reasons, measured, interval, band)
+        self._claims[claim] = self._row(claims[claim], verdict, reasons, measured, interval, band)
 
     def show_claims(self) -> None:
         """Print verdicts and numbers to two decimals, for a cell marked ``# NBVAL_CHECK_OUTPUT``.
@@ -156,9 +158,17 @@ class Record:
         """One row for each claim of this profile, in the order of experiments.yml."""
         missing = "the notebook did not measure it"
         return [
-            self._claims.get(claim.id) or claim.row(self.profile, "not run", missing)
+            self._claims.get(claim.id) or self._row(claim, "not run", missing)
             for claim in self.experiment.claims_of(self.profile)
         ]
+
+    def _row(self, claim: Claim, *measurement) -> dict:
+        """The claim as measured; with other parameters than the profile's, on what is said with them."""
+        row = claim.row(self.profile, *measurement)
+        if self._changed:
+            told = ", ".join(f"{name}={textwrap.shorten(repr(value), 80)}" for name, value in self._changed.items())
+            row["data"] += f"; here with {told}"
+        return row
 
     def _run(self) -> dict:
         return {
