@@ -22,6 +22,7 @@ from spec_repro.agreement import (
     purity,
     purity_table,
     similarity_ranking,
+    tightness_table,
 )
 from spec_repro.bandwidths import match_bandwidths
 from spec_repro.compare import compare
@@ -312,6 +313,40 @@ def test_planted_gap_exceeds_its_null_band_and_holds_out_of_sample(planted_pair)
     assert (last["out_low"], last["out_high"]) == out.interval("y_only", "nmi")
 
 
+def test_noise_lies_closer_in_sample_and_hardly_out_of_sample():
+    """What SPEC selects is close in its own embedding, whatever the data."""
+    x, y = np.random.default_rng(0).standard_normal((2, 400, 128))
+    found = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=4)
+    band = null_band(x, y, kernels=COSINES, **{**SIZES, "m": 20})
+    out = holdout_agreement(x, y, kernels=COSINES, k=4, m=10, repeats=4, runs=2)
+    table = tightness_table(x, y, found, 20, band, out)
+    assert (table["tighter"] == 4).all()
+    assert (table["low"] > 0).all()
+    assert not table["exceeds"].any()
+    assert (table["out"].abs() < table["gap"] / 3).all()
+
+
+def test_planted_groups_lie_closer_where_they_are_planted(planted_pair):
+    x, y, *_ = planted_pair
+    kernels = match_bandwidths(x, y)[:2]
+    sizes = SIZES | {"k": 3}  # the fourth of four groups is no eigenvector of its own
+    found = compare(x, y, kernel_x=kernels[0], kernel_y=kernels[1], k=3)
+    band, out = null_band(x, y, **sizes), holdout_agreement(x, y, **sizes | {"m": 20})
+    table = tightness_table(x, y, found, 40, band, out, names=("a", "b"))
+    assert table["direction"].tolist() == ["a - b", "b - a"]
+    assert table["exceeds"].all()
+    assert (table["tighter"] == table["clusters"]).all()
+    assert ((table["low"] <= table["gap"]) & (table["gap"] <= table["high"])).all()
+    assert (table["out_low"] > 0).all()
+    members = found.y_only.top(40)
+    a, b = (cluster_distances(z, members) for z in (x, y))
+    last = table.iloc[-1]
+    np.testing.assert_allclose(last["gap"], np.mean(np.median(a.intra, axis=1) - np.median(b.intra, axis=1)))
+    assert (last["between_own"], last["between_other"]) == (b.inter, a.inter)
+    swapped = tightness_table(y, x, compare(y, x, kernel_x=kernels[1], kernel_y=kernels[0], k=3), 40, band, out)
+    np.testing.assert_allclose(swapped["gap"], table["gap"][::-1], atol=1e-6)
+
+
 def test_factor_margin_finds_the_factor_and_none_where_there_is_none():
     rng = np.random.default_rng(3)
     followed, free = np.repeat([0, 1, 2, 3], 50), rng.integers(4, size=200)
@@ -353,8 +388,9 @@ def test_noise_does_not_exceed_its_null_band():
 def test_null_band_table(planted_pair):
     x, y, *_ = planted_pair
     table = null_band(x, y, **SIZES).table
-    assert table.groupby("null").size().to_dict() == {"independent": 16, "x + noise": 8, "y + noise": 8}
-    np.testing.assert_allclose(table["gap"], table["own"] - table["other"])
+    assert table.groupby("null").size().to_dict() == {"independent": 24, "x + noise": 12, "y + noise": 12}
+    sides = np.where(table["score"] == "distance", -1, 1)  # a smaller distance is the better one
+    np.testing.assert_allclose(table["gap"], sides * (table["own"] - table["other"]))
     assert table["repeat"].nunique() == 4
 
 
@@ -399,6 +435,8 @@ def test_equal_embeddings_have_no_groups_and_no_score():
     out = holdout_agreement(x, x, kernels=COSINES, k=3, m=10, repeats=2)
     assert np.isnan(out.interval("x_only")).all()
     assert not out.interval("x_only")[0] > 0  # a verdict on it cannot hold
+    band = null_band(x, x, kernels=COSINES, k=3, m=10, repeats=2)
+    assert tightness_table(x, x, found, 10, band, out)["gap"].isna().all()
 
 
 def test_agreement_table_covers_both_directions_in_both_embeddings(planted_pair):

@@ -19,6 +19,7 @@ from .distances import (
 )
 from .kmeans import Agreement, agreement_notes, agreement_table, kmeans_agreement
 from .purity import factor_margin, purity, purity_table
+from .tightness import tightness_table
 
 __all__ = [
     "Agreement",
@@ -39,4 +40,5 @@ __all__ = [
     "purity",
     "purity_table",
     "similarity_ranking",
+    "tightness_table",
 ]

@@ -1,9 +1,10 @@
 """What an agreement score must survive: the null band of its gap, and the gap out of sample (design.md section 4).
 
 The *gap* of a direction is the mean K-means agreement in the embedding that should see the groups, minus that in the
-other embedding. SPEC selects the members, so a gap above zero appears on pure noise too (selection). And a cloud of
-few dimensions, however structureless, can be cut into compact pieces that another embedding does not know; that part
-stays out of sample. The null band contains both, the out-of-sample form only the second. The paper does neither.
+other embedding; of the distances inside a group it is the other way round, so that a gap above zero always speaks for
+the paper. SPEC selects the members, so a gap above zero appears on pure noise too (selection). And a cloud of few
+dimensions, however structureless, can be cut into compact pieces that another embedding does not know; that part stays
+out of sample. The null band contains both, the out-of-sample form only the second. The paper does neither.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +17,11 @@ from ..bandwidths import match_bandwidths
 from ..compare import carry, compare
 from ..errors import InvalidInput
 from .kmeans import kmeans_agreement
+from .tightness import inside
 
 __all__ = ["Holdout", "NullBand", "gap_table", "holdout_agreement", "interval_of_halves", "null_band", "over_halves"]
 
+PAIRS = 5_000  # random pairs for the unit of distances: enough for a null
 # Two kernels, or the rule that finds them for two arrays: the kernels are its first two results.
 Kernels = Sequence | Callable
 
@@ -32,10 +35,11 @@ def _gaps(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) 
     """One row per direction and score; NaN where a direction has fewer than two groups."""
     for direction, own, other, groups in (("x_only", x, y, members[0]), ("y_only", y, x, members[1])):
         if len(groups) < 2:
-            scores = dict.fromkeys(("ami", "nmi"), (np.nan, np.nan))
+            scores = dict.fromkeys(("ami", "nmi", "distance"), (np.nan, np.nan))
         else:
             a, b = (kmeans_agreement(z, groups, runs=runs, seed=seed) for z in (own, other))
             scores = {"ami": (a.ami.mean(), b.ami.mean()), "nmi": (a.nmi.mean(), b.nmi.mean())}
+            scores["distance"] = tuple(inside(z, groups, pairs=PAIRS, seed=seed).mean() for z in (own, other))
         for score, (mine, theirs) in scores.items():
             yield {
                 **columns,
@@ -43,7 +47,7 @@ def _gaps(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) 
                 "score": score,
                 "own": mine,
                 "other": theirs,
-                "gap": mine - theirs,
+                "gap": theirs - mine if score == "distance" else mine - theirs,
             }
 
 
