@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spec_repro.agreement import (
     NullBand,
+    agreement_interval,
     agreement_notes,
     agreement_table,
     cluster_distances,
@@ -338,6 +339,10 @@ def test_planted_groups_lie_closer_where_they_are_planted(planted_pair):
     assert (table["tighter"] == table["clusters"]).all()
     assert ((table["low"] <= table["gap"]) & (table["gap"] <= table["high"])).all()
     assert (table["out_low"] > 0).all()
+    for side in ("x_only", "y_only"):  # halves have the eigenvalues of the whole, nearly
+        low, high = out.first_eigenvalue(side)
+        assert low < high
+        assert 0.8 * low < getattr(found, side).eigenvalues[0] < 1.25 * high
     members = found.y_only.top(40)
     a, b = (cluster_distances(z, members) for z in (x, y))
     last = table.iloc[-1]
@@ -452,6 +457,8 @@ def test_agreement_table_covers_both_directions_in_both_embeddings(planted_pair)
     assert (row["clusters"], row["members"], row["runs"]) == (4, 30, 3)
     assert agreement_notes(table, "dinov2 - clip", "nmi")["clip"] == f"NMI {expected.mean():.2f} ± {expected.std():.2f}"
     assert list(agreement_notes(table, "dinov2 - clip")) == ["clip", "dinov2"]
+    low, high = agreement_interval(table, "dinov2 - clip", "clip", "nmi")
+    np.testing.assert_allclose([(low + high) / 2, high - low], [expected.mean(), 3.92 * expected.std() / 3**0.5])
 
 
 # Errors, frozen results, global state

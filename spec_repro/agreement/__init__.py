@@ -17,7 +17,7 @@ from .distances import (
     cluster_distances,
     similarity_ranking,
 )
-from .kmeans import Agreement, agreement_notes, agreement_table, kmeans_agreement
+from .kmeans import Agreement, agreement_interval, agreement_notes, agreement_table, kmeans_agreement
 from .purity import factor_margin, purity, purity_table
 from .tightness import tightness_table
 
@@ -27,6 +27,7 @@ __all__ = [
     "Holdout",
     "NullBand",
     "SimilarityRanking",
+    "agreement_interval",
     "agreement_notes",
     "agreement_table",
     "cluster_distances",

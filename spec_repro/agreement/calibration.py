@@ -157,6 +157,10 @@ def interval_of_halves(
     for child in np.random.SeedSequence(seed).spawn(repeats):
         rng = np.random.default_rng(child)
         values.append(measure(np.sort(rng.permutation(n)[: n // 2]), rng))
+    return _central(values, level)
+
+
+def _central(values: Sequence[float], level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -166,6 +170,7 @@ class Holdout:
     """Gaps on rows that SPEC has not seen, one row per (repeat, direction, score)."""
 
     table: pd.DataFrame
+    eigenvalues: np.ndarray  # (repeats, 2): the first of x_only and of y_only, on the half that SPEC has seen
 
     def gaps(self, direction: str, score: str = "ami") -> np.ndarray:
         """The gap of each repeat, (repeats,)."""
@@ -173,8 +178,11 @@ class Holdout:
 
     def interval(self, direction: str, score: str = "ami", level: float = 0.95) -> tuple[float, float]:
         """The central ``level`` of the gaps: their spread over random halves, no confidence interval for new data."""
-        low, high = np.quantile(self.gaps(direction, score), [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        return _central(self.gaps(direction, score), level)
+
+    def first_eigenvalue(self, direction: str, level: float = 0.95) -> tuple[float, float]:
+        """The central ``level`` of the first eigenvalue over the halves."""
+        return _central(self.eigenvalues[:, ("x_only", "y_only").index(direction)], level)
 
 
 def holdout_agreement(
@@ -199,20 +207,21 @@ def holdout_agreement(
     n = len(x)
     if m > n - n // 2:
         raise InvalidInput(f"holdout: expected m of at most {n - n // 2}, half of the {n} rows, got {m}.")
-    table = []
+    table, eigenvalues = [], []
     for repeat, child in enumerate(np.random.SeedSequence(seed).spawn(repeats)):
         rng = np.random.default_rng(child)
         order = rng.permutation(n)
         seen, unseen = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
         a, b, a_new, b_new = x[seen], y[seen], x[unseen], y[unseen]
         found = compare(a, b, **_pair(kernels, a, b), k=k, seed=int(rng.integers(2**31)), **options)
+        eigenvalues.append([found.x_only.eigenvalues[0], found.y_only.eigenvalues[0]])
         carried = carry(found, a, b, a_new, b_new)
         members = [
             np.argsort(-scores[:, : direction.count], axis=0, kind="stable")[:m].T
             for scores, direction in zip(carried, (found.x_only, found.y_only), strict=True)
         ]
         table.extend(_gaps(a_new, b_new, members, runs, seed, repeat=repeat))
-    return Holdout(pd.DataFrame(table))
+    return Holdout(pd.DataFrame(table), np.array(eigenvalues))
 
 
 def gap_table(agreement: pd.DataFrame, band: NullBand, held_out: Holdout | None = None) -> pd.DataFrame:

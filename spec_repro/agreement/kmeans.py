@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 from ..errors import InvalidInput
 from .members import checked_members, rows
 
-__all__ = ["Agreement", "agreement_notes", "agreement_table", "kmeans_agreement"]
+__all__ = ["Agreement", "agreement_interval", "agreement_notes", "agreement_table", "kmeans_agreement"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,15 @@ def agreement_table(
             parts.append(part.assign(direction=f"{own} - {other}", embedding=name, clusters=direction.count))
     columns = ["direction", "embedding", "score", "clusters", "members", "runs", "mean", "std", "variance"]
     return pd.concat(parts, ignore_index=True).assign(members=m, runs=runs)[columns]
+
+
+def agreement_interval(table: pd.DataFrame, direction: str, embedding: str, score: str = "ami") -> tuple[float, float]:
+    """95 % interval of the mean of a score over the runs of K-means, from an `agreement_table`."""
+    mean, std, runs = table.set_index(["direction", "embedding", "score"]).loc[
+        (direction, embedding, score), ["mean", "std", "runs"]
+    ]
+    half = 1.96 * std / np.sqrt(runs)
+    return mean - half, mean + half
 
 
 def agreement_notes(table: pd.DataFrame, direction: str, score: str = "ami") -> dict[str, str]:
