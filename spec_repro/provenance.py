@@ -15,13 +15,11 @@ from spec_repro.files import project_root
 
 __all__ = ["identity", "timing", "versions"]
 
-# Distribution and module of the packages whose version can move a number; those that a notebook loaded are recorded.
-PACKAGES = {
-    "numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "scikit-learn": "sklearn", "scikit-image": "skimage",
-    "torch": "torch", "torchvision": "torchvision", "open_clip_torch": "open_clip", "timm": "timm",
-    "transformers": "transformers", "datasets": "datasets", "pillow": "PIL", "umap-learn": "umap", "pacmap": "pacmap",
-    "matplotlib": "matplotlib", "seaborn": "seaborn",
-}  # fmt: skip
+# Distributions whose version can move a number.
+PACKAGES = (
+    "spec_repro", "datasets", "matplotlib", "numpy", "open_clip_torch", "pacmap", "pandas", "pillow", "scikit-image",
+    "scikit-learn", "scipy", "seaborn", "timm", "torch", "torchvision", "transformers", "umap-learn",
+)  # fmt: skip
 
 
 def identity(thing) -> dict:
@@ -41,9 +39,9 @@ def identity(thing) -> dict:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the packages above that this process has loaded."""
-    loaded = sorted(name for name, module in PACKAGES.items() if module in sys.modules)
-    return {"python": platform.python_version(), **{name: _version(name) for name in ["spec_repro", *loaded]}}
+    """Versions of Python and of the packages above, as installed: whether a run loads them hangs on its cache."""
+    installed = {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: found for name, found in installed.items() if found}
 
 
 def timing(seconds: float) -> dict:
