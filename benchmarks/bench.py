@@ -56,12 +56,12 @@ def main() -> None:
     for n, dims, m, spectrum in cases(given):
         x, y = real(given.real) if given.real else pair(spectrum, n, dims)
         case = Case(x, y, m, match_bandwidths(x, y))
-        row = {"n": n, "dims": list(dims), "m": m, "spectrum": spectrum}
+        row = {"n": n, "dims": list(dims), "m": m, "spectrum": spectrum, "limit": given.limit}
         row |= measure(case, row, all_routes, measured, given)
         rows.append(row)
         kept = [other for other in old if key(other) not in map(key, rows)]
         all_rows = [other | {"ratios": ratios(other)} for other in sorted(kept + rows, key=key)]
-        found = {"machine": machine(), "limit": given.limit, "rows": all_rows}
+        found = {"machine": machine(), "rows": all_rows}
         given.out.write_text(json.dumps(found, indent=1) + "\n")
         seconds = ", ".join(f"{name} {found:.2f}" for name, found in row["seconds"].items())
         print(f"n={n} d={dims} m={m} {spectrum}: {seconds}", flush=True)

@@ -53,6 +53,11 @@ class Experiment:
             raise unknown_name(f"profile of {self.name}", profile, self.profiles)
         return {"profile": profile, **self.profiles[profile]}
 
+    def changed(self, parameters: Mapping[str, object]) -> dict[str, object]:
+        """Those of a run's ``parameters`` that are not what its profile says."""
+        usual = self.parameters(parameters["profile"])
+        return {name: value for name, value in parameters.items() if usual.get(name) != value}
+
     def claims_of(self, profile: str) -> tuple[Claim, ...]:
         """The claims that are measured in ``profile``."""
         return tuple(claim for claim in self.claims if profile in claim.data)

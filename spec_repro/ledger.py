@@ -56,7 +56,6 @@ class Record:
         self.profile = profile
         expected = self.experiment.parameters(profile)
         self.parameters = {"profile": profile, **(expected if parameters is None else parameters)}
-        self._changed = {n: v for n, v in self.parameters.items() if n != "profile" and expected.get(n) != v}
         asked = json.dumps([self.experiment.name, self.parameters], sort_keys=True)
         self.run_id = hashlib.sha256(asked.encode()).hexdigest()[:12]
         self._claims: dict[str, dict] = {}
@@ -165,8 +164,8 @@ class Record:
     def _row(self, claim: Claim, *measurement) -> dict:
         """The claim as measured; with other parameters than the profile's, on what is said with them."""
         row = claim.row(self.profile, *measurement)
-        if self._changed:
-            told = ", ".join(f"{name}={textwrap.shorten(repr(value), 80)}" for name, value in self._changed.items())
+        if changed := self.experiment.changed(self.parameters):
+            told = ", ".join(f"{name}={textwrap.shorten(repr(value), 80)}" for name, value in changed.items())
             row["data"] += f"; here with {told}"
         return row
 

@@ -77,7 +77,7 @@ def _section(experiment: Experiment, profile: str) -> dict:
     if not section["ran"]:
         reason = f"not run yet: {section['command']}"
         return section | {"claims": [claim.row(profile, "not run", reason) for claim in experiment.claims_of(profile)]}
-    run, usual = read_json(folder / "run.json"), experiment.parameters(profile)
+    run = read_json(folder / "run.json")
     timing = folder / "timing.json"
     files = [pages.notebook_page(folder / f"{experiment.notebook}.ipynb"), folder / "arrays.npz"]
     return section | {
@@ -87,7 +87,7 @@ def _section(experiment: Experiment, profile: str) -> dict:
         "links": [path.name for path in files if path.is_file()],
         "run": run,
         "rehearsal": run.get("rehearsal", False),
-        "changed": {name: value for name, value in run["parameters"].items() if usual.get(name) != value},
+        "changed": experiment.changed(run["parameters"]),
         "timing": read_json(timing) if timing.is_file() else None,
     }
 

@@ -43,6 +43,7 @@ def test_all_that_is_missing_is_told_at_once(name, empty, capsys):
     told = capsys.readouterr().err
     assert empty == []
     wanted = named(name) - {"synthetic-text", "typographic"}  # made here
+    assert wanted
     for word in wanted:
         assert f"  {word} " in told
         facts = (

@@ -16,8 +16,8 @@ import pandas as pd
 from ..bandwidths import match_bandwidths
 from ..compare import carry, compare
 from ..errors import InvalidInput
+from .distances import cluster_distances
 from .kmeans import kmeans_agreement
-from .tightness import inside
 
 __all__ = ["Holdout", "NullBand", "gap_table", "holdout_agreement", "interval_of_halves", "null_band", "over_halves"]
 
@@ -39,7 +39,8 @@ def _gaps(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) 
         else:
             a, b = (kmeans_agreement(z, groups, runs=runs, seed=seed) for z in (own, other))
             scores = {"ami": (a.ami.mean(), b.ami.mean()), "nmi": (a.nmi.mean(), b.nmi.mean())}
-            scores["distance"] = tuple(inside(z, groups, pairs=PAIRS, seed=seed).mean() for z in (own, other))
+            c, d = (cluster_distances(z, groups, pairs=PAIRS, seed=seed) for z in (own, other))
+            scores["distance"] = c.inside.mean(), d.inside.mean()
         for score, (mine, theirs) in scores.items():
             yield {
                 **columns,

@@ -21,6 +21,11 @@ class ClusterDistances:
     inter: float  # mean over the pairs of different clusters; NaN where there is none
     scale: float  # the unit, on the embedding's own scale
 
+    @property
+    def inside(self) -> np.ndarray:
+        """Median distance inside each cluster, (k,)."""
+        return np.median(self.intra, axis=1)
+
 
 def cluster_distances(z: np.ndarray, members: np.ndarray, *, pairs: int = 20_000, seed: int = 0) -> ClusterDistances:
     """Distances inside and between clusters, as in the violins of Figures 2-11 (paper.md 1.9).

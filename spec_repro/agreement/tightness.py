@@ -12,18 +12,10 @@ from .distances import cluster_distances
 if TYPE_CHECKING:
     from .calibration import Holdout, NullBand
 
-__all__ = ["inside", "tightness_table"]
+__all__ = ["tightness_table"]
 
 COLUMNS = ["direction", "clusters", "tighter", "own", "other", "gap", "low", "high", "null", "exceeds"]
 COLUMNS += ["out", "out_low", "out_high", "between_own", "between_other"]
-
-
-def inside(z: np.ndarray, members: np.ndarray, *, pairs: int = 20_000, seed: int = 0) -> np.ndarray:
-    """Median distance inside each cluster, in units of the mean pairwise distance of the data set, (k,).
-
-    z, members, pairs and seed as in `cluster_distances`.
-    """
-    return np.median(cluster_distances(z, members, pairs=pairs, seed=seed).intra, axis=1)
 
 
 def tightness_table(
@@ -54,14 +46,13 @@ def tightness_table(
         row = {"direction": f"{own} - {other}", "clusters": direction.count}
         if direction.count > 1:
             members = direction.top(m, pairs=direction.count)
-            mine, theirs = (inside(part, members, seed=seed) for part in (z, w))
-            gaps, limit = theirs - mine, max(0.0, band.limit(side, "distance"))
+            mine, theirs = (cluster_distances(part, members, seed=seed) for part in (z, w))
+            gaps, limit = theirs.inside - mine.inside, max(0.0, band.limit(side, "distance"))
             ends = bootstrap((gaps,), np.mean, method="percentile", rng=seed).confidence_interval
-            row |= {"tighter": int((gaps > 0).sum()), "own": mine.mean(), "other": theirs.mean(), "gap": gaps.mean()}
-            row |= {"low": ends.low, "high": ends.high, "null": limit, "exceeds": bool(ends.low > limit)}
+            row |= {"tighter": int((gaps > 0).sum()), "own": mine.inside.mean(), "other": theirs.inside.mean()}
+            row |= {"gap": gaps.mean(), "low": ends.low, "high": ends.high, "null": limit, "exceeds": ends.low > limit}
             out = dict(zip(("out_low", "out_high"), held_out.interval(side, "distance"), strict=True))
             row |= {"out": held_out.gaps(side, "distance").mean()} | out
-            between = (cluster_distances(part, members, seed=seed).inter for part in (z, w))
-            row |= dict(zip(("between_own", "between_other"), between, strict=True))
+            row |= {"between_own": mine.inter, "between_other": theirs.inter}
         table.append(row)
     return pd.DataFrame(table, columns=COLUMNS)
