@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench import machine
 
-from spec_repro.ledger import results_root
+from spec_repro.headless.ledger import results_root
 
 MOST = 10
 

@@ -17,8 +17,8 @@ from bench import machine
 from samples import on_disk
 
 from spec_repro import compare, match_bandwidths
-from spec_repro.planning import operator_of
-from spec_repro.rows import as_rows, resolve_device
+from spec_repro.base.rows import as_rows, resolve_device
+from spec_repro.core.planning import operator_of
 
 
 def main() -> None:

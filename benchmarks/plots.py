@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from spec_repro import plots
-from spec_repro.ledger import DPI
+from spec_repro.headless.ledger import DPI
 from spec_repro.plots.style import cluster_style, new_figure
 
 RESULTS = Path(__file__).with_name("results")

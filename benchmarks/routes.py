@@ -19,7 +19,7 @@ import scipy.sparse.linalg
 import torch
 
 from spec_repro import compare
-from spec_repro.rows import free_memory
+from spec_repro.base.rows import free_memory
 
 
 @dataclass

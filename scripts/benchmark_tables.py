@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from spec_repro.ledger import read_json
+from spec_repro.headless.ledger import read_json
 
 __all__ = ["TABLES"]
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, normalize
 
 from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
-from spec_repro.data.pictograms import CLASSES
+from spec_repro.data.offline.factors import labels_of
+from spec_repro.data.offline.pictograms import CLASSES
 from spec_repro.data.typographic import draw_word
-from spec_repro.embeddings.mini import prepare_picture
-from spec_repro.embeddings.mini_models import mini_clip_model, mini_dino_model
+from spec_repro.embeddings.offline.mini import prepare_picture
+from spec_repro.embeddings.offline.mini_models import mini_clip_model, mini_dino_model
 
 __all__ = [
     "CLIP",

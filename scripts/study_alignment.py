@@ -25,8 +25,8 @@ from torch import nn
 from spec_repro import Cosine, compare, embed, load_data, load_embedding
 from spec_repro.align import AlignSettings, ImageTexts, Reference, align, held_out, tower_features, trainable_clip
 from spec_repro.data import factors_of
-from spec_repro.embeddings.mini import aligned_weights, save_mini_clip
-from spec_repro.experiments import find_experiment
+from spec_repro.embeddings.offline.mini import aligned_weights, save_mini_clip
+from spec_repro.headless.experiments import find_experiment
 from spec_repro.probe import linear_probe
 
 FIG05 = find_experiment("fig05").parameters("mini")

@@ -27,11 +27,11 @@ from torch import nn
 
 from spec_repro import Cosine, compare, match_bandwidths
 from spec_repro.agreement import purity_table
+from spec_repro.base.files import atomic_path, sha256
 from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
+from spec_repro.data.offline.factors import labels_of
 from spec_repro.embeddings import load_embedding
-from spec_repro.embeddings.mini_models import mini_models_root, mini_weights, save_mini_clip, save_mini_dino
-from spec_repro.files import atomic_path, sha256
+from spec_repro.embeddings.offline.mini_models import mini_models_root, mini_weights, save_mini_clip, save_mini_dino
 from spec_repro.probe import linear_probe
 
 FACTORS = ("word", "label", "colour", "background")

@@ -5,10 +5,10 @@ The core (kernels, compare, alignment loss) needs numpy and torch alone. What ne
 
 import importlib
 
-from .bandwidths import match_bandwidths
-from .compare import carry, compare
-from .kernels import Cosine, Gaussian
-from .loss import spec_diff
+from spec_repro.core.bandwidths import match_bandwidths
+from spec_repro.core.compare import carry, compare
+from spec_repro.core.kernels import Cosine, Gaussian
+from spec_repro.core.loss import spec_diff
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,4 +29,4 @@ _LATER = {"load_data": "data", "load_embedding": "embeddings", "embed": "embeddi
 def __getattr__(name: str):
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -4,9 +4,9 @@ import argparse
 import signal
 import sys
 
-from spec_repro.errors import SpecError
-from spec_repro.experiments import PROFILES, find_experiment, load_experiments
-from spec_repro.shell import add_commands
+from spec_repro.base.errors import SpecError
+from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments
+from spec_repro.headless.shell import add_commands
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def _list(options) -> int:
 
 def _doctor(options) -> int:
     """which data sets and models are here, how to get the others, what of the paper profile could run"""
-    from spec_repro import doctor
+    from spec_repro.headless import doctor
 
     print(doctor.report())
     return 0
@@ -62,7 +62,7 @@ def _doctor(options) -> int:
 
 def _run(options) -> int:
     """execute notebooks headlessly and write results/PROFILE/NAME"""
-    from spec_repro import runner
+    from spec_repro.headless import runner
 
     chosen = [find_experiment(name) for name in options.names] or [
         item for item in load_experiments().values() if options.profile in item.profiles
@@ -71,7 +71,7 @@ def _run(options) -> int:
     plans = [runner.plan(item, options.profile, options.overrides) for item in unique]
     lacks = {plan.experiment.name: lacking for plan in plans if (lacking := plan.missing())}
     if lacks:
-        from spec_repro import doctor
+        from spec_repro.headless import doctor
 
         print(f"spec_repro: {doctor.told(lacks)}", file=sys.stderr)
         plans = [plan for plan in plans if plan.experiment.name not in lacks]
@@ -84,7 +84,7 @@ def _run(options) -> int:
 
 def _check(options) -> int:
     """compare results/PROFILE with the committed copy; fails if a verdict changed"""
-    from spec_repro import drift
+    from spec_repro.headless import drift
 
     moved = drift.compare_with_committed(options.profile)
     for line in moved.lines or ["nothing moved"]:
@@ -94,7 +94,7 @@ def _check(options) -> int:
 
 def _report(options) -> int:
     """write results/PROFILE/REPORT.md and report.html"""
-    from spec_repro import report
+    from spec_repro.headless import report
 
     print(report.write_report(options.profile))
     return 0

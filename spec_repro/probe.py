@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .errors import EmbeddingMismatch, InvalidInput, NotConverged, unknown_name
-from .rows import Rows, as_rows, resolve_device
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged, unknown_name
+from spec_repro.base.rows import Rows, as_rows, resolve_device
 
 __all__ = ["L2_GRID", "Probe", "bootstrap_interval", "linear_probe"]
 

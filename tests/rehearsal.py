@@ -16,9 +16,9 @@ import small_models
 import torch
 from paper_layouts import NETTE, WOOF, by_class, captions, picture
 
+from spec_repro.base.files import project_root
 from spec_repro.embeddings import EMBEDDINGS
-from spec_repro.experiments import find_experiment
-from spec_repro.files import project_root
+from spec_repro.headless.experiments import find_experiment
 
 ROWS = 60  # of each data set
 # Values of the paper profile that a fixture of this size cannot carry; what is not here stays as it is.

@@ -25,10 +25,10 @@ from spec_repro.agreement import (
     similarity_ranking,
     tightness_table,
 )
-from spec_repro.bandwidths import match_bandwidths
-from spec_repro.compare import compare
-from spec_repro.errors import InvalidInput
-from spec_repro.kernels import Cosine
+from spec_repro.base.errors import InvalidInput
+from spec_repro.core.bandwidths import match_bandwidths
+from spec_repro.core.compare import compare
+from spec_repro.core.kernels import Cosine
 
 
 def blobs(n=400, d=6, groups=4, spread=0.1, seed=0):

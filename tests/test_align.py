@@ -14,11 +14,12 @@ from PIL import Image
 from support import global_states
 
 from spec_repro import Cosine, Gaussian, spec_diff
-from spec_repro.align import AlignSettings, ImageTexts, Reference, align, checkpoints, held_out, loop, tower_features
+from spec_repro.align import AlignSettings, ImageTexts, Reference, align, held_out, loop, tower_features
 from spec_repro.align.batches import Order, loader_of
 from spec_repro.align.objective import objective
 from spec_repro.align.step import Towers, learning_rate, optimiser_of
-from spec_repro.errors import UnknownName
+from spec_repro.base.errors import UnknownName
+from spec_repro.embeddings import checkpoints
 
 
 def test_a_step_is_the_one_written_by_hand(tmp_path):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from align_support import CARD, CONFIG, Rows, column, reference_of, run, same_weights, short, tiny_clip
 
-from spec_repro.align import AlignSettings, ModelCard, Reference, align, checkpoints, load_weights, loop, save_weights
+from spec_repro.align import AlignSettings, ModelCard, Reference, align, load_weights, loop, save_weights
 from spec_repro.align.batches import Order
 from spec_repro.align.step import Towers
-from spec_repro.errors import (
+from spec_repro.base.errors import (
     CheckpointError,
     EmbeddingMismatch,
     InvalidInput,
@@ -19,6 +19,7 @@ from spec_repro.errors import (
     NotConverged,
     UnknownName,
 )
+from spec_repro.embeddings import checkpoints
 
 
 @pytest.fixture(scope="module")

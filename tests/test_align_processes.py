@@ -8,7 +8,7 @@ import torch
 from align_support import in_processes, run
 
 from spec_repro.align import AlignSettings
-from spec_repro.align.checkpoints import read
+from spec_repro.embeddings.checkpoints import read
 
 STEPS = {"batch_size": 12, "lr": 1e-3, "weight": 0.5, "checkpoint_every": 4, "evaluate_every": 3}
 EVERY_STEP = {**STEPS, "steps": 10}

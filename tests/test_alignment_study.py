@@ -9,8 +9,8 @@ from safetensors import safe_open
 from spec_repro import load_data, load_embedding
 from spec_repro.align import AlignSettings, ImageTexts, Reference, held_out, trainable_clip
 from spec_repro.embeddings import embed
-from spec_repro.embeddings.mini import aligned_weights
-from spec_repro.experiments import find_experiment
+from spec_repro.embeddings.offline.mini import aligned_weights
+from spec_repro.headless.experiments import find_experiment
 
 FIG05 = find_experiment("fig05").parameters("mini")
 FOLDER = aligned_weights().parent

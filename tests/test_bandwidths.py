@@ -5,8 +5,8 @@ import pytest
 from support import global_states, planted
 
 from spec_repro import Gaussian, match_bandwidths
-from spec_repro.bandwidths import top_eigenvalue
-from spec_repro.errors import EmbeddingMismatch, InvalidInput, NotConverged
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
+from spec_repro.core.bandwidths import top_eigenvalue
 
 
 def level(z, kernel):
@@ -77,7 +77,7 @@ def test_blocks_give_the_level_of_many_rows(block):
 def test_a_first_search_on_few_rows_ends_where_the_search_on_all_does(target, monkeypatch):
     x, y = pair()
     whole = match_bandwidths(x, y, target=target)
-    monkeypatch.setattr("spec_repro.bandwidths.COARSE", 40)
+    monkeypatch.setattr("spec_repro.core.bandwidths.COARSE", 40)
     again = match_bandwidths(x, y, target=target)
     assert again != whole
     assert again.eigenvalue_x == pytest.approx(target, abs=5e-5)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from spec_repro.files import project_root
+from spec_repro.base.files import project_root
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spec_repro.claims import RULES, Claim, Rule, show, show_measured
-from spec_repro.errors import InvalidInput, UnknownName
+from spec_repro.base.errors import InvalidInput, UnknownName
+from spec_repro.headless.claims import RULES, Claim, Rule, show, show_measured
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from spec_repro.experiments import load_experiments
-from spec_repro.files import project_root
-from spec_repro.notebooks import clean_notebook, declared_parameters
+from spec_repro.base.files import project_root
+from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.notebooks import clean_notebook, declared_parameters
 
 FOLDER = project_root() / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from support import EIGENVALUE, assert_eigenpairs, difference, global_states, planted
 
 from spec_repro import Cosine, Gaussian, carry, compare
-from spec_repro.directions import directions
-from spec_repro.errors import EmbeddingMismatch, EmptyPair, InvalidInput, NonFiniteInput, NotConverged
-from spec_repro.krylov import krylov
-from spec_repro.operators import KernelSide
-from spec_repro.rows import as_rows
-from spec_repro.solvers import Pairs
-from spec_repro.tiles import KernelOperator
+from spec_repro.base.errors import EmbeddingMismatch, EmptyPair, InvalidInput, NonFiniteInput, NotConverged
+from spec_repro.base.rows import as_rows
+from spec_repro.core.directions import directions
+from spec_repro.core.krylov import krylov
+from spec_repro.core.operators import KernelSide
+from spec_repro.core.solvers import Pairs
+from spec_repro.core.tiles import KernelOperator
 
 
 def noise(n, d, seed):

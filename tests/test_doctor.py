@@ -10,11 +10,11 @@ import pytest
 import torch
 from huggingface_hub import HfApi, constants
 
-from spec_repro import doctor
 from spec_repro.__main__ import main
 from spec_repro.data import LOADERS, load_data
 from spec_repro.embeddings import EMBEDDINGS
-from spec_repro.experiments import load_experiments
+from spec_repro.headless import doctor
+from spec_repro.headless.experiments import load_experiments
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spec_repro import drift
-from spec_repro.experiments import load_experiments
-from spec_repro.ledger import Record
+from spec_repro.headless import drift
+from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.ledger import Record
 
 ENTRY = """
 tiny:

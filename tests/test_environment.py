@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spec_repro.files import project_root
+from spec_repro.base.files import project_root
 
 TOOLS = ["bash", "dirname", "cat", "cksum", "grep", "df", "awk", "uname", "cp", "rm"]
 PYTHON = '#!/bin/sh\n{extra}\nexec {python} "$@"\n'

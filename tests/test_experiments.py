@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from spec_repro.errors import InvalidInput, SpecError, UnknownName
-from spec_repro.experiments import PROFILES, find_experiment, load_experiments
+from spec_repro.base.errors import InvalidInput, SpecError, UnknownName
+from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments
 
 CARD = {"data": "d", "models": "m", "device": "CPU", "minutes": 1, "memory": "1 GB"}
 CLAIM = {"id": "c1", "statement": "s", "rule": {"at_least": 0.5}, "why": "because", "data": {"mini": "noise"}}

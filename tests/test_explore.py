@@ -10,8 +10,8 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 
 from spec_repro import compare, embed, load_data, load_embedding, match_bandwidths
-from spec_repro.errors import EmbeddingMismatch, UnknownName
-from spec_repro.explore import Explorer, atlas
+from spec_repro.base.errors import EmbeddingMismatch, UnknownName
+from spec_repro.plots.explore import Explorer, atlas
 
 
 def world(data, names, n=120, **options):

@@ -10,8 +10,8 @@ import torch
 from support import assert_eigenpairs, difference, planted
 
 from spec_repro import Cosine, Gaussian, compare
-from spec_repro.feed import _double_buffered, feed
-from spec_repro.rows import as_rows
+from spec_repro.base.feed import _double_buffered, feed
+from spec_repro.base.rows import as_rows
 
 X = np.arange(46.0).reshape(23, 2)
 Y = np.arange(69.0, dtype="float32").reshape(23, 3)

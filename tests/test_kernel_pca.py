@@ -4,7 +4,7 @@ import numpy as np
 from support import global_states, planted
 
 from spec_repro import Gaussian
-from spec_repro.kernel_pca import kernel_pca
+from spec_repro.core.kernel_pca import kernel_pca
 
 
 def test_eigenpairs_of_the_centred_matrix():

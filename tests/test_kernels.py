@@ -7,7 +7,7 @@ from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 from support import global_states
 
 from spec_repro import Cosine, Gaussian
-from spec_repro.errors import InvalidInput
+from spec_repro.base.errors import InvalidInput
 
 
 def rows(n=40, d=7, seed=0):

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from spec_repro.errors import InvalidInput, UnknownName
-from spec_repro.experiments import load_experiments
-from spec_repro.ledger import Record, read_json, read_table, results_root
+from spec_repro.base.errors import InvalidInput, UnknownName
+from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.ledger import Record, read_json, read_table, results_root
 
 ENTRY = """
 tiny:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import EIGENVALUE, difference, global_states, planted
 
 from spec_repro import Cosine, Gaussian, compare, spec_diff
-from spec_repro.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, NotConverged, UnknownName
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, NotConverged, UnknownName
 
 KERNELS = {
     "cosine": (Cosine(), Cosine()),

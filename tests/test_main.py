@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from spec_repro import drift, runner
 from spec_repro.__main__ import main
-from spec_repro.experiments import load_experiments
+from spec_repro.headless import drift, runner
+from spec_repro.headless.experiments import load_experiments
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import pytest
 
-from spec_repro import doctor
 from spec_repro.__main__ import main
 from spec_repro.data import LOADERS
 from spec_repro.embeddings import EMBEDDINGS
-from spec_repro.experiments import load_experiments
+from spec_repro.headless import doctor
+from spec_repro.headless.experiments import load_experiments
 
 PAPER = [name for name, item in load_experiments().items() if "paper" in item.profiles]
 
@@ -19,7 +19,9 @@ def empty(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(doctor, "get_token", lambda: None)
     started = []
-    monkeypatch.setattr("spec_repro.runner._run_one", lambda item, *rest: started.append(item.experiment.name) or "")
+    monkeypatch.setattr(
+        "spec_repro.headless.runner._run_one", lambda item, *rest: started.append(item.experiment.name) or ""
+    )
     return started
 
 

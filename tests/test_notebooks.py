@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from spec_repro.errors import InvalidInput, ParameterError
-from spec_repro.files import project_root
-from spec_repro.notebooks import (
+from spec_repro.base.errors import InvalidInput, ParameterError
+from spec_repro.base.files import project_root
+from spec_repro.headless.notebooks import (
     check_parameters,
     clean_notebook,
     declared_parameters,

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from spec_repro.errors import UnknownName
-from spec_repro.experiments import find_experiment, load_experiments, the_paper
-from spec_repro.report import collect
+from spec_repro.base.errors import UnknownName
+from spec_repro.headless.experiments import find_experiment, load_experiments, the_paper
+from spec_repro.headless.report import collect
 
 FIGURES, TABLES = set(range(1, 22)), {1, 2}
 

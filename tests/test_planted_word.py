@@ -6,7 +6,7 @@ import pytest
 from spec_repro import compare, embed, load_data, load_embedding, match_bandwidths
 from spec_repro.agreement import purity_table
 from spec_repro.data import factors_of
-from spec_repro.experiments import find_experiment
+from spec_repro.headless.experiments import find_experiment
 
 CLAIMS = {claim.id: claim for claim in find_experiment("fig03").claims}
 

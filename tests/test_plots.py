@@ -14,9 +14,9 @@ from PIL import Image
 
 from spec_repro import plots
 from spec_repro.agreement import cluster_distances, purity_table, similarity_ranking
-from spec_repro.compare import compare
-from spec_repro.errors import InvalidInput, UnknownName
-from spec_repro.kernels import Gaussian
+from spec_repro.base.errors import InvalidInput, UnknownName
+from spec_repro.core.compare import compare
+from spec_repro.core.kernels import Gaussian
 from spec_repro.plots.maps import MAPS
 from spec_repro.plots.style import CLUSTERS, cluster_style
 

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from support import global_states
 
 from spec_repro import probe as room
-from spec_repro.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, NotConverged, UnknownName
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, NotConverged, UnknownName
 from spec_repro.probe import bootstrap_interval, linear_probe
 
 SOLVERS = ["sklearn", "torch"]

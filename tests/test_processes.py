@@ -13,9 +13,9 @@ import torch
 from support import planted
 
 from spec_repro import Cosine, Gaussian, compare
-from spec_repro.errors import InvalidInput
-from spec_repro.group import Group, launched
-from spec_repro.rows import resolve_device
+from spec_repro.base.errors import InvalidInput
+from spec_repro.base.group import Group, launched
+from spec_repro.base.rows import resolve_device
 
 N = 157  # shares of 78 and 79, of 52, 52 and 53
 X, Y = planted(N, 30, split=(1,), seed=1)[0], planted(N, 20, split=(3,), seed=2)[0]

@@ -5,7 +5,7 @@ import pytest
 import tqdm.auto
 
 from spec_repro import Gaussian, compare
-from spec_repro.progress import Progress
+from spec_repro.base.progress import Progress
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 from rehearsal import check, run
 from safetensors.torch import load_file
 
+from spec_repro.base.errors import DataMissing
 from spec_repro.embeddings import load_embedding
-from spec_repro.errors import DataMissing
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 from rehearsal import ROWS, check, run
 
-from spec_repro.experiments import load_experiments
+from spec_repro.headless.experiments import load_experiments
 
 NAMES = ["fig07", "fig08", "fig09", "fig10", "table_agreement", "theory", "pairwise_matrix", "sensitivity", "scaling"]
 CHANGES = {"table_agreement": {"n_samples": ROWS}}  # all of the sentences are twenty thousand

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from spec_repro import report
-from spec_repro.experiments import load_experiments
-from spec_repro.ledger import Record
+from spec_repro.headless import report
+from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.ledger import Record
 
 ENTRY = """
 tiny:

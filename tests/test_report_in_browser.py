@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from spec_repro import report
-from spec_repro.files import project_root
+from spec_repro.base.files import project_root
+from spec_repro.headless import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from spec_repro import runner
-from spec_repro.errors import InvalidInput, ParameterError
-from spec_repro.experiments import find_experiment
-from spec_repro.ledger import Record, read_json
-from spec_repro.notebooks import clean_notebook
+from spec_repro.base.errors import InvalidInput, ParameterError
+from spec_repro.headless import runner
+from spec_repro.headless.experiments import find_experiment
+from spec_repro.headless.ledger import Record, read_json
+from spec_repro.headless.notebooks import clean_notebook
 
 PARAMETERS = 'profile = "mini"\nn_samples = 10\nnames = ["hog"]'
 RECORD = """import numpy as np
-from spec_repro.ledger import Record
+from spec_repro.headless.ledger import Record
 record = Record("fig01", profile=profile, parameters=dict(n_samples=n_samples, names=names))
 record.arrays(scores=np.arange(n_samples))"""
 CLOSE = "# NBVAL_CHECK_OUTPUT\nprint(n_samples * 2)\nrecord.close()"
@@ -181,7 +181,7 @@ def test_relative_paths_start_where_the_command_was_given(place, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPEC_RESULTS", "results")
     (tmp_path / "pictures").mkdir()
-    place.write(RECORD, "from spec_repro.files import given_path\nassert given_path('pictures').is_dir()", CLOSE)
+    place.write(RECORD, "from spec_repro.base.files import given_path\nassert given_path('pictures').is_dir()", CLOSE)
     assert place.run().status == "done", place.said
     assert (tmp_path / "results" / "mini" / "fig01" / "run.json").is_file()
 
@@ -195,7 +195,7 @@ def test_an_interrupt_ends_the_kernel_and_leaves_finished_results(place, tmp_pat
 import pathlib, signal
 from dataclasses import replace
 from spec_repro import runner
-from spec_repro.experiments import find_experiment
+from spec_repro.headless.experiments import find_experiment
 profiles = {{"mini": {{"n_samples": 10, "names": ["hog"]}}}}
 experiment = replace(find_experiment("fig01"), notebook="tiny", profiles=profiles)
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does

@@ -11,7 +11,7 @@ from support import planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
 from spec_repro.__main__ import main
-from spec_repro.feed import feed
+from spec_repro.base.feed import feed
 
 X, Y = (planted(150, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((30, 1), (20, 3)))
 PAIRS = ["--data", "captioned-pictograms", "--n", "24"]
@@ -118,7 +118,7 @@ def test_an_interrupt_within_a_pass_ends_with_one_line_and_leaves_nothing(files,
                 raise KeyboardInterrupt
             yield batch
 
-    monkeypatch.setattr("spec_repro.operators.feed", interrupted)
+    monkeypatch.setattr("spec_repro.core.operators.feed", interrupted)
     words = ["compare", *files, "--sigma", "2", "3", "--features", "50", "--batch-size", "40", "--device", "cpu"]
     assert main([*words, "--out", str(tmp_path / "found.npz")]) == 130
     assert capsys.readouterr().err == "spec_repro: interrupted; finished results are whole\n"

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from spec_repro.files import project_root
+from spec_repro.base.files import project_root
 
 ROOT = project_root()
 RENDER = runpy.run_path(str(ROOT / "scripts" / "render_tables.py"))

@@ -10,16 +10,25 @@ already differ in AMI. A verdict needs `null_band` or `holdout_agreement` beside
 Letters: n samples, d dims, k clusters, m members each.
 """
 
-from .calibration import Holdout, NullBand, gap_table, holdout_agreement, interval_of_halves, null_band, over_halves
-from .distances import (
-    ClusterDistances,
-    SimilarityRanking,
-    cluster_distances,
-    similarity_ranking,
+from spec_repro.agreement.calibration import (
+    Holdout,
+    NullBand,
+    gap_table,
+    holdout_agreement,
+    interval_of_halves,
+    null_band,
+    over_halves,
 )
-from .kmeans import Agreement, agreement_interval, agreement_notes, agreement_table, kmeans_agreement
-from .purity import factor_margin, purity, purity_table
-from .tightness import tightness_table
+from spec_repro.agreement.distances import ClusterDistances, SimilarityRanking, cluster_distances, similarity_ranking
+from spec_repro.agreement.kmeans import (
+    Agreement,
+    agreement_interval,
+    agreement_notes,
+    agreement_table,
+    kmeans_agreement,
+)
+from spec_repro.agreement.purity import factor_margin, purity, purity_table
+from spec_repro.agreement.tightness import tightness_table
 
 __all__ = [
     "Agreement",

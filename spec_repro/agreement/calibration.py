@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..bandwidths import match_bandwidths
-from ..compare import carry, compare
-from ..errors import InvalidInput
-from .distances import cluster_distances
-from .kmeans import kmeans_agreement
+from spec_repro.agreement.distances import cluster_distances
+from spec_repro.agreement.kmeans import kmeans_agreement
+from spec_repro.base.errors import InvalidInput
+from spec_repro.core.bandwidths import match_bandwidths
+from spec_repro.core.compare import carry, compare
 
 __all__ = ["Holdout", "NullBand", "gap_table", "holdout_agreement", "interval_of_halves", "null_band", "over_halves"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from ..errors import InvalidInput
-from .members import checked_members, rows
+from spec_repro.agreement.members import checked_members, rows
+from spec_repro.base.errors import InvalidInput
 
 __all__ = ["ClusterDistances", "SimilarityRanking", "cluster_distances", "similarity_ranking"]
 

@@ -10,8 +10,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-from ..errors import InvalidInput
-from .members import checked_members, rows
+from spec_repro.agreement.members import checked_members, rows
+from spec_repro.base.errors import InvalidInput
 
 __all__ = ["Agreement", "agreement_interval", "agreement_notes", "agreement_table", "kmeans_agreement"]
 

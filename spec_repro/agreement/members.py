@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import InvalidInput
+from spec_repro.base.errors import InvalidInput
 
 __all__ = ["checked_members", "rows"]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..errors import InvalidInput
-from .members import checked_members
+from spec_repro.agreement.members import checked_members
+from spec_repro.base.errors import InvalidInput
 
 __all__ = ["factor_margin", "purity", "purity_table"]
 

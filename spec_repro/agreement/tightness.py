@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-from .distances import cluster_distances
+from spec_repro.agreement.distances import cluster_distances
 
 if TYPE_CHECKING:
-    from .calibration import Holdout, NullBand
+    from spec_repro.agreement.calibration import Holdout, NullBand
 
 __all__ = ["tightness_table"]
 

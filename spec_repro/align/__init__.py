@@ -11,11 +11,11 @@
 """
 
 from spec_repro.align.batches import ImageTexts, Reference
-from spec_repro.align.checkpoints import ModelCard, load_weights, save_weights
 from spec_repro.align.evaluation import held_out, tower_features
 from spec_repro.align.loop import Aligned, align
 from spec_repro.align.models import TrainableClip, trainable_clip
 from spec_repro.align.settings import AlignSettings
+from spec_repro.embeddings.checkpoints import ModelCard, load_weights, save_weights
 
 __all__ = [
     "AlignSettings",

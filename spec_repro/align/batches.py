@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spec_repro.align.settings import AlignSettings
-from spec_repro.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, unknown_name
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, unknown_name
 
 __all__ = ["ImageTexts", "Order", "Plan", "Reference", "loader_of", "seed_of"]
 

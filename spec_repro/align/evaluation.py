@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from spec_repro.align.batches import Reference
 from spec_repro.align.settings import AlignSettings
-from spec_repro.compare import compare
+from spec_repro.core.compare import compare
 
 __all__ = ["held_out", "tower_features"]
 

@@ -24,13 +24,13 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import nn
 
-from spec_repro.align import checkpoints
 from spec_repro.align.batches import Order, Reference, loader_of
 from spec_repro.align.settings import AlignSettings
 from spec_repro.align.step import Stepper, Towers, freeze, learning_rate, optimiser_of
-from spec_repro.errors import CheckpointError, InvalidInput, NotConverged, unknown_name
-from spec_repro.files import atomic_path
-from spec_repro.provenance import timing, versions
+from spec_repro.base.errors import CheckpointError, InvalidInput, NotConverged, unknown_name
+from spec_repro.base.files import atomic_path
+from spec_repro.embeddings import checkpoints
+from spec_repro.headless.provenance import timing, versions
 
 __all__ = ["Aligned", "align"]
 

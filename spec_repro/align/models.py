@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spec_repro.align.checkpoints import ModelCard
+from spec_repro.embeddings.checkpoints import ModelCard
 
 __all__ = ["TrainableClip", "trainable_clip"]
 
@@ -34,7 +34,7 @@ class TrainableClip:
 def trainable_clip(name: str) -> TrainableClip:
     """``"mini-clip"``, ``"mini-clip-aligned"`` (after the shipped run), or ``"open_clip:MODEL/TAG-or-PATH"``."""
     if name in ("mini-clip", "mini-clip-aligned"):
-        from spec_repro.embeddings.mini import CLIP_CONFIG, aligned_weights, mini_clip_model, prepare_picture
+        from spec_repro.embeddings.offline.mini import CLIP_CONFIG, aligned_weights, mini_clip_model, prepare_picture
 
         model, tokenizer = mini_clip_model(aligned_weights() if name.endswith("aligned") else None)
         return TrainableClip(model, prepare_picture, tokenizer, ModelCard(name, config=CLIP_CONFIG))

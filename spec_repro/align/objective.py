@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from spec_repro.align.settings import AlignSettings
-from spec_repro.loss import spec_diff
+from spec_repro.core.loss import spec_diff
 
 __all__ = ["Losses", "gathered", "objective"]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from spec_repro.errors import InvalidInput, unknown_name
-from spec_repro.kernels import Cosine, Kernel
+from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.core.kernels import Cosine, Kernel
 
 __all__ = ["AlignSettings"]
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from spec_repro.align.batches import Plan, seed_of
 from spec_repro.align.objective import Losses, gathered, objective
 from spec_repro.align.settings import AlignSettings
-from spec_repro.errors import InvalidInput
+from spec_repro.base.errors import InvalidInput
 
 __all__ = ["Stepper", "Towers", "freeze", "learning_rate", "optimiser_of"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from spec_repro.data.factors import labels_of
+from spec_repro.base.errors import DataMissing
 from spec_repro.data.listing import IMAGES, image_files, listed
+from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import CARDS, find, from_hub
-from spec_repro.errors import DataMissing
 
 __all__ = ["afhq", "dogs", "imagenet", "imagenette", "imagewoof"]
 

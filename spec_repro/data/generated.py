@@ -15,8 +15,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from spec_repro.data.sentences import GRID
-from spec_repro.errors import DataMissing, GatedData, InvalidInput
+from spec_repro.base.errors import DataMissing, GatedData, InvalidInput
+from spec_repro.data.offline.sentences import GRID
 
 __all__ = ["PROMPT", "attributes", "generate"]
 

@@ -12,10 +12,10 @@ from datasets import ClassLabel, Dataset, Image, Value
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import GatedRepoError
 
+from spec_repro.base.errors import DataMissing, GatedData, InvalidInput
 from spec_repro.data.identity import with_pictures
 from spec_repro.data.local import class_column
 from spec_repro.data.registry import Card, dataset_loader
-from spec_repro.errors import DataMissing, GatedData, InvalidInput
 
 __all__ = ["commit", "hub", "is_kept"]
 

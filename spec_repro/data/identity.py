@@ -13,8 +13,8 @@ import os
 
 from datasets import Dataset, Image
 
+from spec_repro.base.errors import InvalidInput
 from spec_repro.data.pictures import Picture
-from spec_repro.errors import InvalidInput
 
 __all__ = ["identity", "item_column", "with_pictures"]
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from datasets import Dataset, DatasetInfo, Features, Value
 
+from spec_repro.base.files import atomic_path, cache_root
 from spec_repro.data.pictures import Picture
-from spec_repro.files import atomic_path, cache_root
 
 __all__ = ["IMAGES", "image_files", "listed", "natural"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Value
 
+from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem
+from spec_repro.base.files import given_path
 from spec_repro.data.listing import IMAGES, image_files, listed, natural
 from spec_repro.data.registry import Card, dataset_loader
-from spec_repro.errors import DataMissing, InvalidInput, UnreadableItem
-from spec_repro.files import given_path
 
 __all__ = ["class_column", "csv", "folder", "read_text", "text"]
 

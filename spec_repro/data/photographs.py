@@ -7,10 +7,10 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
+from spec_repro.base.errors import DataMissing, UnreadableItem, unknown_name
 from spec_repro.data.listing import IMAGES, image_files, listed
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import CARDS, find, from_hub
-from spec_repro.errors import DataMissing, UnreadableItem, unknown_name
 
 __all__ = ["coco", "coco_captions", "ffhq"]
 

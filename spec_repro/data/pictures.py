@@ -17,7 +17,7 @@ import PIL.ImageOps
 from datasets import Image
 from datasets.features.features import register_feature
 
-from spec_repro.errors import UnreadableItem
+from spec_repro.base.errors import UnreadableItem
 
 __all__ = ["Picture", "encode", "to_rgb"]
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from datasets import ClassLabel, Dataset
 
-from spec_repro.data.factors import subsample
-from spec_repro.errors import InvalidInput
-from spec_repro.registry import Registry
+from spec_repro.base.errors import InvalidInput
+from spec_repro.base.registry import Registry
+from spec_repro.data.offline.factors import subsample
 
 __all__ = ["LOADERS", "Card", "Source", "Split", "dataset_loader", "load_data"]
 

@@ -12,10 +12,10 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import get_token
 
+from spec_repro.base.errors import DataMissing, GatedData, unknown_name
+from spec_repro.base.files import data_root
 from spec_repro.data.hub import hub, is_kept
 from spec_repro.data.registry import Card, Source, Split
-from spec_repro.errors import DataMissing, GatedData, unknown_name
-from spec_repro.files import data_root
 
 __all__ = ["CARDS", "candidates", "find", "from_hub"]
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset
 from datasets.features.features import register_feature
 
-from spec_repro.data.factors import draw_unlike, labels_of, uniform_of
-from spec_repro.data.pictograms import font
+from spec_repro.base.errors import InvalidInput
+from spec_repro.data.offline.factors import draw_unlike, labels_of, uniform_of
+from spec_repro.data.offline.pictograms import font
 from spec_repro.data.pictures import Picture
 from spec_repro.data.registry import Card, dataset_loader, load_data
-from spec_repro.errors import InvalidInput
 
 __all__ = ["DrawnWord", "draw_word", "typographic"]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
-from spec_repro.data.factors import subsample
+from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.data.local import read_text
-from spec_repro.data.reference import TOKENS, chunks
+from spec_repro.data.offline.factors import subsample
+from spec_repro.data.offline.reference import TOKENS, chunks
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import CARDS, find, from_hub
-from spec_repro.errors import InvalidInput, unknown_name
 
 __all__ = ["wikitext"]
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 from datasets import Dataset
 
+from spec_repro.base.errors import CheckpointError, DataMissing, EmbeddingMismatch, InvalidInput, unknown_name
+from spec_repro.base.files import given_path, sha256
 from spec_repro.embeddings.registry import embedding
-from spec_repro.errors import CheckpointError, DataMissing, EmbeddingMismatch, InvalidInput, unknown_name
-from spec_repro.files import given_path, sha256
 
 __all__ = ["StoredArray", "stored_array"]
 

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from spec_repro.errors import UnreadableItem
+from spec_repro.base.errors import UnreadableItem
 
 __all__ = ["Items", "loader_of"]
 

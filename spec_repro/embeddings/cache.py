@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spec_repro.errors import CheckpointError, DiskFull
-from spec_repro.files import atomic_path, cache_root
+from spec_repro.base.errors import CheckpointError, DiskFull
+from spec_repro.base.files import atomic_path, cache_root
 
 __all__ = ["Store", "cache_root", "open_store"]
 

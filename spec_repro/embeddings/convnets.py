@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from spec_repro.base.errors import CheckpointError, InvalidInput, unknown_name
 from spec_repro.embeddings.registry import embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, Weights, building, fetch, listed, revision_of, squash
-from spec_repro.errors import CheckpointError, InvalidInput, unknown_name
 
 __all__ = ["inception", "swav", "timm_model"]
 

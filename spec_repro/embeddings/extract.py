@@ -12,14 +12,14 @@ from datasets import Dataset
 from filelock import FileLock
 from torch.utils.data import DataLoader
 
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, UnreadableItem, unknown_name
+from spec_repro.base.rows import resolve_device
 from spec_repro.data.identity import identity as identity_of_data
 from spec_repro.data.identity import item_column, with_pictures
 from spec_repro.embeddings.batches import Items, loader_of
 from spec_repro.embeddings.cache import Store, cache_root, open_store
 from spec_repro.embeddings.registry import Embedding, load_embedding
 from spec_repro.embeddings.registry import identity as identity_of_model
-from spec_repro.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, UnreadableItem, unknown_name
-from spec_repro.rows import resolve_device
 
 __all__ = ["embed"]
 

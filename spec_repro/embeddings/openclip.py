@@ -16,10 +16,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
+from spec_repro.base.files import cache_root, given_path
 from spec_repro.embeddings.registry import embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, Weights, building, fetch, listed, revision_of
-from spec_repro.errors import CheckpointError, DataMissing, unknown_name
-from spec_repro.files import cache_root, given_path
 
 __all__ = ["clip", "clip_aligned", "clip_laion2b", "clip_laion400m", "clip_text", "facts_of_tag", "open_clip_model"]
 
@@ -140,7 +140,7 @@ def _tower(name: str, model: str, tag: str, facts: ModelFacts, weights: Weights,
             model, None if ours else str(place), pretrained_text=False, **shown
         )
         if ours:
-            from spec_repro.align.checkpoints import ModelCard, load_weights
+            from spec_repro.embeddings.checkpoints import ModelCard, load_weights
 
             load_weights(place, network, ModelCard.open_clip(model))
         inputs = ", ".join(f"{key} {value}" for key, value in network.visual.preprocess_cfg.items())

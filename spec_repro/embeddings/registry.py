@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from spec_repro.registry import Registry
+from spec_repro.base.registry import Registry
 
 __all__ = ["EMBEDDINGS", "Embedding", "embedding", "identity", "load_embedding"]
 

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from spec_repro.base.errors import CheckpointError, InvalidInput, unknown_name
+from spec_repro.base.files import given_path
 from spec_repro.embeddings.registry import embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, Weights, building, fetch, listed, revision_of, squash
-from spec_repro.errors import CheckpointError, InvalidInput, unknown_name
-from spec_repro.files import given_path
 
 __all__ = ["dinov2", "e5", "hf", "roberta", "t5_xl"]
 

@@ -24,11 +24,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from spec_repro.base.errors import CheckpointError, DataMissing, SpecError
+from spec_repro.base.files import data_root, given_path, sha256
 from spec_repro.data.hub import commit
-from spec_repro.embeddings.descriptors import resized
+from spec_repro.embeddings.offline.descriptors import resized
 from spec_repro.embeddings.registry import EMBEDDINGS
-from spec_repro.errors import CheckpointError, DataMissing, SpecError
-from spec_repro.files import data_root, given_path, sha256
 
 __all__ = ["ModelFacts", "Pretrained", "Weights", "building", "fetch", "listed", "revision_of", "squash"]
 

@@ -7,8 +7,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ..errors import InvalidInput
-from .style import COLUMN, PAGE, direction_colors, direction_title, embedding_colors, new_figure, style
+from spec_repro.base.errors import InvalidInput
+from spec_repro.plots.style import COLUMN, PAGE, direction_colors, direction_title, embedding_colors, new_figure, style
 
 __all__ = ["distance_violins", "eigenvalue_spectrum", "factor_purity_bars", "kernel_heatmaps"]
 

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREY, PAGE, VERMILION, new_figure, style
+from spec_repro.plots.style import BLUE, GREY, PAGE, VERMILION, new_figure, style
 
 __all__ = ["alignment_curves"]
 

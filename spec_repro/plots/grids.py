@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from PIL import Image, ImageOps
 
-from .style import PAGE, VERMILION, cluster_title, direction_title, new_figure, style
+from spec_repro.plots.style import PAGE, VERMILION, cluster_title, direction_title, new_figure, style
 
 __all__ = ["cluster_grids", "ranking_strips", "text_clusters", "text_figure"]
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..errors import InvalidInput, unknown_name
-from .style import PAGE, cluster_style, direction_title, new_figure, style
+from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.plots.style import PAGE, cluster_style, direction_title, new_figure, style
 
 __all__ = ["MAPS", "cluster_maps", "coordinates"]
 

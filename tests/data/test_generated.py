@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from spec_repro.data import load_data
-from spec_repro.data.digits import slant
-from spec_repro.data.factors import draw, draw_unlike, frequencies, labels_of, uniform, uniform_of
-from spec_repro.data.pictograms import COLOURS
-from spec_repro.data.reference import chunks
-from spec_repro.data.scenes import RELATIONS
-from spec_repro.data.sentences import GRID, sentence
+from spec_repro.data.offline.digits import slant
+from spec_repro.data.offline.factors import draw, draw_unlike, frequencies, labels_of, uniform, uniform_of
+from spec_repro.data.offline.pictograms import COLOURS
+from spec_repro.data.offline.reference import chunks
+from spec_repro.data.offline.scenes import RELATIONS
+from spec_repro.data.offline.sentences import GRID, sentence
 
 
 def factors(dataset):

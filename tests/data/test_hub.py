@@ -8,10 +8,10 @@ from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import GatedRepoError
 
+from spec_repro.base.errors import DataMissing, GatedData, InvalidInput
 from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
 from spec_repro.data.hub import is_kept
-from spec_repro.errors import DataMissing, GatedData, InvalidInput
+from spec_repro.data.offline.factors import labels_of
 
 NAMES = ["tench", "goldfish"]
 

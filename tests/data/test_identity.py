@@ -7,10 +7,10 @@ import PIL.Image
 import pytest
 from datasets import Dataset, Image
 
+from spec_repro.base.errors import InvalidInput
 from spec_repro.data import identity, load_data
 from spec_repro.data.identity import item_column, with_pictures
 from spec_repro.data.pictures import Picture
-from spec_repro.errors import InvalidInput
 
 
 def texts(ids, values):

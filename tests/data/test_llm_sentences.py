@@ -6,11 +6,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from spec_repro.base.errors import DataMissing, GatedData, InvalidInput
 from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
 from spec_repro.data.generated import PROMPT, attributes, generate
-from spec_repro.data.sentences import GRID
-from spec_repro.errors import DataMissing, GatedData, InvalidInput
+from spec_repro.data.offline.factors import labels_of
+from spec_repro.data.offline.sentences import GRID
 
 SENTENCES = ["A calm female doctor is holding a golden throne.", "An angry male chef is juggling\n a desk."]
 

@@ -7,9 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem
 from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
-from spec_repro.errors import DataMissing, InvalidInput, UnreadableItem
+from spec_repro.data.offline.factors import labels_of
 
 
 def save(image, path, **options):

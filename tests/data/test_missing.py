@@ -9,9 +9,9 @@ import paper_layouts
 import pytest
 from huggingface_hub import HfApi, constants
 
+from spec_repro.base.errors import DataMissing, GatedData
 from spec_repro.data import load_data
 from spec_repro.data.sources import CARDS
-from spec_repro.errors import DataMissing, GatedData
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ import runpy, sys, time
 runpy.run_path(sys.argv[1])
 from spec_repro import load_data
 from spec_repro.data.sources import CARDS
-from spec_repro.errors import DataMissing
+from spec_repro.base.errors import DataMissing
 begun = time.monotonic()
 for name in CARDS:
     try:

@@ -10,9 +10,9 @@ import pyarrow.parquet
 import pytest
 from paper_layouts import picture
 
+from spec_repro.base.errors import DataMissing, InvalidInput, UnknownName, UnreadableItem
 from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
-from spec_repro.errors import DataMissing, InvalidInput, UnknownName, UnreadableItem
+from spec_repro.data.offline.factors import labels_of
 
 
 @pytest.fixture(scope="module")

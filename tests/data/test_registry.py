@@ -10,9 +10,9 @@ import sklearn.datasets  # noqa: F401  rich, which it may import, draws from the
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
+from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.data import LOADERS, Card, dataset_loader, identity, load_data
-from spec_repro.data.factors import labels_of
-from spec_repro.errors import InvalidInput, UnknownName
+from spec_repro.data.offline.factors import labels_of
 
 GENERATED = {
     "captioned-pictograms": 60,

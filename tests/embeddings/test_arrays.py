@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from spec_repro.base.errors import CheckpointError, DataMissing, EmbeddingMismatch, InvalidInput, UnknownName
 from spec_repro.data import load_data
 from spec_repro.embeddings import embed, load_embedding
-from spec_repro.errors import CheckpointError, DataMissing, EmbeddingMismatch, InvalidInput, UnknownName
 
 
 @pytest.fixture

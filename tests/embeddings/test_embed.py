@@ -17,10 +17,7 @@ import PIL.Image
 import pytest
 import torch
 
-from spec_repro.data import load_data
-from spec_repro.embeddings import embed
-from spec_repro.embeddings.cache import cache_root
-from spec_repro.errors import (
+from spec_repro.base.errors import (
     CheckpointError,
     DiskFull,
     EmbeddingMismatch,
@@ -29,6 +26,9 @@ from spec_repro.errors import (
     UnknownName,
     UnreadableItem,
 )
+from spec_repro.data import load_data
+from spec_repro.embeddings import embed
+from spec_repro.embeddings.cache import cache_root
 
 SCRIPT = Path(__file__).with_name("toy.py")
 

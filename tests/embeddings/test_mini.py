@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import global_states
 
+from spec_repro.base.errors import CheckpointError, UnknownName
+from spec_repro.base.files import sha256
 from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
-from spec_repro.data.pictograms import CLASSES
+from spec_repro.data.offline.factors import labels_of
+from spec_repro.data.offline.pictograms import CLASSES
 from spec_repro.embeddings import Embedding, embed, load_embedding
-from spec_repro.embeddings.mini import mini_clip_model, mini_dino_model, mini_weights, save_mini_clip
-from spec_repro.embeddings.mini_models import CLIP_CONFIG, VOCABULARY, WordTokenizer, mini_models_root
-from spec_repro.errors import CheckpointError, UnknownName
-from spec_repro.files import sha256
+from spec_repro.embeddings.offline.mini import mini_clip_model, mini_dino_model, mini_weights, save_mini_clip
+from spec_repro.embeddings.offline.mini_models import CLIP_CONFIG, VOCABULARY, WordTokenizer, mini_models_root
 from spec_repro.probe import bootstrap_interval, linear_probe
 
 MODELS = ("mini-clip", "mini-dino")
@@ -160,7 +160,7 @@ def test_shipped_file_must_match_its_card(tmp_path, monkeypatch, cards):
     model, _ = mini_clip_model(seed=1)
     save_mini_clip(model, tmp_path / "mini-clip.safetensors", {})
     (tmp_path / "cards.json").write_text(json.dumps(cards))
-    monkeypatch.setattr("spec_repro.embeddings.mini_models.mini_models_root", lambda: tmp_path)
+    monkeypatch.setattr("spec_repro.embeddings.offline.mini_models.mini_models_root", lambda: tmp_path)
     with pytest.raises(CheckpointError, match=r"hash differs. Restore it from git, or run `make mini-models`"):
         load_embedding("mini-clip")
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.data import load_data
-from spec_repro.data.factors import labels_of
-from spec_repro.data.pictograms import BACKGROUNDS, CLASSES, COLOURS, glyph, paint
+from spec_repro.data.offline.factors import labels_of
+from spec_repro.data.offline.pictograms import BACKGROUNDS, CLASSES, COLOURS, glyph, paint
 from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, identity, load_embedding
-from spec_repro.errors import InvalidInput, UnknownName
 
 IMAGES = {"hog": 324, "color-histogram": 28, "pixels": 64}
 TEXTS = {"lsa": 45, "ngrams": 1024}

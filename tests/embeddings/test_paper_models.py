@@ -32,11 +32,11 @@ from transformers import (
     T5EncoderModel,
 )
 
-from spec_repro.align.checkpoints import ModelCard, save_weights
+from spec_repro.base.errors import CheckpointError, DataMissing, GatedData, InvalidInput, UnknownName
 from spec_repro.data.pictures import Picture
 from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, identity, load_embedding, weights
+from spec_repro.embeddings.checkpoints import ModelCard, save_weights
 from spec_repro.embeddings.weights import ModelFacts, Pretrained
-from spec_repro.errors import CheckpointError, DataMissing, GatedData, InvalidInput, UnknownName
 
 PAPER = {  # name: modality, licence
     "clip": ("image", "MIT"),
@@ -699,7 +699,7 @@ def refuse(host, *rest, **options):
 socket.getaddrinfo = refuse
 from huggingface_hub import constants
 from spec_repro.embeddings import load_embedding
-from spec_repro.errors import DataMissing
+from spec_repro.base.errors import DataMissing
 told = {}
 for constants.HF_HUB_OFFLINE in (True, False):
     for name in sys.argv[1:]:

@@ -1,0 +1,1 @@
+"""What every room stands on: typed errors, whole files, rows in batches, names."""

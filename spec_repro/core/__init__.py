@@ -1,0 +1,1 @@
+"""The method (paper, sections 3 to 5); numpy, scipy and torch alone."""

@@ -1,0 +1,89 @@
+"""Factors of variation: levels with unequal frequencies, drawn independently, and stratified subsamples.
+
+Equal groups give nearly tied eigenvalues of the kernel difference, whose modes mix; so the levels of a generated factor
+have frequencies that fall by a constant ratio, 0.85 by default, from each level to the next.
+"""
+
+import hashlib
+
+import numpy as np
+from datasets import ClassLabel, Dataset
+
+from spec_repro.base.errors import InvalidInput
+
+__all__ = ["draw", "draw_unlike", "factors_of", "frequencies", "labels_of", "subsample", "uniform", "uniform_of"]
+
+BLOCK = 100  # samples in which each level comes as often as its frequency says, to within one
+
+
+def frequencies(levels: int, ratio: float) -> np.ndarray:
+    """Probabilities p_j proportional to ratio^j, (levels,); ratio 1 is uniform."""
+    if not 0 < ratio <= 1:
+        raise InvalidInput(f"ratio of the frequencies of neighbouring levels must be in (0, 1], found {ratio}.")
+    weights = ratio ** np.arange(levels)
+    return weights / weights.sum()
+
+
+def draw(levels: int, n: int, ratio: float, seed: int, factor: str) -> np.ndarray:
+    """Level indices (n,) of one factor.
+
+    Every factor has its own stream, named by ``factor``: factors are independent, and the first n samples of a larger
+    draw are the draw of n, so that an id names the same sample whatever n is.
+    """
+    edges = np.cumsum(frequencies(levels, ratio))[:-1]
+    return np.searchsorted(edges, uniform(n, seed, factor), side="right")
+
+
+def draw_unlike(own: np.ndarray, levels: int, ratio: float, chance: np.ndarray) -> np.ndarray:
+    """Level indices (n,) that differ from ``own`` (n,), chosen by the uniform numbers ``chance`` (n,).
+
+    The frequencies fall from the last level to the first, so that the common levels are not those of ``own``.
+    """
+    weights = np.tile(frequencies(levels, ratio)[::-1], (len(own), 1))  # (n, levels)
+    weights[np.arange(len(own)), own] = 0.0
+    edges = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)
+    return (chance[:, None] >= edges[:, :-1]).sum(axis=1)
+
+
+def uniform(n: int, seed: int, factor: str) -> np.ndarray:
+    """n numbers in [0, 1) of the stream named by ``factor``, (n,).
+
+    Every block of 100 is evenly spaced and shuffled, so that also in a small sample levels come as often as they
+    should, and the groups of two levels are never nearly equal by chance.
+    """
+    stream = np.random.default_rng([seed, *factor.encode()])
+    blocks = [(stream.permutation(BLOCK) + stream.random()) / BLOCK for _ in range(-(-n // BLOCK))]
+    return np.concatenate(blocks)[:n]
+
+
+def uniform_of(ids: list[str], seed: int, factor: str) -> np.ndarray:
+    """One number in [0, 1) for each id, (n,), independent of which other ids are there and of their order."""
+    digests = (hashlib.blake2b(f"{seed}/{factor}/{i}".encode(), digest_size=8).digest() for i in ids)
+    return np.array([int.from_bytes(digest, "big") >> 11 for digest in digests], dtype=np.float64) / 2.0**53
+
+
+def labels_of(dataset: Dataset, column: str = "label") -> np.ndarray:
+    """A column as an array (n,), without touching the other columns (images stay undecoded)."""
+    return dataset.with_format("arrow")[column][:].to_numpy()
+
+
+def factors_of(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Every ``ClassLabel`` column (the label and the factors) as an array (n,) of level names."""
+    return {
+        column: np.array(feature.names)[labels_of(dataset, column)]
+        for column, feature in dataset.features.items()
+        if isinstance(feature, ClassLabel)
+    }
+
+
+def subsample(dataset: Dataset, n: int, seed: int) -> Dataset:
+    """n rows without replacement, in their old order; class frequencies of ``label`` kept to within one sample."""
+    if n > len(dataset):
+        raise InvalidInput(f"n must be at most the {len(dataset):,} samples of the data set, found {n:,}.")
+    stream = np.random.default_rng(seed)
+    labels = labels_of(dataset) if "label" in dataset.column_names else np.zeros(len(dataset), dtype=int)
+    order = stream.permutation(len(dataset))
+    order = order[np.argsort(labels[order], kind="stable")]  # shuffled inside each class, classes in a row
+    # One row every len/n of that line: each class gives n times its share, rounded up or down by the random offset.
+    rows = order[((np.arange(n) + stream.random()) * (len(dataset) / n)).astype(np.int64)]
+    return dataset.select(np.sort(rows))

@@ -1,0 +1,1 @@
+"""Embeddings that need no download: descriptors, fitted ones, the miniature models."""

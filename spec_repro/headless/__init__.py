@@ -1,0 +1,1 @@
+"""Notebooks run, recorded, judged and reported without a screen."""

@@ -1,0 +1,148 @@
+"""A claim: one sentence of the paper in a form that can be measured, and the rule that gives its verdict.
+
+The rules are a small closed set. A rule looks at the whole interval of a measurement, not at its middle: *held* means
+that every value of the interval meets it, *differs* that some value does not. The report counts both alike as results.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spec_repro.base.errors import InvalidInput, unknown_name
+
+__all__ = ["RULES", "VERDICTS", "Claim", "Rule", "show", "show_measured"]
+
+VERDICTS = ("held", "differs", "not run", "observed")
+TINY = 1e-4  # what lies below is of interest by its order alone
+
+# The numbers that follow a rule's name in experiments.yml, and how the report says the rule.
+RULES = {
+    "at_least": (("bound",), "at least {}"),
+    "at_most": (("bound",), "at most {}"),
+    "between": (("low", "high"), "between {} and {}"),
+    "greater_than": (("margin",), "first minus second above {}"),
+    "near": (("value", "tolerance"), "{} within {}"),
+    "exceeds_band": ((), "above its null band"),
+    "observed": ((), "no bound, reported as it is"),
+}
+
+
+def show(value, digits: int | None = 3) -> str:
+    """A number, a pair or a list as text: ``digits`` decimals (None: as given), or a power of ten where they would show
+    nothing; no minus zero, ``-`` for nothing.
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(show(item, digits) for item in value)
+    if isinstance(value, str | bool | int) or digits is None:
+        return str(value)
+    if 0 < abs(value) < TINY:
+        return f"{value:.0e}"
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"
+
+
+def show_measured(row: Mapping, digits: int = 3) -> str:
+    """What was measured for a claim (a row of claims.json), with its interval and its null band."""
+    measured, interval, band = (row[key] for key in ("measured", "interval", "band"))
+    pair = "difference " if isinstance(measured, list | tuple) else ""
+    text = show(measured, digits)
+    text += f" ({pair}{show(interval[0], digits)} to {show(interval[1], digits)})" if interval else ""
+    return text + (f", null band {show(band[0], digits)} to {show(band[1], digits)}" if band else "")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a measurement has to meet: ``kind`` (a key of ``RULES``) and its ``numbers``.
+
+    at_least, at_most: the bound. between: both bounds. greater_than: the margin by which the first of two measured
+    values must exceed the second; the interval is that of their difference. near: value and tolerance.
+    exceeds_band: nothing, the null band is measured with the value.
+    """
+
+    kind: str
+    numbers: tuple[float, ...] = ()
+
+    @classmethod
+    def parse(cls, entry, where: str) -> "Rule":
+        """From ``observed``, ``{at_least: 0.8}``, ``{between: [0, 1]}``, ``{near: {value: 0.68, tolerance: 0.1}}``."""
+        kind, given = next(iter(entry.items())) if isinstance(entry, Mapping) and len(entry) == 1 else (entry, [])
+        if not isinstance(kind, str):
+            raise InvalidInput(f"{where}: a rule is one name, or one name with its numbers; found {entry!r}.")
+        if kind not in RULES:
+            raise unknown_name(f"rule of {where}", kind, RULES)
+        names = RULES[kind][0]
+        if isinstance(given, Mapping) and set(given) == set(names):
+            given = [given[name] for name in names]
+        numbers = tuple(given) if isinstance(given, list) else (given,)
+        if len(numbers) != len(names) or not all(type(x) in (int, float) and math.isfinite(x) for x in numbers):
+            raise InvalidInput(f"{where}: {kind} takes {' and '.join(names) or 'no number'}, found {entry!r}.")
+        return cls(kind, numbers)
+
+    def __str__(self) -> str:
+        return RULES[self.kind][1].format(*(f"{number:g}" for number in self.numbers))
+
+    def judge(self, measured, interval=None, band=None) -> tuple[str, str]:
+        """Verdict and its reason for a measured value, its interval and, for ``exceeds_band``, its null band."""
+        if self.kind == "observed":
+            return "observed", ""
+        if self.kind == "greater_than":
+            if not isinstance(measured, list | tuple) or len(measured) != 2:
+                raise InvalidInput(f"greater_than compares two values, found {measured!r}; give (first, second).")
+            measured = measured[0] - measured[1]
+        elif isinstance(measured, list | tuple):
+            raise InvalidInput(f"{self.kind} judges one value, found {measured!r}.")
+        if self.kind == "exceeds_band" and band is None:
+            return "not run", "no null band was measured, and the samples were selected by SPEC itself"
+        low, high = interval or (measured, measured)
+        match self.kind:
+            case "at_least":
+                held = low >= self.numbers[0]
+            case "at_most":
+                held = high <= self.numbers[0]
+            case "between":
+                held = self.numbers[0] <= low and high <= self.numbers[1]
+            case "greater_than":
+                held = low > self.numbers[0]
+            case "near":
+                held = abs(low - self.numbers[0]) <= self.numbers[1] and abs(high - self.numbers[0]) <= self.numbers[1]
+            case "exceeds_band":
+                held = low > band[1]
+        if held:
+            return "held", ""
+        found = show(measured) if interval is None else f"the interval {show(low)} to {show(high)}"
+        against = f" ({show(band[0])} to {show(band[1])})" if self.kind == "exceeds_band" else ""
+        return "differs", f"found {found}, asked for {self}{against}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One checkable statement of an experiment.
+
+    ``data`` says, for each profile in which the claim is measured, on what; ``why`` is the reason for the rule's
+    bound or tolerance; ``where`` and ``value`` are the paper's place and number, if it has one.
+    """
+
+    id: str
+    statement: str
+    rule: Rule
+    why: str
+    data: Mapping[str, str]
+    where: str = ""
+    value: object = None
+
+    def row(self, profile: str, verdict: str, reason: str, measured=None, interval=None, band=None) -> dict:
+        """The claim with its measurement, as claims.json and the report have it."""
+        return {
+            "id": self.id,
+            "statement": self.statement,
+            "paper": {"where": self.where, "value": self.value},
+            "data": self.data[profile],
+            "rule": str(self.rule),
+            "why": self.why,
+            "measured": measured,
+            "interval": interval,
+            "band": band,
+            "verdict": verdict,
+            "reason": reason,
+        }
