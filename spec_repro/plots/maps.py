@@ -75,19 +75,17 @@ def cluster_maps(
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """Maps of the union of the members of all clusters in each embedding, coloured by cluster (Figures 2-11, 15).
 
-    features: name to z (n, d), drawn with the embedding that sees the clusters first, the one that misses them second
-    (in the given order if the direction ``side`` names others); size: members of a cluster; title: ``side.name`` by
+    features: name to z (n, d); of a direction ``side`` between two of them, ``side.sees`` is drawn first and
+    ``side.misses`` second, otherwise all in the given order. size: members of a cluster; title: ``side.name`` by
     default; notes: name to what stands beside it ("AMI 0.68"). A sample in several clusters has one position and is
     drawn once for each. Returns the figure and the coordinates in each embedding, (k, size, 2).
     """
     members = side.top(size)
     distinct, where = np.unique(members, return_inverse=True)
-    names = [name for name in (side.sees, side.misses) if name in features]
-    maps = {
-        name: coordinates(np.asarray(features[name][distinct], dtype=np.float32), method, seed)[where.ravel()]
-        for name in names or features
-    }
-    maps = {name: points.reshape(*members.shape, 2) for name, points in maps.items()}
+    maps = {}
+    for name in (side.sees, side.misses) if side.misses in features else features:
+        points = coordinates(np.asarray(features[name][distinct], dtype=np.float32), method, seed)
+        maps[name] = points[where].reshape(*members.shape, 2)
     figure = new_figure(PAGE, PAGE / len(maps) * 0.85 + 0.5)
     figure.suptitle(f"{title or side.name}  ({MAPS[method][0]})", fontweight="bold")
     for ax, (name, points) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
