@@ -13,6 +13,7 @@ otherwise ``load_data`` subsamples), ``split`` and ``root``. The cards of the se
 for sets read from disk or the hub, ``sources`` locates the files.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
