@@ -8,16 +8,14 @@ from pathlib import Path
 from datasets import Dataset, Features, Value
 
 from spec_repro.base.errors import DataMissing, UnreadableItem, unknown_name
-from spec_repro.data.listing import IMAGES, image_files, listed
+from spec_repro.data.files import IMAGES, image_files, listed
 from spec_repro.data.registry import dataset_loader
-from spec_repro.data.sources import CARDS, find, from_hub
-
-__all__ = ["coco", "coco_captions", "ffhq"]
+from spec_repro.data.sources import find, from_hub
 
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
 
-@dataset_loader("ffhq", CARDS["ffhq"])
+@dataset_loader("ffhq", takes=("split", "root"))
 def ffhq(*, split: str = "all", root: str | None = None) -> Dataset:
     """Faces by number; ``split`` is "all" (as in the paper), "train" (the first 60,000) or "val" (the rest)."""
     bounds = {"all": (0, math.inf), "train": (0, FFHQ_TRAIN), "val": (FFHQ_TRAIN, math.inf)}
@@ -28,7 +26,7 @@ def ffhq(*, split: str = "all", root: str | None = None) -> Dataset:
     return dataset.select([i for i, number in enumerate(numbers) if low <= number < high])
 
 
-@dataset_loader("coco", CARDS["coco"])
+@dataset_loader("coco", takes=("split", "root", "captions"))
 def coco(*, split: str = "train", root: str | None = None, captions: bool = False) -> Dataset:
     """Photographs by ``image_id``; ``split`` is "train", "val" or "all".
 
@@ -43,27 +41,28 @@ def coco(*, split: str = "train", root: str | None = None, captions: bool = Fals
         text_of = dict(zip(texts["image_id"][:], texts["text"][:], strict=True))
         chosen = [text_of.get(number) for number in dataset["image_id"][:]]
         if None in chosen:
-            first = dataset[chosen.index(None)]["id"]
+            first = dataset["id"][chosen.index(None)]
             raise DataMissing(f"coco: {chosen.count(None):,} photographs have no caption, the first is {first}.")
         dataset = dataset.add_column("caption", chosen, feature=Value("string"))
     return dataset
 
 
-@dataset_loader("coco-captions", CARDS["coco-captions"])
+@dataset_loader("coco-captions", takes=("split", "root", "every"))
 def coco_captions(*, split: str = "train", root: str | None = None, every: bool = False) -> Dataset:
     """Captions by ``image_id``; ``split`` is "train", "val" or "all"; an id is "image/annotation".
 
     One for each photograph, that of the lowest annotation id, since the paper has as many texts as photographs;
     ``every`` gives all. Line ends and white space around them are removed.
     """
-    found = find("coco-captions", split, root)
-    if found is None:
-        copy = from_hub("coco-captions", split, root)
-        told, rows = copy.info.description, zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
-        rows = [(image, *pair) for image, ids, texts in rows for pair in zip(ids, texts, strict=True)]
+    _, files = find("coco-captions", split, root) or (None, [])
+    if files:
+        rows = [row for path in files for row in _annotations(path)]
+        description = f"Read from {', '.join(path.name for path in files)}."
     else:
-        told = f"Read from {', '.join(path.name for path in found[1])}."
-        rows = [row for path in found[1] for row in _annotations(path)]
+        copy = from_hub("coco-captions", split, root)
+        lists = zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
+        rows = [(image, *pair) for image, ids, texts in lists for pair in zip(ids, texts, strict=True)]
+        description = copy.info.description
     rows = sorted(rows)
     if not every:
         rows = list({image: (image, number, text) for image, number, text in reversed(rows)}.values())[::-1]
@@ -74,20 +73,20 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
     }
     features = Features({"id": Value("string"), "text": Value("string"), "image_id": Value("int64")})
     dataset = Dataset.from_dict(columns, features=features)
-    dataset.info.description = told
+    dataset.info.description = description
     return dataset
 
 
 def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
-    """The images whose file names are numbers, and these; from the hub, the numbers of the rows."""
-    base, places = find(name, split, root) or (Path(), [])
-    files = [place / file for place in places for file in listed(place, IMAGES)]
+    """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows."""
+    base, parts = find(name, split, root) or (Path(), [])
+    files = [part / file for part in parts for file in listed(part, IMAGES)]
     files = [file for file in files if file.stem.isdigit()]
     if not files:
         dataset = from_hub(name, split, root)
         return dataset, range(len(dataset))
     dataset = image_files([file.relative_to(base).as_posix() for file in files], [str(file) for file in files], {})
-    dataset.info.description = f"Read from {base.name}: {', '.join(place.name for place in places)}."
+    dataset.info.description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
     return dataset, [int(file.stem) for file in files]
 
 
