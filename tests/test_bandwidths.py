@@ -6,6 +6,7 @@ from support import global_states, planted
 
 from spec_repro import Gaussian, match_bandwidths
 from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
+from spec_repro.core import bandwidths
 from spec_repro.core.bandwidths import top_eigenvalue
 
 
@@ -84,9 +85,14 @@ def test_blocks_give_the_level_of_many_rows(block):
 def test_a_first_search_on_few_rows_ends_where_the_search_on_all_does(target, monkeypatch):
     x, y = pair()
     whole = match_bandwidths(x, y, target=target)
-    monkeypatch.setattr("spec_repro.core.bandwidths.COARSE", 40)
+    monkeypatch.setattr("spec_repro.core.bandwidths.COARSE", 150)
+    sizes = []
+    level = bandwidths._level
+    monkeypatch.setattr(
+        bandwidths, "_level", lambda squares, sigma: sizes.append(len(squares)) or level(squares, sigma)
+    )
     again = match_bandwidths(x, y, target=target)
-    assert again != whole
+    assert set(sizes) == {150, 300}
     assert again.eigenvalue_x == pytest.approx(target, abs=2e-6)
     assert again.kernel_y.sigma == pytest.approx(whole.kernel_y.sigma, rel=1e-5)
 
