@@ -5,7 +5,6 @@ level open. :math:`\lambda_{\max}(\frac1nK_\sigma)` grows with :math:`\sigma`, f
 constant kernel's 1 (every entry grows, so the Perron root does), so a level fixes each bandwidth.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from spec_repro.core.kernels import Gaussian
 
 PAPER_GAP = 0.01
 COARSE = 2000  # rows of the first search
-PRECISION = 1e-6  # of log sigma
+GAP = 2.5e-5  # between a level and its target, on the rows used
 
 
 class BandwidthMatch(NamedTuple):
@@ -76,9 +75,9 @@ def match_bandwidths(
     if n > sample:
         index = np.sort(np.random.default_rng(seed).choice(n, size=sample, replace=False))
     squares_x, squares_y = (_squared_distances(rows, index, device) for rows in pair)
-    kernel_x = Gaussian(_solve_level(squares_x, target, "x") if sigma is None else sigma)
+    kernel_x = Gaussian(_solve_level(squares_x, target, GAP, "x") if sigma is None else sigma)
     level_x = _level(squares_x, kernel_x.sigma)
-    kernel_y = Gaussian(_solve_level(squares_y, level_x, "y"))
+    kernel_y = Gaussian(_solve_level(squares_y, level_x, GAP, "y"))
     level_y = _level(squares_y, kernel_y.sigma)
     if n > sample:
         level_x, level_y = (top_eigenvalue(z, k, device=device) for z, k in ((x, kernel_x), (y, kernel_y)))
@@ -132,30 +131,43 @@ def _level(squares: Tensor, sigma: float) -> float:
     return min(float(top[0]) / n, 1.0)
 
 
-def _solve_level(squares: Tensor, target: float, name: str) -> float:
-    """The bandwidth at which the level is ``target``: bracketed, then Brent's method in log sigma."""
-    from scipy.optimize import brentq
-
+def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
+    """The bandwidth at which the level is ``target`` to ``gap``: bracketed, then false position in log sigma."""
     if not 0 < target < 1:
         raise InvalidInput(f"target={target}: expected a top eigenvalue between 1/n and 1, exclusive.")
     typical = math.sqrt(float(squares.mean()))
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, reach = math.log(typical), 1.5
+    middle, reach, most = math.log(typical), 0.5, math.log(typical) + 12
     if len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // COARSE), device=squares.device)
-        middle, reach = math.log(_solve_level(squares[some][:, some], target, name)), 0.02
+        middle, reach = math.log(_solve_level(squares[some][:, some], target, target / 100, name)), 0.05
 
-    @functools.cache
     def excess(log_sigma: float) -> float:
         return _level(squares, math.exp(log_sigma)) - target
 
     low, high = middle - reach, middle + reach
-    if not excess(low) <= 0 <= excess(high):
-        low, high = math.log(typical) - 12, math.log(typical) + 12
-    if excess(low) > 0:
+    below, above = excess(low), excess(high)
+    while below > 0 and low > most - 24:
+        low, high, above = low - 2 * reach, low, below
+        below = excess(low)
+    while above < 0 and high < most:
+        low, high, below = high, high + 2 * reach, above
+        above = excess(high)
+    if below > 0 or above < 0:
         raise InvalidInput(
-            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {excess(low) + target:.4f}, "
+            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {below + target:.4f}, "
             f"the level of the largest set of equal rows among {len(squares):,} rows. Give a larger target=."
         )
-    return math.exp(brentq(excess, low, high, xtol=PRECISION))
+    for _ in range(60):
+        # False position, kept away from the ends so that the bracket shrinks from both sides.
+        share = min(max(below / (below - above), 0.05), 0.95)
+        middle = low + share * (high - low)
+        error = excess(middle)
+        if abs(error) <= gap:
+            break
+        if error < 0:
+            low, below = middle, error
+        else:
+            high, above = middle, error
+    return math.exp(middle)
