@@ -5,8 +5,6 @@ level open. :math:`\lambda_{\max}(\frac1nK_\sigma)` grows with :math:`\sigma`, f
 constant kernel's 1 (every entry grows, so the Perron root does), so a level fixes each bandwidth.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -20,6 +18,7 @@ from spec_repro.core.kernels import Gaussian
 
 PAPER_GAP = 0.01
 COARSE = 2000  # rows of the first search
+GAP = 2.5e-5  # between a level and its target, on the rows used
 
 
 class BandwidthMatch(NamedTuple):
@@ -31,10 +30,8 @@ class BandwidthMatch(NamedTuple):
     eigenvalue_y: float
 
     def __str__(self) -> str:
-        return (
-            f"bandwidths {self.kernel_x.sigma:.3f} and {self.kernel_y.sigma:.3f}, "
-            f"top eigenvalues {self.eigenvalue_x:.4f} and {self.eigenvalue_y:.4f}"
-        )
+        sigmas = " and ".join(f"{kernel.sigma:.3f}" for kernel in (self.kernel_x, self.kernel_y))
+        return f"bandwidths {sigmas}, top eigenvalues {self.eigenvalue_x:.4f} and {self.eigenvalue_y:.4f}"
 
 
 def match_bandwidths(
@@ -44,7 +41,6 @@ def match_bandwidths(
     target: float = 0.15,
     sigma: float | None = None,
     sample: int = 5000,
-    gap: float = 1e-4,
     device: str | torch.device = "auto",
     seed: int = 0,
 ) -> BandwidthMatch:
@@ -56,7 +52,6 @@ def match_bandwidths(
             about 0.6, a kernel so wide that most structure is washed out.
         sigma: the bandwidth of x, whose level y then meets; ``target`` is not used.
         sample: above this many rows, a seeded subsample of that size fixes the bandwidths.
-        gap: largest difference of the two levels on the rows used.
 
     Returns:
         The kernels, and both top eigenvalues on all rows (on 20,000 of them where there are more).
@@ -71,30 +66,27 @@ def match_bandwidths(
     >>> round(found.kernel_y.sigma / found.kernel_x.sigma, 2), round(found.eigenvalue_x, 2)
     (10.0, 0.15)
     """
-    rows_x, rows_y = as_rows(x, "x"), as_rows(y, "y")
-    check_pair(rows_x, rows_y)
-    rows_x.check(cosine=False)
-    rows_y.check(cosine=False)
-    device = resolve_device(device)
-    n = rows_x.n
+    pair, device = (as_rows(x, "x"), as_rows(y, "y")), resolve_device(device)
+    check_pair(*pair)
+    for rows in pair:
+        rows.check(cosine=False)
+    n = pair[0].n
     index = np.arange(n)
     if n > sample:
         index = np.sort(np.random.default_rng(seed).choice(n, size=sample, replace=False))
-    squares_x, squares_y = (_squared_distances(rows, index, device) for rows in (rows_x, rows_y))
-    if sigma is None:
-        sigma = _solve_level(squares_x, target, gap / 4, "x")
-    level_x = _level(squares_x, Gaussian(sigma).sigma)
-    sigma_y = _solve_level(squares_y, level_x, gap / 4, "y")
-    kernels = Gaussian(sigma), Gaussian(sigma_y)
-    levels = level_x, _level(squares_y, sigma_y)
+    squares_x, squares_y = (_squared_distances(rows, index, device) for rows in pair)
+    kernel_x = Gaussian(_solve_level(squares_x, target, GAP, "x") if sigma is None else sigma)
+    level_x = _level(squares_x, kernel_x.sigma)
+    kernel_y = Gaussian(_solve_level(squares_y, level_x, GAP, "y"))
+    level_y = _level(squares_y, kernel_y.sigma)
     if n > sample:
-        levels = tuple(top_eigenvalue(z, kernel, device=device) for z, kernel in zip((x, y), kernels, strict=True))
-        if abs(levels[0] - levels[1]) > PAPER_GAP:
+        level_x, level_y = (top_eigenvalue(z, k, device=device) for z, k in ((x, kernel_x), (y, kernel_y)))
+        if abs(level_x - level_y) > PAPER_GAP:
             raise NotConverged(
                 f"bandwidths from {sample:,} of {n:,} rows: expected top eigenvalues within {PAPER_GAP} on others, "
-                f"found {levels[0]:.4f} and {levels[1]:.4f}. Give a larger sample=."
+                f"found {level_x:.4f} and {level_y:.4f}. Give a larger sample=."
             )
-    return BandwidthMatch(*kernels, *levels)
+    return BandwidthMatch(kernel_x, kernel_y, level_x, level_y)
 
 
 def top_eigenvalue(x, kernel: Gaussian, *, device: str | torch.device = "auto", block: int = 5000) -> float:
@@ -120,32 +112,23 @@ def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> T
     return (half[:, None] + half - z @ z.T).mul_(2).clamp_(min=0).fill_diagonal_(0)
 
 
-def _level(squares: Tensor, sigma: float, steps: int = 500) -> float:
-    """Top eigenvalue of exp(-squares / 2 sigma^2) / n by Lanczos from the constant vector.
+def _level(squares: Tensor, sigma: float) -> float:
+    """Top eigenvalue of exp(-squares / 2 sigma^2) / n by ARPACK from the constant vector.
 
-    The matrix has positive entries, so that its top eigenvector has too, and the constant vector meets it.
+    The matrix has positive entries, so its top eigenvector has positive entries too, and the constant vector meets it.
     """
-    kernel = torch.exp(squares * (-0.5 / sigma**2))
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    kernel = (squares * (-0.5 / sigma**2)).exp_()
     n = len(kernel)
-    v = kernel.new_full((n,), n**-0.5)
-    basis, diagonal, off, level = [v], [], [], 0.0
-    for _ in range(min(steps, n)):
-        w = kernel @ basis[-1] / n
-        diagonal.append(float(w @ basis[-1]))
-        t = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        if off:
-            t += torch.diag(torch.tensor(off, dtype=torch.float64), 1) + torch.diag(
-                torch.tensor(off, dtype=torch.float64), -1
-            )
-        previous, level = level, float(torch.linalg.eigvalsh(t)[-1])
-        v = torch.stack(basis)
-        for _ in range(2):
-            w = w - v.T @ (v @ w)
-        off.append(float(w.norm()))
-        if level - previous <= 1e-7 * level or off[-1] <= 1e-7:
-            break
-        basis.append(w / off[-1])
-    return min(level, 1.0)
+
+    def product(v: np.ndarray) -> np.ndarray:
+        return (kernel @ torch.from_numpy(v).to(kernel)).cpu().numpy()
+
+    operator = LinearOperator((n, n), product, dtype=np.float32)
+    start = np.ones(n, np.float32)
+    top = eigsh(operator, 1, which="LA", v0=start, ncv=min(6, n), tol=1e-4, return_eigenvectors=False)
+    return min(float(top[0]) / n, 1.0)
 
 
 def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
@@ -155,30 +138,32 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float
     typical = math.sqrt(float(squares.mean()))
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, reach = math.log(typical), 0.5
+    middle, reach, most = math.log(typical), 0.5, math.log(typical) + 12
     if len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // COARSE), device=squares.device)
         middle, reach = math.log(_solve_level(squares[some][:, some], target, target / 100, name)), 0.05
+
+    def excess(log_sigma: float) -> float:
+        return _level(squares, math.exp(log_sigma)) - target
+
     low, high = middle - reach, middle + reach
-    floor, ceiling = math.log(typical) - 12, math.log(typical) + 12
-    below, above = (_level(squares, math.exp(at)) - target for at in (low, high))
-    while below > 0 and low > floor:
+    below, above = excess(low), excess(high)
+    while below > 0 and low > most - 24:
         low, high, above = low - 2 * reach, low, below
-        below = _level(squares, math.exp(low)) - target
-    while above < 0 and high < ceiling:
+        below = excess(low)
+    while above < 0 and high < most:
         low, high, below = high, high + 2 * reach, above
-        above = _level(squares, math.exp(high)) - target
+        above = excess(high)
     if below > 0 or above < 0:
-        least = below + target
         raise InvalidInput(
-            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected more than {least:.4f}, what the "
-            f"largest group of equal rows among {len(squares):,} has at any bandwidth. Give a larger target=."
+            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {below + target:.4f}, "
+            f"the level of the largest set of equal rows among {len(squares):,} rows. Give a larger target=."
         )
     for _ in range(60):
         # False position, kept away from the ends so that the bracket shrinks from both sides.
         share = min(max(below / (below - above), 0.05), 0.95)
         middle = low + share * (high - low)
-        error = _level(squares, math.exp(middle)) - target
+        error = excess(middle)
         if abs(error) <= gap:
             break
         if error < 0:

@@ -1,7 +1,5 @@
 """What a comparison found: two directions, which know their names, and the clusters of each with their members."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -9,8 +9,6 @@ eigenvector u held fixed. This is Proposition 2 in symmetric form: the right eig
 that one vector serves for both and nothing is differentiated but one quadratic form, linear in n for a cosine kernel.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.rows import as_rows, check_pair
-from spec_repro.core.kernels import Cosine, Kernel
+from spec_repro.core.kernels import Cosine, Kernel, check_kernels
 
 
 def spec_diff(
@@ -66,9 +64,8 @@ def _checked(x, y, kernel_x: Kernel, kernel_y: Kernel) -> tuple[Tensor, Tensor]:
     check_pair(*rows)
     if rows[0].n < 2:
         raise InvalidInput("spec_diff compares groups of samples: expected 2 rows or more, got 1; take a larger batch.")
+    check_kernels(kernel_x, kernel_y)
     for side, kernel in zip(rows, (kernel_x, kernel_y), strict=True):
-        if not isinstance(kernel, Kernel):
-            raise InvalidInput(f"kernel of {side.name}: expected Cosine() or Gaussian(sigma), got {kernel!r}.")
         side.check(cosine=isinstance(kernel, Cosine))
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
