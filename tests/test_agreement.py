@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from spec_repro.agreement import (
     LEGEND,
-    NullBand,
     agreement_notes,
     cluster_distances,
     evidence,
@@ -24,6 +23,7 @@ from spec_repro.agreement import (
     purity_table,
     similarity_ranking,
 )
+from spec_repro.agreement.calibration import NullBand
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.bandwidths import match_bandwidths
 from spec_repro.core.compare import compare
