@@ -53,14 +53,15 @@ def test_shuffled_labels_are_at_chance():
 @pytest.mark.parametrize(
     ("n", "d", "c", "spread"), [(300, 10, 4, 1.5), (2000, 64, 10, 2.0), (5000, 32, 5, 3.0), (90, 120, 3, 3.0)]
 )
-def test_scikit_learn_finds_the_same_classifier(n, d, c, spread, dtype):
+def test_scikit_learn_finds_the_same_classifier(n, d, c, spread, dtype, monkeypatch):
     """The oracle: the same minimum, coefficients and predictions for each lambda."""
+    monkeypatch.setattr(room, "BATCH", 97)
     (x, y), (x_new, y_new) = (many(rows, seed, d, c, spread) for rows, seed in ((n, 0), (800, 1)))
     x, x_new = x.astype(dtype), x_new.astype(dtype)
     x[:, 3] = 5.1  # a constant feature
     scaler = StandardScaler().fit(x.astype(float))
     z, z_new = scaler.transform(x.astype(float)), scaler.transform(x_new.astype(float))
-    part = room._Part(as_rows(x, "x"), np.arange(n), torch.device("cpu"), 97).standardised()
+    part = room._Part(as_rows(x, "x"), np.arange(n), torch.device("cpu")).standardised()
     np.testing.assert_allclose(torch.cat(list(part)), z, atol=1e-10)
     for l2 in (1e-4, 1e-2, 1.0):
         # C weighs the sum of the losses against half the squared norm.
@@ -73,7 +74,7 @@ def test_scikit_learn_finds_the_same_classifier(n, d, c, spread, dtype):
         assert abs(ours - least) < 1e-6 * max(least, 1)
         if l2 > 1e-3:  # below, the minimum is so flat that a gradient of 1e-6 leaves a larger error
             np.testing.assert_allclose(weight[:, :-1], oracle.coef_, atol=1e-3)
-        found = linear_probe(x, y, x_new, y_new, l2_grid=[l2], device="cpu", batch_size=97)
+        found = linear_probe(x, y, x_new, y_new, l2_grid=[l2], device="cpu")
         scores = np.sort(oracle.decision_function(z_new), axis=1)
         clear = scores[:, -1] - scores[:, -2] > 0.01
         assert clear.mean() > 0.95
@@ -81,14 +82,16 @@ def test_scikit_learn_finds_the_same_classifier(n, d, c, spread, dtype):
         assert abs(found.accuracy - oracle.score(z_new, y_new)) <= 2 / 800
 
 
-def test_memmap_is_read_in_batches(tmp_path):
+@pytest.mark.parametrize("kept", [0, room.KEPT])
+def test_memmap_is_read_in_batches(tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(room, "KEPT", kept)
     x, y = two_normals(300, 0)
     np.save(tmp_path / "x.npy", x)
     stored = np.load(tmp_path / "x.npy", mmap_mode="r")
-    results = [
-        linear_probe(z, y, *two_normals(200, 1), device="cpu", batch_size=size) for z, size in ((x, 300), (stored, 7))
-    ]
-    np.testing.assert_array_equal(results[0].correct, results[1].correct)
+    whole = linear_probe(x, y, *two_normals(200, 1), device="cpu")
+    monkeypatch.setattr(room, "BATCH", 7)
+    parts = linear_probe(stored, y, *two_normals(200, 1), device="cpu")
+    np.testing.assert_array_equal(whole.correct, parts.correct)
 
 
 def noisy():

@@ -41,6 +41,7 @@ EMBEDDINGS = {
     "pixels": GREY,
 }
 OTHERS = (INDIGO, OLIVE, WINE, SKY, GREY, PURPLE, ORANGE, GREEN, VERMILION, BLUE)  # for names that are not listed
+VARIANTS = {"spec-align": BLUE, "weight 0": GREY, "mis-paired": VERMILION}  # of a training run
 CLUSTERS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, "#000000", "#999999", WINE, OLIVE)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 
