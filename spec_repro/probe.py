@@ -31,7 +31,7 @@ from spec_repro.base.rows import Rows, as_rows, resolve_device, slices
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 BATCH = 16_384  # rows at a time
-KEPT = 20_000_000  # numbers in the features to fit on, up to which they stay in memory between the steps
+IN_MEMORY = 20_000_000  # numbers in the features to fit on, up to which they stay in memory between the steps
 MOST = 5000  # steps of L-BFGS
 # Largest entry of the gradient that is accepted as zero. Every entry of the gradient of the loss is at most the mean
 # modulus of a standardised feature, so at most 1: this is a relative tolerance.
@@ -169,7 +169,7 @@ def _weights(part: _Part, codes: np.ndarray, l2_grid: Sequence[float]) -> Iterat
 
     n, shape = len(codes), (codes.max() + 1, part.x.d + 1)
     targets = torch.from_numpy(codes).to(part.device).split(BATCH)
-    batches = list(part) if n * part.x.d <= KEPT else part
+    batches = list(part) if n * part.x.d <= IN_MEMORY else part
 
     def objective(flat: np.ndarray, l2: float) -> tuple[float, np.ndarray]:
         weight = torch.from_numpy(flat).to(part.mean).view(shape).requires_grad_()

@@ -82,9 +82,9 @@ def test_scikit_learn_finds_the_same_classifier(n, d, c, spread, dtype, monkeypa
         assert abs(found.accuracy - oracle.score(z_new, y_new)) <= 2 / 800
 
 
-@pytest.mark.parametrize("kept", [0, room.KEPT])
+@pytest.mark.parametrize("kept", [0, room.IN_MEMORY])
 def test_memmap_is_read_in_batches(tmp_path, monkeypatch, kept):
-    monkeypatch.setattr(room, "KEPT", kept)
+    monkeypatch.setattr(room, "IN_MEMORY", kept)
     x, y = two_normals(300, 0)
     np.save(tmp_path / "x.npy", x)
     stored = np.load(tmp_path / "x.npy", mmap_mode="r")
