@@ -30,11 +30,11 @@ from spec_repro.core.compare import compare
 from spec_repro.core.kernels import Cosine
 
 
-def blobs(n=400, d=6, groups=4, spread=0.1, seed=0):
-    """Tight groups of equal size: points and labels."""
+def blobs(n=400, d=6, clusters=4, spread=0.1, seed=0):
+    """Tight clusters of equal size: points and labels."""
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(n) % groups)
-    return rng.standard_normal((groups, d))[labels] * 3 + spread * rng.standard_normal((n, d)), labels
+    labels = rng.permutation(np.arange(n) % clusters)
+    return rng.standard_normal((clusters, d))[labels] * 3 + spread * rng.standard_normal((n, d)), labels
 
 
 def members_of(labels, size):
@@ -54,7 +54,7 @@ def test_planted_clusters_agree_and_shuffled_ones_do_not(planted):
     z, members = planted
     found = kmeans_agreement(z, members, runs=20)
     assert found.ami.max() == pytest.approx(1) == found.nmi.max()
-    assert found.ami.mean() > 0.8  # a bad start of K-means merges two groups now and then
+    assert found.ami.mean() > 0.8  # a bad start of K-means merges two clusters now and then
     shuffled = np.random.default_rng(1).permutation(members.ravel()).reshape(members.shape)
     assert abs(kmeans_agreement(z, shuffled, runs=20).ami.mean()) < 0.03
 
@@ -265,8 +265,11 @@ COSINES = (Cosine(), Cosine())
 
 @pytest.fixture(scope="module")
 def planted_pair():
-    """x groups by one factor, y by another, independent one."""
-    (x, a), (y, b) = blobs(n=300, d=8, groups=4, spread=0.5, seed=1), blobs(n=300, d=8, groups=4, spread=0.5, seed=2)
+    """x clusters by one factor, y by another, independent one."""
+    (x, a), (y, b) = (
+        blobs(n=300, d=8, clusters=4, spread=0.5, seed=1),
+        blobs(n=300, d=8, clusters=4, spread=0.5, seed=2),
+    )
     return x, y, a, b
 
 

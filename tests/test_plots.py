@@ -1,4 +1,4 @@
-"""Figures are checked by what they are drawn from and by where their texts lie, not by pixels."""
+"""Figures are checked by what they are drawn from and by where their texts are, not by pixels."""
 
 import dataclasses
 import logging
@@ -69,7 +69,7 @@ def nothing_global_changes():
 
 
 def boxes(figure):
-    """Bounding boxes (pixels) of all visible texts, after checking that they lie on the page."""
+    """Bounding boxes (pixels) of all visible texts, after checking that they are on the page."""
     figure.canvas.draw()
     texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()]
     # Ticks beyond the limits of an axis keep a text that is never drawn.

@@ -234,10 +234,11 @@ def evidence(
     NaN: scores of a direction with fewer than two clusters, the limit without ``band``, ``out`` without ``out``.
 
     Columns
-    - `own`, `other`: the score in the embedding that should see the clusters and in the other one, with 1.96 standard
-      errors of the mean (`own_low` to `own_high`) and the standard deviation (`own_std`).
+    - `own`, `other`: the score in the embedding that should see the clusters and in the other one; `own_low` to
+      `own_high` is 1.96 standard errors around the mean, `own_std` the standard deviation (over the runs of K-means,
+      for distances over the clusters).
     - `gap`: own minus other, for distances other minus own: above zero it speaks for the paper. `low` to `high` is its
-      95 % interval over the runs of K-means, for distances over the clusters.
+      95 % interval over the runs of K-means, for distances over the clusters (bootstrap).
     - `limit`: the largest gap of the same experiment on noise; `exceeds`: `low` is above it.
     - `out`: the mean gap on rows that SPEC has not seen; `out_low` to `out_high`: its spread over random halves.
     - `closer`: clusters with smaller distances in their own embedding; `between_own`, `between_other`: the mean
@@ -249,8 +250,7 @@ def evidence(
         for score in SCORES:
             own, other, distance = mine[score], theirs[score], score == "distance"
             gap, low, high = _gap(score, own, other, seed)
-            limit = band.limit(side.key, score) if band else np.nan
-            limit = max(0.0, limit) if band and distance else limit
+            limit = max(band.limit(side.key, score), 0.0 if distance else -np.inf) if band else np.nan
             unseen = (out.gaps(side.key, score).mean(), *out.interval(side.key, score)) if out else (np.nan,) * 3
             row = {"direction": side.name, "key": side.key, "sees": side.sees, "misses": side.misses}
             row |= {"score": score, "clusters": len(side), **_mean("own", own), **_mean("other", other)}
