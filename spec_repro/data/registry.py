@@ -14,12 +14,13 @@ makes that many samples itself, otherwise ``n`` subsamples), ``split`` and ``roo
 declare them).
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import InvalidInput
+from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.base.registry import Registry
 from spec_repro.data.offline.factors import subsample
 
@@ -106,13 +107,18 @@ def load_data(
     """
     if n is not None and n < 1:
         raise InvalidInput(f"n must be at least 1, found {n}.")
-    entry, _ = LOADERS.find(name)
-    known = entry.accepts()
+    entry, rest = LOADERS.find(name)
+    parameters = inspect.signature(entry.function).parameters.values()
+    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for option, value in (("split", split), ("root", root)):
-        if value is not None and option not in known and not entry.passes_on():
+        if value is not None and option not in known and not passes_on:
             raise InvalidInput(f"data set {name!r} has no {option}; leave {option}={value!r} out.")
-    places = {k: v for k, v in (("split", split), ("root", root)) if v is not None}
-    dataset = _checked(name, LOADERS.call(name, {"n": n, "seed": seed, **places}, options))
+    for option in () if passes_on else sorted(set(options) - known):
+        raise unknown_name(f"option of data set {name!r}:", option, known | {"n", "seed"})
+    always = {"n": n, "seed": seed, "split": split, "root": root}
+    common = {k: v for k, v in always.items() if k in known and v is not None}
+    dataset = _checked(name, entry.function(*rest, **common, **options))
     if n is not None and "n" not in known:
         dataset = subsample(dataset, n, seed)
     return _with_card(dataset, name, entry.about)

@@ -15,11 +15,13 @@ An embedding is one small class (or a function that returns one)::
 An object that meets the protocol needs no registration: ``embed(dataset, MyModel())`` works as it is.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from spec_repro.base.errors import UnknownName, unknown_name
 from spec_repro.base.registry import Registry
 
 __all__ = ["EMBEDDINGS", "Embedding", "embedding", "identity", "load_embedding"]
@@ -68,7 +70,13 @@ def load_embedding(name: str, **options) -> Embedding:
 
     Raises UnknownName with the near miss, for the name and for each option.
     """
-    return EMBEDDINGS.call(name, {}, options)
+    entry, rest = EMBEDDINGS.find(name)
+    known = {p.name for p in inspect.signature(entry.function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    for option in sorted(set(options) - known):
+        if not known:
+            raise UnknownName(f"embedding {name!r} has no options; leave {option!r} out.")
+        raise unknown_name(f"option of embedding {name!r}:", option, known)
+    return entry.function(*rest, **options)
 
 
 def identity(embedding: Embedding) -> dict[str, str | int]:

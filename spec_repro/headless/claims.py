@@ -123,8 +123,8 @@ class Rule:
 class Claim:
     """One checkable statement of an experiment.
 
-    ``statement`` and ``data`` (on what it is measured) are keyed by the profiles that measure the claim; ``why`` is the reason for the rule's
-    bound or tolerance; ``where`` and ``value`` are the paper's place and number, if it has one.
+    ``statement`` and ``data`` (on what it is measured) are keyed by the profiles that measure the claim. ``why`` is the
+    reason for the rule's bound or tolerance; ``where`` and ``value`` are the paper's place and number, if it has one.
     """
 
     id: str

@@ -16,7 +16,6 @@ import nbformat
 from spec_repro.base.errors import InvalidInput, ParameterError, unknown_name
 from spec_repro.base.files import project_root
 
-
 LITERALS = (bool, int, float, str, list, dict)
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
@@ -110,10 +109,12 @@ def _typed(value) -> bool:
 
 
 def _same_type(default, value) -> bool:
-    """Equal types, for lists and dicts also of what they hold; ``True`` is no int, 3 no float.
+    """Equal types, for lists and dicts also of what they hold; ``True`` is not an int, 3 not a float.
 
-    A dict may bring keys that the default has not, since data sets take different options.
+    A dict may bring keys that the default lacks, since data sets take different options; None takes any value.
     """
+    if default is None:
+        return True
     if type(default) is not type(value):
         return False
     if isinstance(default, dict):

@@ -53,8 +53,8 @@ def results_root() -> Path:
 class Record:
     """Results of one run of ``experiment``, a name or alias, or the `Experiment` itself.
 
-    ``values`` are the notebook's ``globals()``: those that its parameters cell names are recorded, and ``profile`` among
-    them says which profile runs. What is not among ``values`` is as the profile has it.
+    ``values`` are the notebook's ``globals()``: those that its parameters cell names are recorded, and ``profile`` is
+    one of them. A parameter that ``values`` lacks is as the profile has it.
 
     The results folder is untouched before ``close()``; without it the old results stay as they are.
     """
@@ -81,13 +81,13 @@ class Record:
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
 
     def uses(self, *things) -> None:
-        """Note the identity of data sets and embeddings: a ``Dataset``, an array, an embedding or its name, a mapping."""
+        """Note the identity of each data set, array, embedding (or its name) or mapping."""
         for thing in things:
             found = _identity(thing)
             self._used["models" if "modality" in found else "data"].append(found)
 
     def figure(self, figure: "Figure", name: str) -> "Figure":
-        """Save a matplotlib figure as ``<name>.png`` and ``<name>.pdf``, without dates, with the run's id; return it."""
+        """Save a matplotlib figure as ``<name>.png`` and ``<name>.pdf``, without dates, and return it."""
         figure.savefig(self._path(f"{name}.png"), dpi=DPI, metadata={"Software": None, "Run": self.run_id})
         dates = {"CreationDate": None, "ModDate": None}
         figure.savefig(self._path(f"{name}.pdf"), metadata={"Subject": f"run {self.run_id}", **dates})
@@ -142,30 +142,30 @@ class Record:
     def verdicts(
         self, table: "pd.DataFrame", prefix: str, keys: Mapping[str, str] | None = None, score: str = "ami"
     ) -> None:
-        """Measure the claims that read an `agreement.evidence` table, as far as this experiment has them.
+        """Measure those claims of this experiment that read an `agreement.evidence` table.
 
-        ``<prefix>-ami-<key>``, ``-nmi-`` and ``-distances-`` judge the gap; of ``score`` alone, so do ``<prefix>-<key>``,
-        and ``<prefix>-<key>-own`` and ``-other`` judge the agreement itself. ``keys`` gives other words for the keys of
-        the table's directions; a direction without a word is passed over.
+        ``<prefix>-ami-<key>``, ``-nmi-`` and ``-distances-`` judge the gap; of ``score`` alone, ``<prefix>-<key>`` does,
+        too, and ``<prefix>-<key>-own`` and ``-other`` judge the agreement itself. ``keys`` gives other words for the
+        keys of the table's directions; a direction without a word is passed over.
         """
-        keys = {"forward": "forward", "backward": "backward"} if keys is None else keys
         known = {claim.id for claim in self.experiment.claims}
-        for row in table[table["key"].isin(list(keys))].itertuples():
-            key, judged = keys[row.key], {}
-            unseen = f"the gap is {row.out:.2f} ({row.out_low:.2f} to {row.out_high:.2f})"
-            reason = f"on rows that SPEC has not seen {unseen}"
+        for row in table.itertuples():
+            key = row.key if keys is None else keys.get(row.key)
+            reason = (
+                f"on rows that SPEC has not seen the gap is {row.out:.2f} ({row.out_low:.2f} to {row.out_high:.2f})"
+            )
             if row.score == "distance":
-                reason = (
-                    f"closer in {row.closer:.0f} of {row.clusters} clusters; on unseen rows the gap is {row.out:.2f}"
-                )
-            gap = dict(measured=row.gap, interval=(row.low, row.high), limit=row.limit, reason=reason)
-            judged[f"{prefix}-{SCORES[row.score]}-{key}"] = gap
+                closer = f"closer in {row.closer:.0f} of {row.clusters} clusters"
+                reason = f"{closer}; on unseen rows the gap is {row.out:.2f}"
+            gap = (row.gap, row.low, row.high, row.limit, reason)
+            judged = {f"{prefix}-{SCORES[row.score]}-{key}": gap}
             if row.score == score:
                 judged[f"{prefix}-{key}"] = gap
-                judged[f"{prefix}-{key}-own"] = dict(measured=row.own, interval=(row.own_low, row.own_high))
-                judged[f"{prefix}-{key}-other"] = dict(measured=row.other, interval=(row.other_low, row.other_high))
+                judged[f"{prefix}-{key}-own"] = (row.own, row.own_low, row.own_high, None, "")
+                judged[f"{prefix}-{key}-other"] = (row.other, row.other_low, row.other_high, None, "")
             for claim in judged.keys() & known:
-                self.claim(claim, **judged[claim])
+                value, low, high, limit, words = judged[claim]
+                self.claim(claim, value, interval=(low, high), limit=limit, reason=words)
 
     def show_claims(self) -> None:
         """Print verdicts and numbers to two decimals, for a cell marked ``# NBVAL_CHECK_OUTPUT``.
