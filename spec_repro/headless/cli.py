@@ -24,6 +24,32 @@ from spec_repro.headless.experiments import PROFILES, find_experiment, load_expe
 from spec_repro.headless.notebooks import lines_with, parse_overrides
 
 
+SETTINGS = "NAME=VALUE: a parameter of the notebook, an argument of compare(), or a field of AlignSettings"
+ARGUMENTS = (
+    ("run check report", "--profile", {"choices": PROFILES, "default": "mini"}),
+    ("run", "names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
+    ("run", "--jobs", {"type": int, "default": 1, "help": "notebooks at a time"}),
+    ("run", "--force", {"action": "store_true", "help": "run what is current, too"}),
+    ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
+    ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
+    ("compare", "y", {"help": "the same, of the same samples in the same order"}),
+    ("compare", "--cosine", {"action": "store_true", "help": "cosine kernels; Gaussian ones by default"}),
+    ("compare", "--sigma", {"type": float, "nargs": 2, "help": "the two bandwidths; matched by default"}),
+    ("compare", "--top", {"type": int, "default": 9, "help": "members to print of each cluster"}),
+    ("compare", "--out", {"metavar": "FILE.npz", "help": "eigenpairs, residuals and margins of both directions"}),
+    ("embed", "names", {"nargs": "+", "metavar": "EMBEDDING"}),
+    ("align", "model", {"help": "mini-clip, or open_clip:MODEL/TAG-or-PATH"}),
+    ("align", "--reference", {"required": True, "metavar": "EMBEDDING", "help": "the embedding to align to"}),
+    ("align", "--text", {"default": "caption", "help": "column with the texts"}),
+    ("align", "--out", {"required": True, "metavar": "FOLDER", "help": "of the run; the same call resumes there"}),
+    ("compare embed align", "--data", {"metavar": "NAME", "help": "data set, as load_data takes it"}),
+    ("compare embed align", "--n", {"type": int, "help": "number of its samples; all by default"}),
+    ("compare embed align", "--split", {"help": "part of it"}),
+    ("compare embed", "--device", {"default": "auto", "help": "auto, cpu, cuda, ..."}),
+    ("run compare align", "-p", {"dest": "settings", "action": "append", "default": [], "help": SETTINGS}),
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 1 if a notebook failed or a verdict changed, 2 for a wrong request."""
     options = _parser().parse_args(arguments)
@@ -41,12 +67,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     about = "Run, check and report the experiments; compare, embed and align on one process or several."
     parser = ArgumentParser(prog="python -m spec_repro", description=about)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command, arguments in COMMANDS.items():
-        sub = commands.add_parser(command.__name__[1:], help=command.__doc__, description=command.__doc__)
-        sub.set_defaults(command=command)
-        for flags, more in arguments:
-            sub.add_argument(*flags.split(), **more)
+    commands, subs = parser.add_subparsers(required=True, metavar="COMMAND"), {}
+    for command in (_list, _doctor, _run, _check, _report, _compare, _embed, _align):
+        name = command.__name__[1:]
+        subs[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+        subs[name].set_defaults(command=command)
+    for names, flag, more in ARGUMENTS:
+        for name in names.split():
+            subs[name].add_argument(flag, **more)
     return parser
 
 
@@ -110,11 +138,9 @@ def _compare(options: Namespace) -> None:
 
     settings = parse_overrides(compare.__kwdefaults__, options.settings, "compare")
     names, ids = (options.x, options.y), None
-    if options.data is not None:
+    if options.data or options.n or options.split:
         dataset = _dataset(options)
         ids, arrays = dataset["id"], [embed(dataset, name, device=options.device) for name in names]
-    elif options.n is not None or options.split is not None:
-        raise InvalidInput("--n and --split choose samples of a data set; give --data too, or leave them out.")
     else:
         arrays = [stored_array(name.removeprefix("file:")).array for name in names]
     if options.cosine:
@@ -171,56 +197,11 @@ def _align(options: Namespace) -> None:
 def _dataset(options: Namespace):
     from spec_repro import load_data
 
+    if not options.data:
+        raise InvalidInput("expected --data NAME, the data set that --n and --split choose from.")
     return load_data(options.data, n=options.n, split=options.split)
 
 
 def _first() -> bool:
     """Whether this is the first of the processes that ``torchrun`` started, or the only one."""
     return int(os.environ.get("RANK", 0)) == 0
-
-
-def _settings(of: str) -> tuple[str, dict]:
-    return "-p", {"dest": "settings", "action": "append", "default": [], "metavar": "NAME=VALUE", "help": of}
-
-
-PROFILE = ("--profile", {"choices": PROFILES, "default": "mini"})
-DEVICE = ("--device", {"default": "auto", "help": "auto, cpu, cuda, ..."})
-DATA = [
-    ("--data", {"metavar": "NAME", "help": "data set, as load_data takes it"}),
-    ("--n", {"type": int, "help": "number of its samples; all by default"}),
-    ("--split", {"help": "part of it"}),
-]
-COMMANDS = {
-    _list: [],
-    _doctor: [],
-    _run: [
-        PROFILE,
-        ("names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
-        _settings("a parameter of the notebook"),
-        ("--jobs", {"type": int, "default": 1, "help": "notebooks at a time"}),
-        ("--force", {"action": "store_true", "help": "run what is current, too"}),
-        ("--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
-    ],
-    _check: [PROFILE],
-    _report: [PROFILE],
-    _compare: [
-        ("x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
-        ("y", {"help": "the same, of the same samples in the same order"}),
-        *DATA,
-        DEVICE,
-        ("--cosine", {"action": "store_true", "help": "cosine kernels; Gaussian ones by default"}),
-        ("--sigma", {"type": float, "nargs": 2, "metavar": ("X", "Y"), "help": "bandwidths; matched by default"}),
-        ("--top", {"type": int, "default": 9, "help": "members to print of each cluster"}),
-        ("--out", {"metavar": "FILE.npz", "help": "eigenvalues, eigenvectors, residuals and margins of both sides"}),
-        _settings("an argument of compare(), such as k=5 or frequencies=3000"),
-    ],
-    _embed: [("names", {"nargs": "+", "metavar": "EMBEDDING"}), *DATA, DEVICE],
-    _align: [
-        ("model", {"help": "mini-clip, or open_clip:MODEL/TAG-or-PATH"}),
-        ("--reference", {"required": True, "metavar": "EMBEDDING", "help": "the embedding to align to"}),
-        *DATA,
-        ("--text", {"default": "caption", "help": "column with the texts"}),
-        ("--out", {"required": True, "metavar": "FOLDER", "help": "of the run; the same call resumes there"}),
-        _settings("a field of AlignSettings; Table 1 by default"),
-    ],
-}

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from spec_repro.base.files import project_root
-from spec_repro.headless.claims import show
 from spec_repro.headless.record import read_json, results_root
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
@@ -53,31 +52,29 @@ def compare_results(ours: Path, committed: Path) -> Drift:
         if not (here / "claims.json").is_file():
             lines.append(f"{here.name}: committed, but not in this run")
             continue
-        verdicts, values = _claims(here, there)
-        lines += [f"{here.name}: {line}" for line in [*verdicts, *values, *_numbers(_stored(here), _stored(there))]]
+        verdicts = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
+        lines += [f"{here.name}: {line}" for line in [*verdicts, *_numbers(_stored(here), _stored(there))]]
         changed = changed or bool(verdicts)
     return Drift(tuple(lines), changed)
 
 
-def _claims(here: Path, there: Path) -> tuple[list[str], list[str]]:
-    """Lines on changed verdicts and on moved values."""
-    new, old = ({row["id"]: row for row in read_json(folder / "claims.json")} for folder in (here, there))
-    verdicts = [f"claim {name} is no longer measured" for name in old if name not in new]
-    values = []
-    for name, before in old.items():
-        after = new.get(name, before)
-        if before["verdict"] != after["verdict"]:
-            verdicts.append(f"VERDICT of {name}: {before['verdict']} -> {after['verdict']} ({after['reason']})")
-        elif not _equal(*(np.asarray(row["measured"], float) for row in (after, before))).all():
-            values.append(f"claim {name}: {show(before['measured'])} -> {show(after['measured'])}")
-    return verdicts, values
+def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
+    after, lines = {row["id"]: row for row in new}, []
+    for row in old:
+        name, now = row["id"], after.get(row["id"])
+        if now is None:
+            lines.append(f"claim {name} is no longer measured")
+        elif now["verdict"] != row["verdict"]:
+            lines.append(f"VERDICT of {name}: {row['verdict']} -> {now['verdict']} ({now['reason']})")
+    return lines
 
 
 def _stored(folder: Path) -> dict[str, np.ndarray]:
-    """Every column of every table, and every array that is compared, by name."""
-    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("tables/*.csv"))}
-    found = {f"table {name}, {column}": frame[column] for name, frame in tables.items() for column in frame}
-    found = {name: (part.astype(float) if part.dtype.kind in "if" else part).to_numpy() for name, part in found.items()}
+    """What was measured for every claim, every column of every table, and every array that is compared, by name."""
+    found = {f"claim {row['id']}": np.asarray(row["measured"], float) for row in read_json(folder / "claims.json")}
+    for path in sorted(folder.glob("tables/*.csv")):
+        for name, column in pd.read_csv(path).items():
+            found[f"table {path.stem}, {name}"] = column.astype(float if column.dtype.kind in "if" else None).to_numpy()
     if (folder / "arrays.npz").is_file():
         with np.load(folder / "arrays.npz") as arrays:
             found |= {f"array {name}": arrays[name] for name in arrays.files if not name.startswith("map_")}
@@ -87,21 +84,20 @@ def _stored(folder: Path) -> dict[str, np.ndarray]:
 def _numbers(new: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> list[str]:
     lines = []
     for name, before in old.items():
-        # The entries of an array are of one kind and are compared on its scale; columns and claims as they are.
-        scale = np.nanmax(np.abs(before), initial=0.0) if name.startswith("array") and before.dtype.kind == "f" else 1.0
-        if name not in new:
-            lines.append(f"{name} is gone")
-        elif new[name].shape != before.shape:
-            lines.append(f"{name}: shape {before.shape} -> {new[name].shape}")
-        elif moved := int((~_equal(new[name], before, scale)).sum()):
-            lines.append(f"{name}: {moved} of {before.size} entries moved")
+        after = new.get(name)
+        if after is None:
+            lines += [] if name.startswith("claim") else [f"{name} is gone"]
+        elif after.shape != before.shape:
+            lines.append(f"{name}: shape {before.shape} -> {after.shape}")
+        elif moved := np.argwhere(~_equal(after, before, name.startswith("array"))).tolist():
+            first = tuple(moved[0])
+            lines.append(f"{name}: {len(moved)} of {before.size} moved, the first {before[first]} -> {after[first]}")
     return lines
 
 
-def _equal(new: np.ndarray, old: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """Entry by entry; floats within the tolerance, whose absolute part is on ``scale``."""
-    if new.shape != old.shape:
-        return np.array(False)
+def _equal(new: np.ndarray, old: np.ndarray, scaled: bool) -> np.ndarray:
+    """Entry by entry; floats within the tolerance, whose absolute part is on the scale of ``old`` if ``scaled``."""
     if new.dtype.kind != "f" or old.dtype.kind != "f":
         return (new == old) | (pd.isna(new) & pd.isna(old))
+    scale = np.max(np.abs(old[np.isfinite(old)]), initial=0.0) if scaled else 1.0
     return np.isclose(new, old, rtol=RTOL, atol=ATOL * scale, equal_nan=True)

@@ -119,7 +119,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _read(path: Path) -> dict:
     with path.open(encoding="utf-8") as file:
-        return _mapping(yaml.load(file, Loader=_StrictLoader), path.name)
+        return yaml.load(file, Loader=_StrictLoader)
 
 
 def _names(experiment: Experiment) -> set[str]:
@@ -129,12 +129,8 @@ def _names(experiment: Experiment) -> set[str]:
 def _experiment(path: Path, rules: Mapping) -> Experiment:
     where = path.name
     fields = _keys(_read(path), where, "title reference cards", "name aliases profiles paper directions data claims")
-    cards = _mapping(fields["cards"], f"{where}, cards")
-    for profile in [*cards, *(changes := _mapping(fields.get("profiles", {}), f"{where}, profiles"))]:
-        if profile not in PROFILES or profile not in cards:
-            raise unknown_name(
-                f"profile in {where}", profile, [name for name in PROFILES if name in cards or not cards]
-            )
+    cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
+    changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
     card_keys = "data models device minutes memory"
     return Experiment(
         name=fields.get("name", path.stem.partition("_")[0]),
@@ -143,62 +139,48 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
         reference=fields["reference"],
         cards={key: Card(**_keys(card, f"{where}, cards, {key}", card_keys)) for key, card in cards.items()},
         aliases=tuple(fields.get("aliases", ())),
-        changes={key: _mapping(values, f"{where}, profiles, {key}") for key, values in changes.items()},
+        changes=changes,
         paper=fields.get("paper"),
         claims=tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where)),
     )
 
 
-def _claims(entry, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:
+def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:
     """The claim of one entry, or the claims of its directions."""
-    where = f"{where}, claim {_mapping(entry, f'{where}, a claim').get('id')}"
-    shared = rules.get(entry.get("rule"), {}) if isinstance(entry.get("rule"), str) else {}
-    fields = {"data": experiment.get("data"), **shared, **entry, **{k: v for k, v in shared.items() if k == "rule"}}
+    where, rule = f"{where}, claim {entry.get('id')}", entry.get("rule")
+    shared = rules.get(rule, {}) if isinstance(rule, str) else {}
+    fields = {"data": experiment.get("data"), **shared, **entry, "rule": shared.get("rule", rule)}
     _keys(fields, where, "id statement rule why data", "paper directions profiles")
-    directions = experiment.get("directions", {})
-    for key in fields.get("directions", [None]):
-        if key is not None and key not in directions:
-            raise unknown_name(f"direction of {where}", key, directions)
+    known = experiment.get("directions", {})
+    for key in _keys(dict.fromkeys(fields.get("directions", [""])), where, optional=" ".join(known)):
         one = _part(fields, key)
-        paper = _keys(one.get("paper", {}), f"{where}, paper", "", "where value")
-        data = _mapping(one["data"], f"{where}, data")
-        for profile in [*data, *(wanted := one.get("profiles", list(data)))]:
-            if profile not in experiment["cards"]:
-                raise unknown_name(f"profile in {where}", profile, experiment["cards"])
-        names = {profile: _words(key, directions[key][profile]) if key else {} for profile in wanted}
-        filled = {
-            name: {profile: text.format(**names[profile]) for profile, text in texts.items() if profile in wanted}
-            for name, texts in (("statement", dict.fromkeys(wanted, one["statement"])), ("data", data))
-        }
+        data = _keys(one["data"], f"{where}, data", optional=" ".join(experiment["cards"]))
+        paper = _keys(one.get("paper", {}), f"{where}, paper", optional="where value")
+        texts = {"statement": {}, "data": {}}
+        for profile in one.get("profiles", data):
+            sees, misses = known[key][profile] if key else ("", "")
+            words = {"key": key, "sees": sees, "misses": misses, "direction": f"{sees} − {misses}"}
+            texts["statement"][profile] = one["statement"].format(**words)
+            texts["data"][profile] = data[profile].format(**words)
         rule = Rule.parse(one["rule"], where, paper.get("value"))
-        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **filled, **paper)
+        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **texts, **paper)
 
 
-def _part(value, key: str | None):
+def _part(value, key: str):
     """What ``value`` says of one direction: where it has an entry for the direction, that entry."""
     if not isinstance(value, dict):
         return value
     return _part(value[key], key) if key in value else {name: _part(inner, key) for name, inner in value.items()}
 
 
-def _words(key: str, names: list[str]) -> dict[str, str]:
-    sees, misses = names
-    return {"key": key, "sees": sees, "misses": misses, "direction": f"{sees} − {misses}"}
-
-
-def _mapping(value, where: str) -> dict:
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{where}: expected keys with values, found {value!r}.")
-    return value
-
-
-def _keys(entry, where: str, required: str, optional: str = "") -> dict:
+def _keys(entry, where: str, required: str = "", optional: str = "") -> dict:
     """``entry`` if it has all ``required`` keys and no others than these and the ``optional`` ones."""
-    required, known = required.split(), required.split() + optional.split()
-    for key in _mapping(entry, where):
-        if key not in known:
-            raise unknown_name(f"key in {where}", str(key), known)
-    if missing := [key for key in required if entry.get(key) in (None, "")]:
+    if not isinstance(entry, dict):
+        raise InvalidInput(f"{where}: expected keys with values, found {entry!r}.")
+    for key in filter(None, entry):
+        if key not in f"{required} {optional}".split():
+            raise unknown_name(f"key in {where}", str(key), f"{required} {optional}".split())
+    if missing := [key for key in required.split() if entry.get(key) in (None, "")]:
         raise InvalidInput(f"{where}: missing {', '.join(missing)}; every entry states them.")
     return entry
 

@@ -5,6 +5,7 @@ old number and with a value of another type, all without an error. The gate refu
 """
 
 import ast
+import collections
 import copy
 import hashlib
 import re
@@ -134,24 +135,24 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     clean = copy.deepcopy(notebook)
     clean.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     clean.nbformat_minor = 5
-    count, seen = 0, {}
+    count, seen = 0, collections.Counter()
     for cell in clean.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.NotebookNode({"tags": tags} if tags else {})
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
-        seen[digest] = seen.get(digest, 0) + 1
+        seen[digest] += 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        if cell.cell_type != "code":
-            continue
-        ran = cell.execution_count is not None
-        count += ran
-        cell.execution_count = count if ran else None
-        cell.outputs = [_clean_output(output, cell.execution_count) for output in cell.outputs if not _volatile(output)]
+        if cell.cell_type == "code":
+            ran = cell.execution_count is not None
+            count += ran
+            cell.execution_count = count if ran else None
+            kept = [
+                output
+                for output in cell.outputs
+                if output.get("name") != "stderr" and WIDGET not in output.get("data", ())
+            ]
+            cell.outputs = [_clean_output(output, cell.execution_count) for output in kept]
     return clean
-
-
-def _volatile(output) -> bool:
-    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
 def _clean_output(output, count):
@@ -159,17 +160,16 @@ def _clean_output(output, count):
         output.execution_count = count
     if "metadata" in output:
         output.metadata = nbformat.NotebookNode()
-    if "text" in output:
-        output.text = _neutral(output.text)
-    if "traceback" in output:
-        output.traceback = [_neutral(line) for line in output.traceback]
-    for kind, content in output.get("data", {}).items():
-        if kind.startswith("text/") and isinstance(content, str):
-            output.data[kind] = _neutral(content)
+    data = output.get("data", {})
+    for holder, kind in [(output, "text"), (output, "traceback"), *((data, k) for k in data if k.startswith("text/"))]:
+        if kind in holder:
+            holder[kind] = _neutral(holder[kind])
     return output
 
 
-def _neutral(text: str) -> str:
-    """``text`` without this machine's folders and without memory addresses."""
+def _neutral(text):
+    """``text``, or each of several, without this machine's folders and without memory addresses."""
+    if isinstance(text, list):
+        return list(map(_neutral, text))
     text = text.replace(f"{project_root()}/", "").replace(str(project_root()), ".").replace(str(Path.home()), "~")
     return re.sub(r"\b0x[0-9a-f]{6,}\b", "0x...", text)
