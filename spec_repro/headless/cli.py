@@ -23,7 +23,6 @@ from spec_repro.base.files import atomic_path
 from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments, the_paper
 from spec_repro.headless.notebooks import lines_with, parse_overrides
 
-
 SETTINGS = "NAME=VALUE: a parameter of the notebook, an argument of compare(), or a field of AlignSettings"
 ARGUMENTS = (
     ("run check report", "--profile", {"choices": PROFILES, "default": "mini"}),

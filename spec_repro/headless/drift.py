@@ -74,7 +74,7 @@ def _stored(folder: Path) -> dict[str, np.ndarray]:
     found = {f"claim {row['id']}": np.asarray(row["measured"], float) for row in read_json(folder / "claims.json")}
     for path in sorted(folder.glob("tables/*.csv")):
         for name, column in pd.read_csv(path).items():
-            found[f"table {path.stem}, {name}"] = column.astype(float if column.dtype.kind in "if" else None).to_numpy()
+            found[f"table {path.stem}, {name}"] = column.to_numpy(float if column.dtype.kind in "if" else object)
     if (folder / "arrays.npz").is_file():
         with np.load(folder / "arrays.npz") as arrays:
             found |= {f"array {name}": arrays[name] for name in arrays.files if not name.startswith("map_")}

@@ -19,6 +19,7 @@ from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
 
 PROFILES = ("mini", "paper")
+CLAIM_KEYS = "statement why data paper directions profiles"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
 
 
@@ -147,17 +148,18 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
 
 def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:
     """The claim of one entry, or the claims of its directions."""
-    where, rule = f"{where}, claim {entry.get('id')}", entry.get("rule")
+    entry = _keys(entry, f"{where}, a claim", "id rule", CLAIM_KEYS)
+    where, rule = f"{where}, claim {entry['id']}", entry["rule"]
     shared = rules.get(rule, {}) if isinstance(rule, str) else {}
     fields = {"data": experiment.get("data"), **shared, **entry, "rule": shared.get("rule", rule)}
-    _keys(fields, where, "id statement rule why data", "paper directions profiles")
+    _keys(fields, where, "statement why data", f"id rule {CLAIM_KEYS}")
     known = experiment.get("directions", {})
     for key in _keys(dict.fromkeys(fields.get("directions", [""])), where, optional=" ".join(known)):
         one = _part(fields, key)
         data = _keys(one["data"], f"{where}, data", optional=" ".join(experiment["cards"]))
         paper = _keys(one.get("paper", {}), f"{where}, paper", optional="where value")
         texts = {"statement": {}, "data": {}}
-        for profile in one.get("profiles", data):
+        for profile in _keys(dict.fromkeys(one.get("profiles", data)), f"{where}, profiles", optional=" ".join(data)):
             sees, misses = known[key][profile] if key else ("", "")
             words = {"key": key, "sees": sees, "misses": misses, "direction": f"{sees} − {misses}"}
             texts["statement"][profile] = one["statement"].format(**words)

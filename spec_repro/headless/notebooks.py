@@ -146,13 +146,13 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             ran = cell.execution_count is not None
             count += ran
             cell.execution_count = count if ran else None
-            kept = [
-                output
-                for output in cell.outputs
-                if output.get("name") != "stderr" and WIDGET not in output.get("data", ())
-            ]
+            kept = [output for output in cell.outputs if not _volatile(output)]
             cell.outputs = [_clean_output(output, cell.execution_count) for output in kept]
     return clean
+
+
+def _volatile(output) -> bool:
+    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
 def _clean_output(output, count):
