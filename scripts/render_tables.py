@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 from benchmark_tables import TABLES
+from spec_repro.headless.ledger import read_json
 
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import VERDICTS, show, show_measured
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.ledger import read_json
 
 
 def experiments() -> str:

@@ -14,5 +14,7 @@ def write(folder, stem, entry, parameters=(("seed", 0),), cells=()):
     (folder / f"{stem}.yml").write_text(text, encoding="utf-8")
     source = "\n".join(f"{name} = {value!r}" for name, value in {"profile": "mini", **dict(parameters)}.items())
     tagged = new_code_cell(source, metadata={"tags": ["parameters"]})
-    nbformat.write(new_notebook(cells=[tagged, *map(new_code_cell, cells)]), folder / f"{stem}.ipynb")
+    notebook = new_notebook(cells=[tagged, *map(new_code_cell, cells)])
+    notebook.metadata["kernelspec"] = {"name": "jane-conda", "display_name": "Jane", "language": "python"}
+    nbformat.write(notebook, folder / f"{stem}.ipynb")
     return folder

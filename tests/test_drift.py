@@ -65,7 +65,7 @@ def test_a_moved_number_is_listed(make, change, line):
 def test_a_changed_verdict_is_a_failure(make):
     found = drift.compare_results(make("moved", colour=0.4), make("committed"))
     assert found.verdict_changed
-    assert found.lines == ("tiny: VERDICT of colour: held -> differs (found 0.400, expected at least 0.5)",)
+    assert found.lines[0] == "tiny: VERDICT of colour: held -> differs (found 0.400, expected at least 0.5)"
 
 
 def test_what_is_gone_is_named(make, tmp_path):

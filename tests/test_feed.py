@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from spec_repro.base.feed import _double_buffered, feed
 from support import assert_eigenpairs, difference, planted
 
 from spec_repro import Cosine, Gaussian, compare
-from spec_repro.base.feed import _double_buffered, feed
 from spec_repro.base.rows import as_rows
 
 X = np.arange(46.0).reshape(23, 2)

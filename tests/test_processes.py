@@ -10,11 +10,11 @@ import traceback
 import numpy as np
 import pytest
 import torch
+from spec_repro.base.group import Group, launched
 from support import planted
 
 from spec_repro import Cosine, Gaussian, compare
 from spec_repro.base.errors import InvalidInput
-from spec_repro.base.group import Group, launched
 from spec_repro.base.rows import resolve_device
 
 N = 157  # shares of 78 and 79, of 52, 52 and 53

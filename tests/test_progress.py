@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tqdm.auto
+from spec_repro.base.progress import Progress
 
 from spec_repro import Gaussian, compare
-from spec_repro.base.progress import Progress
 
 
 @pytest.fixture

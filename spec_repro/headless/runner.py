@@ -88,7 +88,7 @@ def run(
         try:
             for done in as_completed(runs):
                 i = runs[done]
-                lost = Outcome(outcomes[i].name, "failed", f"its process ended: {done.exception()}")
+                lost = Outcome(outcomes[i].name, "failed", repr(done.exception()))
                 outcomes[i] = lost if done.exception() else done.result()
                 say(f"{outcomes[i].name:16} {outcomes[i].status} {outcomes[i].message}")
         except BaseException:
