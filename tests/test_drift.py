@@ -107,7 +107,7 @@ def test_the_committed_copy_is_read_from_git(make, tmp_path, monkeypatch):
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "empty")
     assert drift.compare_with_committed("mini").lines == (
-        "nothing to compare with: no results/mini in the last commit",
+        "nothing to compare with: no git, or no results/mini in the last commit",
     )
     git("add", "results")
     git("commit", "-q", "-m", "results")
@@ -115,4 +115,4 @@ def test_the_committed_copy_is_read_from_git(make, tmp_path, monkeypatch):
     make("checkout", colour=0.1)
     assert drift.compare_with_committed("mini").verdict_changed
     monkeypatch.setattr(drift.shutil, "which", lambda name: None)
-    assert "git is not installed" in drift.compare_with_committed("mini").lines[0]
+    assert "no git" in drift.compare_with_committed("mini").lines[0]

@@ -40,7 +40,7 @@ def test_exactly_one_tagged_cell(cells):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("n = 10\ntwice = 2 * n", r"'twice = 2 \* n' is not a literal, and an override would not reach it"),
+        ("n = 10\ntwice = 2 * n", r"'twice = 2 \* n' is not a literal; derive it in a later cell"),
         ("n = int(10)", "is not a literal"),
         ("import os", "a parameters cell holds only 'name = literal', found 'import os'"),
         ("train_size: 0.2", "holds only 'name = literal', found 'train_size: 0.2'"),

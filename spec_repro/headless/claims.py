@@ -137,16 +137,7 @@ class Claim:
 
     def row(self, profile: str, verdict: str, reason: str, measured=None, interval=None, limit=None) -> dict:
         """The claim with its measurement, as claims.json and the report have it."""
-        return {
-            "id": self.id,
-            "statement": self.statement[profile],
-            "paper": {"where": self.where, "value": self.value},
-            "data": self.data[profile],
-            "rule": str(self.rule),
-            "why": self.why,
-            "measured": measured,
-            "interval": interval,
-            "limit": limit,
-            "verdict": verdict,
-            "reason": reason,
-        }
+        row = {"id": self.id, "statement": self.statement[profile], "paper": {"where": self.where, "value": self.value}}
+        row |= {"data": self.data[profile], "rule": str(self.rule), "why": self.why}
+        row |= {"measured": measured, "interval": interval, "limit": limit}
+        return row | {"verdict": verdict, "reason": reason}

@@ -32,8 +32,7 @@ ARGUMENTS = (
     ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
     ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
     ("compare", "y", {"help": "the same, of the same samples in the same order"}),
-    ("compare", "--cosine", {"action": "store_true", "help": "cosine kernels; Gaussian ones by default"}),
-    ("compare", "--sigma", {"type": float, "nargs": 2, "help": "the two bandwidths; matched by default"}),
+    ("compare", "--kernels", {"nargs": 2, "help": "two bandwidths, or cosine; matched Gaussian kernels by default"}),
     ("compare", "--top", {"type": int, "default": 9, "help": "members to print of each cluster"}),
     ("compare", "--out", {"metavar": "FILE.npz", "help": "eigenpairs, residuals and margins of both directions"}),
     ("embed", "names", {"nargs": "+", "metavar": "EMBEDDING"}),
@@ -81,8 +80,7 @@ def _list(options: Namespace) -> None:
     """names and aliases, the notebook, its YAML and the lines that draw, and what each profile needs"""
     for item in load_experiments().values():
         print(f"{', '.join([item.name, *item.aliases])}: {item.title} ({item.reference})")
-        for path in (item.path, item.path.with_suffix(".yml")):
-            print(f"    {path.parent.name}/{path.name}")
+        print(f"    notebooks/{item.path.name}\n    notebooks/{item.path.stem}.yml")
         for cell, line in lines_with("record.figure(", item.path):
             print(f"    cell {cell}: {line}")
         for profile, card in item.cards.items():
@@ -142,12 +140,8 @@ def _compare(options: Namespace) -> None:
         ids, arrays = dataset["id"], [embed(dataset, name, device=options.device) for name in names]
     else:
         arrays = [stored_array(name.removeprefix("file:")).array for name in names]
-    if options.cosine:
-        kernels = Cosine(), Cosine()
-    elif options.sigma:
-        kernels = tuple(map(Gaussian, options.sigma))
-    else:
-        kernels = match_bandwidths(*arrays, device=options.device, seed=settings.get("seed", 0))
+    kernels = [Cosine() if kernel == "cosine" else Gaussian(float(kernel)) for kernel in options.kernels or ()]
+    kernels = kernels or match_bandwidths(*arrays, device=options.device, seed=settings.get("seed", 0))
     with launched() as processes:
         settings |= {"device": options.device, "names": [Path(name).stem for name in names], "processes": processes}
         found = compare(*arrays, kernels, **settings)

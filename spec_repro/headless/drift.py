@@ -32,12 +32,10 @@ class Drift:
 
 def compare_with_committed(profile: str) -> Drift:
     """``compare_results`` with those of ``profile`` in the last commit; a line says so if there are none."""
-    if shutil.which("git") is None:
-        return Drift(("nothing to compare with: git is not installed",), False)
     command = ["git", "archive", "--format=zip", "HEAD", f"results/{profile}"]
-    archive = subprocess.run(command, cwd=project_root(), capture_output=True)
-    if archive.returncode:
-        return Drift((f"nothing to compare with: no results/{profile} in the last commit",), False)
+    archive = shutil.which("git") and subprocess.run(command, cwd=project_root(), capture_output=True)
+    if not archive or archive.returncode:
+        return Drift((f"nothing to compare with: no git, or no results/{profile} in the last commit",), False)
     with tempfile.TemporaryDirectory() as room:
         with zipfile.ZipFile(io.BytesIO(archive.stdout)) as committed:
             committed.extractall(room)

@@ -66,14 +66,9 @@ def declared_parameters(notebook: nbformat.NotebookNode, name: str = "notebook")
         try:
             declared[target] = ast.literal_eval(value)
         except ValueError as error:
-            raise ParameterError(
-                f"{name}: {text!r} is not a literal, and an override would not reach it; derive it in a later cell."
-            ) from error
+            raise ParameterError(f"{name}: {text!r} is not a literal; derive it in a later cell.") from error
         if not _typed(declared[target]):
-            kinds = ", ".join(kind.__name__ for kind in LITERALS)
-            raise ParameterError(
-                f"{name}: {text!r} gives no type to check; use one of {kinds}, and no empty list or dict."
-            )
+            raise ParameterError(f"{name}: {text!r} gives no type to check; use a literal that is not None or empty.")
     return declared
 
 

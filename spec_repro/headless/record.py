@@ -71,7 +71,6 @@ class Record:
         final = results_root() / self.profile / self.experiment.name
         self._folder = self._swap.enter_context(atomic_path(final))
         self._folder.mkdir()
-        self._closed = False
         # A kernel that ends before close() leaves no half-filled folder.
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
 
@@ -181,7 +180,7 @@ class Record:
         write_json(self._folder / "timing.json", _timing(time.perf_counter() - self._started))
         if self._arrays:
             np.savez_compressed(self._folder / "arrays.npz", **dict(sorted(self._arrays.items())))
-        self._closed = True
+        self._folder = None
         self._swap.close()
         verdicts = [row["verdict"] for row in rows]
         counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)) or "none"
@@ -189,11 +188,8 @@ class Record:
 
     def _rows(self) -> list[dict]:
         """One row for each claim of this profile, in the order of the experiment's YAML."""
-        missing = "the notebook did not measure it"
-        return [
-            self._claims.get(claim.id) or self._row(claim, "not run", missing)
-            for claim in self.experiment.claims_of(self.profile)
-        ]
+        claims, missing = self.experiment.claims_of(self.profile), "the notebook did not measure it"
+        return [self._claims.get(claim.id) or self._row(claim, "not run", missing) for claim in claims]
 
     def _row(self, claim: Claim, *measurement) -> dict:
         """The claim as measured; parameters other than the profile's are named with the data."""
@@ -205,7 +201,7 @@ class Record:
 
     def _path(self, name: str) -> Path:
         """The staged file ``name``; refuses a closed record and names that are not plain file names."""
-        if self._closed:
+        if self._folder is None:
             raise InvalidInput(f"this record of {self.experiment.name} is closed; make a new one to add {name}.")
         if not re.fullmatch(r"(tables/)?[a-z0-9][a-z0-9_-]*\.[a-z]+", name):
             raise InvalidInput(f"expected a name of a-z, 0-9, - and _, found {name!r}.")
@@ -269,13 +265,11 @@ def _timing(seconds: float) -> dict:
     torch = sys.modules.get("torch")
     gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    head = ["git", "rev-parse", "HEAD"]
-    git = subprocess.run(head, cwd=project_root(), capture_output=True, text=True) if shutil.which("git") else None
-    return {
-        "seconds": round(seconds, 1),
-        "peak_memory_gb": round(peak / 1e9, 2),
-        "peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if gpu else None,
-        "device": torch.cuda.get_device_name() if gpu else f"CPU {platform.machine()}",
-        "threads": torch.get_num_threads() if torch else None,
-        "commit": (git and git.stdout.strip()) or None,
-    }
+    found = {"seconds": round(seconds, 1), "peak_memory_gb": round(peak / 1e9, 2)}
+    found |= {"peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if gpu else None}
+    found |= {"device": torch.cuda.get_device_name() if gpu else f"CPU {platform.machine()}"}
+    found |= {"threads": torch.get_num_threads() if torch else None, "commit": None}
+    with contextlib.suppress(FileNotFoundError):  # no git here
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project_root(), capture_output=True, text=True)
+        found["commit"] = head.stdout.strip() or None
+    return found

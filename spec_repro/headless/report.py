@@ -38,11 +38,9 @@ def collect(profile: str) -> dict:
     sections = [_section(item, profile) for item in experiments if profile in item.cards]
     verdicts = [claim["verdict"] for section in sections for claim in section["claims"]]
     others = {name: [item for item in experiments if name in item.cards] for name in PROFILES if name != profile}
+    counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
     return {
-        "profile": profile,
-        "names": list(load_experiments()),
-        "sections": sections,
-        "counts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
+        **{"profile": profile, "names": list(load_experiments()), "sections": sections, "counts": counts},
         "others": [
             (name, [_run_of(item, name) for item in items].count({}), len(items)) for name, items in others.items()
         ],
