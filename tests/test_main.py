@@ -62,7 +62,7 @@ def test_a_wrong_request_is_one_line(asked, capsys):
 
 @pytest.mark.parametrize(("changed", "status"), [(True, 1), (False, 0)])
 def test_check_fails_for_a_changed_verdict_alone(monkeypatch, capsys, changed, status):
-    monkeypatch.setattr(drift, "compare_with_committed", lambda profile: drift.Drift(("moved",) * changed, changed))
+    monkeypatch.setattr(drift, "compare_with_committed", lambda profile: (["moved"] * changed, changed))
     assert main(["check"]) == status
     assert capsys.readouterr().out == ("moved\n" if changed else "nothing moved\n")
 

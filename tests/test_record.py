@@ -54,7 +54,7 @@ def fill(record, height=1.0):
     record.figure(drawing(height), "clusters")
     record.table(pd.DataFrame({"ami": [1 / 3, 2.0]}), "agreement")
     record.arrays(map_hog=np.eye(2), scores=np.arange(3) * height)
-    record.uses(np.arange(4.0), {"name": "hog", "modality": "image"})
+    record.uses({"name": "random rows", "n": 4}, {"name": "hog", "modality": "image"})
     record.claim("colour", (0.9, 0.2), interval=(0.6, 0.8))
 
 
@@ -117,7 +117,7 @@ def test_what_was_stored_can_be_read(tiny, results):
     run = read_json(results / "run.json")
     assert run["parameters"] == tiny.parameters("mini")
     assert run["run"] == record.run_id
-    assert run["data"][0]["shape"] == [4]
+    assert run["data"] == [{"name": "random rows", "n": 4}]
     assert run["models"] == [{"name": "hog", "modality": "image"}]
     assert run["versions"]["numpy"] == np.__version__
     timing = read_json(results / "timing.json")
@@ -209,21 +209,20 @@ def test_results_lie_in_the_checkout_unless_told_otherwise(monkeypatch):
     assert (results_root().parent / "pyproject.toml").is_file()
 
 
-def test_data_sets_embeddings_and_arrays_are_known_by_content_and_name(tiny, results):
+def test_data_sets_and_embeddings_are_known_by_content_and_name(tiny, results):
     class Model:
         name, dim, modality, revision, license = "hog", 64, "image", "1", "BSD"
 
     record = Record(tiny)
     for words in (["a", "b"], ["a", "b"], ["a", "c"]):
         record.uses(datasets.Dataset.from_dict({"id": ["0", "1"], "text": words}))
-    record.uses(np.zeros((2, 3)), Model())
+    record.uses(Model())
     record.close()
     run = read_json(results / "run.json")
-    first, same, other, array = run["data"]
+    first, same, other = run["data"]
     assert first == same
     assert first["items"] != other["items"]
     assert first["rows"] == 2
-    assert array["shape"] == [2, 3]
     assert run["models"][0]["revision"] == "1"
 
 

@@ -91,7 +91,7 @@ def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_p
     assert "&lt;hog&gt;" in page
     assert "Without results so far: other." in page
     sources = Page(page).sources
-    assert len(sources) == 2
+    assert len(sources) == 1
     assert all(source.startswith("data:image/") for source in sources)
 
 

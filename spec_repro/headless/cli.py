@@ -115,9 +115,9 @@ def _check(options: Namespace) -> int:
     """compare results/PROFILE with the committed copy; fails if a verdict changed"""
     from spec_repro.headless import drift
 
-    moved = drift.compare_with_committed(options.profile)
-    print("\n".join(moved.lines or ["nothing moved"]))
-    return int(moved.verdict_changed)
+    lines, changed = drift.compare_with_committed(options.profile)
+    print("\n".join(lines or ["nothing moved"]))
+    return int(changed)
 
 
 def _report(options: Namespace) -> None:
@@ -155,8 +155,7 @@ def _compare(options: Namespace) -> None:
             print(f"{j + 1:3}  {side.eigenvalues[j]:.4f}{' (two-sided)' * bool(side.two_sided[j])}  {members}")
     if options.out:
         parts = ("eigenvalues", "eigenvectors", "residuals", "margin")
-        sides = {"x_only": found.x_only, "y_only": found.y_only}
-        arrays = {f"{name}_{part}": getattr(side, part) for name, side in sides.items() for part in parts}
+        arrays = {f"{side.key}_{part}": getattr(side, part) for side in found for part in parts}
         with atomic_path(options.out) as path, open(path, "wb") as file:
             np.savez(file, spec_diff=found.spec_diff, **arrays)
 

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,28 +21,20 @@ from spec_repro.headless.record import read_json, results_root
 RTOL, ATOL = 1e-3, 1e-4
 
 
-@dataclass(frozen=True)
-class Drift:
-    """What moved, a line each, and whether a verdict is among it."""
-
-    lines: tuple[str, ...]
-    verdict_changed: bool
-
-
-def compare_with_committed(profile: str) -> Drift:
+def compare_with_committed(profile: str) -> tuple[list[str], bool]:
     """``compare_results`` with those of ``profile`` in the last commit; a line says so if there are none."""
     command = ["git", "archive", "--format=zip", "HEAD", f"results/{profile}"]
     archive = shutil.which("git") and subprocess.run(command, cwd=project_root(), capture_output=True)
     if not archive or archive.returncode:
-        return Drift((f"nothing to compare with: no git, or no results/{profile} in the last commit",), False)
+        return [f"nothing to compare with: no git, or no results/{profile} in the last commit"], False
     with tempfile.TemporaryDirectory() as room:
         with zipfile.ZipFile(io.BytesIO(archive.stdout)) as committed:
             committed.extractall(room)
         return compare_results(results_root() / profile, Path(room) / "results" / profile)
 
 
-def compare_results(ours: Path, committed: Path) -> Drift:
-    """Compare two folders of results, experiment by experiment; new experiments are no drift."""
+def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:
+    """Compare two folders of results: what moved, a line each, and whether a verdict changed. New ones are no drift."""
     lines, changed = [], False
     for there in sorted(path.parent for path in committed.glob("*/claims.json")):
         here = ours / there.name
@@ -53,7 +44,7 @@ def compare_results(ours: Path, committed: Path) -> Drift:
         verdicts = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
         lines += [f"{here.name}: {line}" for line in [*verdicts, *_numbers(_stored(here), _stored(there))]]
         changed = changed or bool(verdicts)
-    return Drift(tuple(lines), changed)
+    return lines, changed
 
 
 def _verdicts(new: list[dict], old: list[dict]) -> list[str]:

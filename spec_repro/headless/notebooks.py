@@ -5,9 +5,7 @@ old number and with a value of another type, all without an error. The gate refu
 """
 
 import ast
-import collections
 import copy
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -125,24 +123,16 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy that keeps sources and outputs and drops what changes from run to run or from machine to machine.
 
     Gone: timings, papermill's and widgets' state, stderr, personal kernel names, absolute paths, memory addresses.
-    Execution counts run from 1 to N, and a cell's id follows from its source. Cleaning twice changes nothing.
+    Cleaning twice changes nothing.
     """
     clean = copy.deepcopy(notebook)
     clean.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     clean.nbformat_minor = 5
-    count, seen = 0, collections.Counter()
     for cell in clean.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.NotebookNode({"tags": tags} if tags else {})
-        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
-        seen[digest] += 1
-        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
         if cell.cell_type == "code":
-            ran = cell.execution_count is not None
-            count += ran
-            cell.execution_count = count if ran else None
-            kept = [output for output in cell.outputs if not _volatile(output)]
-            cell.outputs = [_clean_output(output, cell.execution_count) for output in kept]
+            cell.outputs = [_clean_output(output) for output in cell.outputs if not _volatile(output)]
     return clean
 
 
@@ -150,9 +140,7 @@ def _volatile(output) -> bool:
     return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
-def _clean_output(output, count):
-    if output.output_type == "execute_result":
-        output.execution_count = count
+def _clean_output(output):
     if "metadata" in output:
         output.metadata = nbformat.NotebookNode()
     data = output.get("data", {})

@@ -75,7 +75,7 @@ class Record:
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
 
     def uses(self, *things) -> None:
-        """Note the identity of each data set, array, embedding (or its name) or mapping."""
+        """Note the identity of each data set, embedding (or its name) or mapping."""
         for thing in things:
             found = _identity(thing)
             self._used["models" if "modality" in found else "data"].append(found)
@@ -223,24 +223,20 @@ def write_json(path: Path, content) -> None:
 
 def _plain(value, claim: str):
     """Python numbers of six digits and lists of them. Raises ``InvalidInput`` for NaN and infinity."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item, claim) for item in value]
     if value is None or isinstance(value, str | bool | int):
         return value
-    if isinstance(value, list | tuple) or getattr(value, "ndim", 0):
-        return [_plain(item, claim) for item in value]
     if not math.isfinite(value):
         raise InvalidInput(f"claim {claim!r}: measured {value!r}; give None and the reason why there is no number.")
     return float(f"{float(value):.6g}")
 
 
 def _identity(thing) -> dict:
-    """What identifies a data set, an embedding or an array: names, revisions, hashes; a mapping is taken as it is."""
+    """What identifies a data set or an embedding: names, revisions, hashes; a mapping is taken as it is."""
     if isinstance(thing, Mapping):
         return dict(thing)
-    if isinstance(thing, np.ndarray):
-        content = hashlib.sha256(np.ascontiguousarray(thing)).hexdigest()
-        return {"shape": list(thing.shape), "dtype": str(thing.dtype), "sha256": content}
     if hasattr(thing, "column_names"):
         from spec_repro.data.identity import identity as of_rows
 
@@ -253,11 +249,8 @@ def _identity(thing) -> dict:
 
 def _versions() -> dict[str, str]:
     """Versions of Python and of the packages above, installed or not imported by this run."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    found = {each.name: each.version for each in importlib.metadata.distributions() if each.name in PACKAGES}
+    return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
 def _timing(seconds: float) -> dict:

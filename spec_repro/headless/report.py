@@ -5,13 +5,11 @@ its pictures; ``REPORT.md`` is for the repository and links to them. An experime
 """
 
 import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
 import pandas as pd
-from PIL import Image
 
 from spec_repro.base.files import atomic_path
 from spec_repro.headless.claims import VERDICTS, show, show_measured
@@ -20,7 +18,7 @@ from spec_repro.headless.record import read_json, results_root
 
 
 def write_report(profile: str) -> Path:
-    """Write ``REPORT.md``, ``report.html`` and a page of each executed notebook; return the path of the second."""
+    """Write ``REPORT.md`` and ``report.html``; return the path of the second."""
     layout = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     loader, escaped = jinja2.PackageLoader("spec_repro.headless"), jinja2.select_autoescape(["html"])
     environment = jinja2.Environment(loader=loader, autoescape=escaped, **layout)
@@ -37,13 +35,11 @@ def collect(profile: str) -> dict:
     experiments = load_experiments().values()
     sections = [_section(item, profile) for item in experiments if profile in item.cards]
     verdicts = [claim["verdict"] for section in sections for claim in section["claims"]]
-    others = {name: [item for item in experiments if name in item.cards] for name in PROFILES if name != profile}
+    runs = {name: [_run_of(item, name) for item in experiments if name in item.cards] for name in PROFILES}
     counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
     return {
         **{"profile": profile, "names": list(load_experiments()), "sections": sections, "counts": counts},
-        "others": [
-            (name, [_run_of(item, name) for item in items].count({}), len(items)) for name, items in others.items()
-        ],
+        "others": [(name, found.count({}), len(found)) for name, found in runs.items() if name != profile],
         "the_paper": the_paper(),
         "versions": next((section["run"]["versions"] for section in sections if section["run"]), {}),
     }
@@ -57,14 +53,12 @@ def _section(experiment: Experiment, profile: str) -> dict:
     if not run:
         rows = [item.row(profile, "not run", f"not run yet: {command}") for item in experiment.claims_of(profile)]
         return section | {"claims": rows}
-    timing, links = folder / "timing.json", [_notebook_page(folder / experiment.path.name), folder / "arrays.npz"]
+    timing, tables, files = folder / "timing.json", sorted(folder.glob("tables/*.csv")), sorted(folder.iterdir())
     return section | {
         "claims": read_json(folder / "claims.json"),
-        "figures": sorted(folder.glob("*.png")),
-        "tables": {
-            path.stem: pd.read_csv(path, dtype=str, na_filter=False) for path in sorted(folder.glob("tables/*"))
-        },
-        "links": [path.name for path in links if path.is_file()],
+        "figures": [path for path in files if path.suffix == ".png"],
+        "tables": {path.stem: pd.read_csv(path, dtype=str, na_filter=False) for path in tables},
+        "links": [path.name for path in files if path.suffix in (".html", ".ipynb", ".npz")],
         "changed": experiment.changed(run["parameters"]),
         "timing": read_json(timing) if timing.is_file() else None,
     }
@@ -88,22 +82,6 @@ def _cell(text) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
-def _picture(path: Path, small: bool = False) -> str:
-    """A picture as a data URI, so that the page is one file; as a thumbnail if ``small``."""
-    content, kind = io.BytesIO(path.read_bytes()), "png"
-    if small:
-        picture, content, kind = Image.open(content).convert("RGB"), io.BytesIO(), "jpeg"
-        picture.thumbnail((400, 300))
-        picture.save(content, "JPEG", quality=85)
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def _notebook_page(notebook: Path) -> Path:
-    """The executed ``notebook`` as HTML beside it, made again if it is older."""
-    page = notebook.with_suffix(".html")
-    if notebook.is_file() and not (page.is_file() and page.stat().st_mtime >= notebook.stat().st_mtime):
-        from nbconvert import HTMLExporter
-
-        text, _ = HTMLExporter(template_name="classic").from_filename(str(notebook))
-        page.write_text(text, encoding="utf-8")
-    return page
+def _picture(path: Path) -> str:
+    """A picture as a data URI, so that the page is one file."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 
@@ -51,8 +52,7 @@ class Plan:
         return stamp.is_file() and read_json(stamp) == {"key": self.key, "files": _hashes(self.folder)}
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one run ended: ``done``, ``current`` (skipped) or ``failed``, with a line or the message of the failure."""
 
     name: str
@@ -78,12 +78,12 @@ def run(
         raise errors.InvalidInput(f"expected at least 1 job, found {jobs}.")
     if save_outputs and (stray := [item.experiment.name for item in plans if item.changed]):
         raise errors.InvalidInput(f"--save-outputs stores a notebook run with its own defaults; {stray} have others.")
-    outcomes = {i: Outcome(item.experiment.name, "current") for i, item in enumerate(plans)}
+    outcomes = [Outcome(item.experiment.name, "current") for item in plans]
     stale = [i for i, item in enumerate(plans) if force or save_outputs or not item.current()]
     minutes = sum(plans[i].experiment.cards[plans[i].profile].minutes for i in stale) / jobs
     say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes:.0f} min")
-    spawn, environment = multiprocessing.get_context("spawn"), _environment({item.profile for item in plans})
-    with ProcessPoolExecutor(jobs, spawn, _start, (environment,)) as pool:
+    spawn, mini = multiprocessing.get_context("spawn"), all(item.profile == "mini" for item in plans)
+    with ProcessPoolExecutor(jobs, spawn, _start, (mini, os.getcwd())) as pool:
         runs = {pool.submit(_run, plans[i], save_outputs): i for i in stale}
         try:
             for done in as_completed(runs):
@@ -97,22 +97,20 @@ def run(
             for process in multiprocessing.active_children():
                 os.kill(process.pid, signal.SIGINT)
             raise
-    return [outcomes[i] for i in range(len(plans))]
+    return outcomes
 
 
-def _environment(profiles: set[str]) -> dict[str, str]:
-    """What kernels find in their environment: silence, paths as given here, for mini no network and one thread."""
-    quiet = {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
-    mini = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if profiles == {"mini"} else {}
-    return quiet | mini | {"SPEC_FROM": os.getcwd()}
+def _start(mini: bool, folder: str) -> None:
+    """What a process does before its first notebook; Ctrl-C in the terminal reaches it through the runner alone.
 
-
-def _start(environment: dict[str, str]) -> None:
-    """What a process does before its first notebook; Ctrl-C in the terminal reaches it through the runner alone."""
+    Kernels find silence, ``folder`` as the start of relative paths and, for mini, no network and one thread.
+    """
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("MPLBACKEND", None)
-    os.environ.update(environment)
+    os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if mini else {}
+    os.environ["SPEC_FROM"] = folder
 
 
 def _run(item: Plan, save_outputs: bool) -> Outcome:
