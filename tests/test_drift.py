@@ -93,7 +93,7 @@ def test_a_claim_that_is_gone_is_a_failure_and_older_records_are_read(make):
     assert drift.compare_results(ours, committed) == ([], False)
     write_json(ours / "tiny" / "claims.json", rows[:1])
     assert drift.compare_results(ours, committed) == drift.Drift(
-        ("tiny: claim eigenvalues is no longer measured",), True
+        ("tiny: VERDICT of eigenvalues: observed -> gone (no longer measured)",), True
     )
 
 

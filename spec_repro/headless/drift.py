@@ -48,14 +48,9 @@ def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:
 
 
 def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
-    after, lines = {row["id"]: row for row in new}, []
-    for row in old:
-        name, now = row["id"], after.get(row["id"])
-        if now is None:
-            lines.append(f"claim {name} is no longer measured")
-        elif now["verdict"] != row["verdict"]:
-            lines.append(f"VERDICT of {name}: {row['verdict']} -> {now['verdict']} ({now['reason']})")
-    return lines
+    after = {row["id"]: (row["verdict"], row["reason"]) for row in new}
+    pairs = [(row["id"], row["verdict"], *after.get(row["id"], ("gone", "no longer measured"))) for row in old]
+    return [f"VERDICT of {name}: {was} -> {now} ({why})" for name, was, now, why in pairs if was != now]
 
 
 def _stored(folder: Path) -> dict[str, np.ndarray]:

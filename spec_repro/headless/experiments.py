@@ -9,7 +9,6 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 import yaml
 
@@ -19,6 +18,8 @@ from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
 
 PROFILES = ("mini", "paper")
+CARD_KEYS = "data models device minutes memory"
+FILE_KEYS = ("name", "title", "reference", "aliases", "paper")
 CLAIM_KEYS = "statement why data paper directions profiles"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
 
@@ -85,7 +86,7 @@ def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
     experiments = [_experiment(path, rules) for path in paths]
     _unique([word for item in experiments for word in _names(item)], f"{folder.name}: name or alias")
     _unique([claim.id for item in experiments for claim in item.claims], f"{folder.name}: claim")
-    return MappingProxyType({item.name: item for item in experiments})
+    return {item.name: item for item in experiments}
 
 
 def find_experiment(name: str, experiments: Mapping[str, Experiment] | None = None) -> Experiment:
@@ -132,18 +133,10 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
     fields = _keys(_read(path), where, "title reference cards", "name aliases profiles paper directions data claims")
     cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
     changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
-    card_keys = "data models device minutes memory"
-    return Experiment(
-        name=fields.get("name", path.stem.partition("_")[0]),
-        path=path.with_suffix(".ipynb"),
-        title=fields["title"],
-        reference=fields["reference"],
-        cards={key: Card(**_keys(card, f"{where}, cards, {key}", card_keys)) for key, card in cards.items()},
-        aliases=tuple(fields.get("aliases", ())),
-        changes=changes,
-        paper=fields.get("paper"),
-        claims=tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where)),
-    )
+    cards = {name: Card(**_keys(card, f"{where}, cards, {name}", CARD_KEYS)) for name, card in cards.items()}
+    claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
+    given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
+    return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 
 
 def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:

@@ -132,12 +132,9 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.NotebookNode({"tags": tags} if tags else {})
         if cell.cell_type == "code":
-            cell.outputs = [_clean_output(output) for output in cell.outputs if not _volatile(output)]
+            kept = [it for it in cell.outputs if it.get("name") != "stderr" and WIDGET not in it.get("data", ())]
+            cell.outputs = list(map(_clean_output, kept))
     return clean
-
-
-def _volatile(output) -> bool:
-    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
 def _clean_output(output):

@@ -63,9 +63,7 @@ class Record:
         self.profile = self.parameters["profile"]
         identity = json.dumps([self.experiment.name, self.parameters], sort_keys=True)
         self.run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        self._claims: dict[str, dict] = {}
-        self._arrays: dict[str, np.ndarray] = {}
-        self._used: dict[str, list[dict]] = {"data": [], "models": []}
+        self._claims, self._arrays, self._used = {}, {}, {"data": [], "models": []}
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
         final = results_root() / self.profile / self.experiment.name
