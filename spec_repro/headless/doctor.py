@@ -3,8 +3,6 @@
 Nothing is asked of the network, and no model library is imported.
 """
 
-from collections.abc import Iterator
-
 from spec_repro.base.files import data_root
 from spec_repro.data import LOADERS
 from spec_repro.data.hub import is_kept
@@ -20,7 +18,7 @@ def report() -> str:
     return "\n".join([heads[0], *data, "", heads[1], *models])
 
 
-def _data_set(name: str) -> Iterator[str]:
+def _data_set(name: str) -> list[str]:
     card = LOADERS[name].about
     if card.source is None:
         return _lines(name, "made here or bundled")
@@ -32,12 +30,12 @@ def _data_set(name: str) -> Iterator[str]:
     return _lines(name, "not here", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")
 
 
-def _model(name: str) -> Iterator[str]:
+def _model(name: str) -> list[str]:
     facts = EMBEDDINGS[name].about
     if facts is None or (path := facts.found()):
         return _lines(name, "made here or bundled" if facts is None else path)
     return _lines(name, "not here", f"{facts.size}; {facts.licence}", f"get: {facts.obtain}")
 
 
-def _lines(name: str, where: object, *more: str) -> Iterator[str]:
-    return iter([f"  {name:<20} {where}", *(f"      {line}" for line in more)])
+def _lines(name: str, where: object, *more: str) -> list[str]:
+    return [f"  {name:<20} {where}", *(f"      {line}" for line in more)]

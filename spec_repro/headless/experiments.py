@@ -89,13 +89,12 @@ def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
     return {item.name: item for item in experiments}
 
 
-def find_experiment(name: str, experiments: Mapping[str, Experiment] | None = None) -> Experiment:
+def find_experiment(name: str) -> Experiment:
     """The experiment with this name, alias or notebook name.
 
     ``UnknownName`` names the near miss, and says of a figure that could not be recovered why there is none.
     """
-    experiments = load_experiments() if experiments is None else experiments
-    known = {word: item for item in experiments.values() for word in _names(item)}
+    known = {word: item for item in load_experiments().values() for word in _names(item)}
     if name in known:
         return known[name]
     for item in the_paper()["not recoverable"]:
@@ -136,6 +135,7 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
     cards = {name: Card(**_keys(card, f"{where}, cards, {name}", CARD_KEYS)) for name, card in cards.items()}
     claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
     given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
+    given["aliases"] = tuple(fields.get("aliases", ()))
     return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 
 

@@ -22,7 +22,7 @@ def write_report(profile: str) -> Path:
     layout = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     loader, escaped = jinja2.PackageLoader("spec_repro.headless"), jinja2.select_autoescape(["html"])
     environment = jinja2.Environment(loader=loader, autoescape=escaped, **layout)
-    environment.filters |= {"show": show, "measured": show_measured, "flat": _flat, "cell": _cell, "picture": _picture}
+    environment.filters |= {"show": show, "measured": show_measured, "flat": _flat, "picture": _picture}
     content = collect(profile)
     for name in ("REPORT.md", "report.html"):
         with atomic_path(results_root() / profile / name) as path:
@@ -75,11 +75,6 @@ def _flat(values, path: str = "") -> list[tuple[str, str]]:
     if not isinstance(values, Mapping):
         return [(path, show(values, None))]
     return [row for key, value in values.items() for row in _flat(value, f"{path}, {key}" if path else str(key))]
-
-
-def _cell(text) -> str:
-    """Text for one cell of a Markdown table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
 
 
 def _picture(path: Path) -> str:

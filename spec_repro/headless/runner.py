@@ -29,22 +29,17 @@ from spec_repro.headless.record import read_json, results_root, write_json
 
 STAMP = ".stamp.json"
 TRACEBACK_LINES = 12
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run that passed the gate: its parameters that differ from the notebook's, and its key."""
+    """One run that passed the gate; ``changed`` are its parameters that differ from the notebook's."""
 
     experiment: Experiment
     profile: str
+    folder: Path  # of its results
     changed: dict[str, object]
     key: str
-
-    @property
-    def folder(self) -> Path:
-        """Where the results are."""
-        return results_root() / self.profile / self.experiment.name
 
     def current(self) -> bool:
         """Whether the results were made here from the same key and are still the files that were made."""
@@ -67,7 +62,7 @@ def plan(experiment: Experiment, profile: str, overrides: Sequence[str] = ()) ->
     check_parameters(declared, parameters, f"{path.name}, from {path.stem}.yml")
     parameters |= parse_overrides(declared, overrides, path.name)
     changed = {name: value for name, value in parameters.items() if declared[name] != value}
-    return Plan(experiment, profile, changed, _key(experiment, parameters))
+    return Plan(experiment, profile, results_root() / profile / experiment.name, changed, _key(experiment, parameters))
 
 
 def run(
@@ -132,7 +127,7 @@ def _run(item: Plan, save_outputs: bool) -> Outcome:
         message = f"in cell [{error.exec_count}] of {source.name}:\n"
         if issubclass(getattr(errors, error.ename, Exception), errors.SpecError):
             return Outcome(name, "failed", message + error.evalue)
-        traceback = COLOURS.sub("", "\n".join(error.traceback)).splitlines()
+        traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
         return Outcome(name, "failed", "\n".join([message + error.source, "", *traceback[-TRACEBACK_LINES:]]))
     except (KeyboardInterrupt, RuntimeError) as error:
         return Outcome(name, "failed", f"in {source.name}: {error or 'interrupted'}")
