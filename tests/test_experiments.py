@@ -70,7 +70,7 @@ def test_names_aliases_and_near_misses():
 
 def test_two_files_are_an_experiment(load):
     tiny = load()["tiny"]
-    assert (tiny.aliases, tiny.path.name, tiny.cards["mini"].minutes) == (("fig98",), "tiny_one.ipynb", 1)
+    assert (tiny.aliases, tiny.path.name, tiny.cards["mini"]["minutes"]) == (["fig98"], "tiny_one.ipynb", 1)
     assert tiny.parameters("mini") == {"profile": "mini", "seed": 0}
     assert [claim.id for claim in tiny.claims_of("mini")] == ["c1"]
     assert tiny.claims_of("paper") == ()

@@ -33,7 +33,7 @@ def test_list_names_everything(capsys):
     for item in load_experiments().values():
         assert item.title in text
         assert f"notebooks/{item.path.name}\n    notebooks/{item.path.stem}.yml\n" in text
-        assert all(card.data in text for card in item.cards.values())
+        assert all(card["data"] in text for card in item.cards.values())
     assert "fig08, fig04" in text
     assert 'record.figure(figure, "purity")' in text
     assert "fig16: Figure 16 is not recoverable." in text

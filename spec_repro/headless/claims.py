@@ -35,9 +35,7 @@ def show(value, digits: int | None = 3) -> str:
         return ", ".join(show(item, digits) for item in value)
     if isinstance(value, str | bool | int) or digits is None:
         return str(value)
-    if 0 < abs(value) < TINY:
-        return f"{value:.0e}"
-    return f"{round(float(value), digits) + 0.0:.{digits}f}"
+    return f"{value:.0e}" if 0 < abs(value) < TINY else f"{round(float(value), digits) + 0.0:.{digits}f}"
 
 
 def show_measured(row: Mapping, digits: int = 3) -> str:

@@ -63,8 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> ArgumentParser:
-    about = "Run, check and report the experiments; compare, embed and align on one process or several."
-    parser = ArgumentParser(prog="python -m spec_repro", description=about)
+    parser = ArgumentParser(prog="python -m spec_repro", description="SPEC: the experiments, and your own comparisons.")
     commands, subs = parser.add_subparsers(required=True, metavar="COMMAND"), {}
     for command in (_list, _doctor, _run, _check, _report, _compare, _embed, _align):
         name = command.__name__[1:]
@@ -84,7 +83,7 @@ def _list(options: Namespace) -> None:
         for cell, line in lines_with("record.figure(", item.path):
             print(f"    cell {cell}: {line}")
         for profile, card in item.cards.items():
-            print(f"    {profile}: {card.data}; {card.models}; {card.device}, {card.minutes:g} min, {card.memory}")
+            print(f"    {profile}: {'{data}; {models}; {device}, {minutes:g} min, {memory}'.format(**card)}")
     for entry in the_paper()["not recoverable"]:
         if "target" in entry:
             print(f"{entry['target']}: {entry['what']} is not recoverable. {entry['why']}")

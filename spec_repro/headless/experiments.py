@@ -6,7 +6,7 @@ a missing key is an error.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,30 +25,19 @@ SHARED = ("rules", "paper")  # YAML files of no single experiment
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a run needs: data and models in words, device, minutes on it, memory in words."""
-
-    data: str
-    models: str
-    device: str
-    minutes: float
-    memory: str
-
-
-@dataclass(frozen=True)
 class Experiment:
     """One notebook, at ``path``; it writes ``results/<profile>/<name>/``.
 
-    ``cards`` is keyed by profile. The notebook's parameters cell is the mini profile; ``changes`` holds what other
-    profiles change. ``paper`` holds the paper's numbers.
+    ``cards`` says for each profile what a run needs: data, models, device, minutes, memory. The notebook's parameters
+    cell is the mini profile; ``changes`` holds what other profiles change. ``paper`` holds the paper's numbers.
     """
 
     name: str
     path: Path
     title: str
     reference: str
-    cards: Mapping[str, Card]
-    aliases: tuple[str, ...] = ()
+    cards: Mapping[str, Mapping]
+    aliases: Sequence[str] = ()
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     paper: Mapping[str, object] | None = None
     claims: tuple[Claim, ...] = ()
@@ -132,10 +121,9 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
     fields = _keys(_read(path), where, "title reference cards", "name aliases profiles paper directions data claims")
     cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
     changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
-    cards = {name: Card(**_keys(card, f"{where}, cards, {name}", CARD_KEYS)) for name, card in cards.items()}
+    cards = {name: _keys(card, f"{where}, cards, {name}", CARD_KEYS) for name, card in cards.items()}
     claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
     given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
-    given["aliases"] = tuple(fields.get("aliases", ()))
     return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 
 

@@ -66,8 +66,7 @@ class Record:
         self._claims, self._arrays, self._used = {}, {}, {"data": [], "models": []}
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
-        final = results_root() / self.profile / self.experiment.name
-        self._folder = self._swap.enter_context(atomic_path(final))
+        self._folder = self._swap.enter_context(atomic_path(results_root() / self.profile / self.experiment.name))
         self._folder.mkdir()
         # A kernel that ends before close() leaves no half-filled folder.
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
@@ -102,10 +101,9 @@ class Record:
         """Keep arrays for ``arrays.npz``. Coordinates of 2-D maps take the prefix ``map_``: they are never compared."""
         self._path("arrays.npz")
         for name, array in arrays.items():
-            array = np.asarray(array)
-            if array.dtype.hasobject:
+            self._arrays[name] = np.asarray(array)
+            if self._arrays[name].dtype.hasobject:
                 raise InvalidInput(f"arrays.npz takes numbers and fixed-width text, {name!r} holds Python objects.")
-            self._arrays[name] = array
 
     def claim(self, claim: str, measured=None, interval=None, limit=None, reason: str = "") -> None:
         """Measure a claim of this experiment; its rule gives the verdict.
@@ -125,9 +123,8 @@ class Record:
         measured, interval, limit = (_plain(x, claim) for x in (measured, interval, limit))
         if interval is not None and (not isinstance(interval, list) or len(interval) != 2 or interval[0] > interval[1]):
             raise InvalidInput(f"claim {claim!r}: an interval is (low, high), found {interval!r}.")
-        verdict, cause = "not run", ""
-        if measured is not None:
-            verdict, cause = claims[claim].rule.judge(measured, interval, limit)
+        judge = claims[claim].rule.judge
+        verdict, cause = ("not run", "") if measured is None else judge(measured, interval, limit)
         reasons = "; ".join(text for text in (cause, reason) if text)
         self._claims[claim] = self._row(claims[claim], verdict, reasons, measured, interval, limit)
 
@@ -215,8 +212,7 @@ def read_json(path: Path):
 
 def write_json(path: Path, content) -> None:
     """``content`` as indented JSON, without NaN."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _plain(value, claim: str):

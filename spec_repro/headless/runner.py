@@ -28,7 +28,6 @@ from spec_repro.headless.notebooks import check_parameters, clean_notebook, pars
 from spec_repro.headless.record import read_json, results_root, write_json
 
 STAMP = ".stamp.json"
-TRACEBACK_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def run(
         raise errors.InvalidInput(f"--save-outputs stores a notebook run with its own defaults; {stray} have others.")
     outcomes = [Outcome(item.experiment.name, "current") for item in plans]
     stale = [i for i, item in enumerate(plans) if force or save_outputs or not item.current()]
-    minutes = sum(plans[i].experiment.cards[plans[i].profile].minutes for i in stale) / jobs
+    minutes = sum(plans[i].experiment.cards[plans[i].profile]["minutes"] for i in stale) / jobs
     say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes:.0f} min")
     spawn, mini = multiprocessing.get_context("spawn"), all(item.profile == "mini" for item in plans)
     with ProcessPoolExecutor(jobs, spawn, _start, (mini, os.getcwd())) as pool:
@@ -83,8 +82,8 @@ def run(
         try:
             for done in as_completed(runs):
                 i = runs[done]
-                lost = Outcome(outcomes[i].name, "failed", repr(done.exception()))
-                outcomes[i] = lost if done.exception() else done.result()
+                error = done.exception()
+                outcomes[i] = Outcome(outcomes[i].name, "failed", repr(error)) if error else done.result()
                 say(f"{outcomes[i].name:16} {outcomes[i].status} {outcomes[i].message}")
         except BaseException:
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
@@ -128,7 +127,7 @@ def _run(item: Plan, save_outputs: bool) -> Outcome:
         if issubclass(getattr(errors, error.ename, Exception), errors.SpecError):
             return Outcome(name, "failed", message + error.evalue)
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
-        return Outcome(name, "failed", "\n".join([message + error.source, "", *traceback[-TRACEBACK_LINES:]]))
+        return Outcome(name, "failed", "\n".join([message + error.source, "", *traceback[-12:]]))
     except (KeyboardInterrupt, RuntimeError) as error:
         return Outcome(name, "failed", f"in {source.name}: {error or 'interrupted'}")
     finally:
