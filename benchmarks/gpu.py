@@ -18,7 +18,7 @@ from samples import on_disk
 
 from spec_repro import compare, match_bandwidths
 from spec_repro.base.rows import as_rows, resolve_device
-from spec_repro.core.planning import operator_of
+from spec_repro.core.operators import kernel_difference
 
 
 def main() -> None:

@@ -3,7 +3,9 @@
 import numpy as np
 import torch
 
-# Design, section 6: eigenvalues and residuals relative to the spectral radius, angles in radians.
+from spec_repro.core.solvers import rounding
+
+# Eigenvalues and residuals relative to the spectral radius, angles in radians.
 EIGENVALUE = {"float32": 1e-5, "float64": 1e-10}
 RESIDUAL = {"float32": 1e-4, "float64": 1e-7}
 ANGLE = 1e-3
@@ -29,21 +31,27 @@ def _squares(z):
     return np.maximum(norms[:, None] + norms - 2 * z @ z.T, 0)
 
 
-def assert_eigenpairs(found, matrix, precision):
-    """Both directions of ``found`` are the ends of the spectrum of ``matrix``, in values, residuals and subspaces."""
+def assert_eigenpairs(found, matrix, precision, k):
+    """Both directions of ``found`` are the ends of the spectrum of ``matrix``: values, residuals, subspaces, number."""
     values, vectors = np.linalg.eigh(matrix)
     rho = np.abs(values).max()
-    k = len(found.x_only.eigenvalues)
-    for direction, sign in ((found.x_only, 1), (found.y_only, -1)):
+    floor = rounding(getattr(torch, precision))
+    for direction, sign in zip(found, (1, -1), strict=True):
+        clear = [min(k, int((sign * values > share * floor).sum())) for share in (2, 0.5)]
+        assert clear[0] <= len(direction) <= clear[1]  # all pairs above rounding, and none below
+        if len(direction) == 0:
+            continue
         order = np.argsort(-sign * values, kind="stable")
         expected, oracle = sign * values[order], vectors[:, order]
         u = direction.eigenvectors.astype(np.float64)
-        np.testing.assert_allclose(direction.eigenvalues, expected[:k], atol=EIGENVALUE[precision] * rho, rtol=0)
+        np.testing.assert_allclose(
+            direction.eigenvalues, expected[: len(direction)], atol=EIGENVALUE[precision] * rho, rtol=0
+        )
         residual = np.linalg.norm(sign * matrix @ u - u * direction.eigenvalues, axis=0)
         assert residual.max() <= RESIDUAL[precision] * rho
         np.testing.assert_allclose(np.linalg.norm(u, axis=0), 1, atol=1e-6)
         gaps = expected[:-1] - expected[1:]
-        for j in range(1, k + 1):
+        for j in range(1, len(direction) + 1):
             if j < len(expected) and gaps[j - 1] > 1e-3 * rho:  # leading j vectors span a well-separated subspace
                 cosines = np.linalg.svd(np.linalg.qr(u[:, :j])[0].T @ oracle[:, :j], compute_uv=False)
                 assert np.arccos(np.clip(cosines.min(), -1, 1)) < ANGLE

@@ -6,23 +6,6 @@ Every class also derives from the built-in error that a caller would catch witho
 import difflib
 from collections.abc import Iterable
 
-__all__ = [
-    "CheckpointError",
-    "DataMissing",
-    "DiskFull",
-    "EmbeddingMismatch",
-    "EmptyPair",
-    "GatedData",
-    "InvalidInput",
-    "NonFiniteInput",
-    "NotConverged",
-    "ParameterError",
-    "SpecError",
-    "UnknownName",
-    "UnreadableItem",
-    "unknown_name",
-]
-
 
 class SpecError(Exception):
     """Base class of all errors of this package."""
@@ -38,10 +21,6 @@ class EmbeddingMismatch(InvalidInput):
 
 class NonFiniteInput(InvalidInput):
     """NaN or infinity in an embedding; the count and the first rows are named."""
-
-
-class EmptyPair(InvalidInput):
-    """The members of an eigenpair were asked for whose eigenvalue does not exceed the numerical noise."""
 
 
 class ParameterError(InvalidInput):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then renamed."""
+"""Files that are whole or absent: written beside their path, then renamed."""
 
 import contextlib
 import hashlib
@@ -8,19 +8,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["atomic_path", "cache_root", "data_root", "given_path", "project_root", "sha256"]
-
 
 def project_root() -> Path:
-    """The checkout that this package lies in; the working directory where it was installed without one."""
+    """The checkout that contains this package; the working directory if the package was installed without one."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
 
 
 def given_path(path: str | os.PathLike) -> Path:
-    """A path as a user gave it: ``~`` is the home, and a relative one starts from where the command was given.
+    """A path as a user gave it: ``~`` is the home, and a relative path starts where the command was given.
 
-    That is the working directory, or for a notebook that the runner executes (in its own folder) SPEC_FROM.
+    This is the working directory, or SPEC_FROM in a notebook that the runner executes in its own folder.
     """
     return Path(os.environ.get("SPEC_FROM", ""), os.path.expanduser(path))
 
@@ -31,7 +29,7 @@ def cache_root(root: str | os.PathLike | None = None) -> Path:
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
-    """Where data sets lie: ``root``, else the variable SPEC_DATA_ROOT, else ``data/downloads`` in the checkout."""
+    """Where data sets are: ``root``, else the variable SPEC_DATA_ROOT, else ``data/downloads`` in the checkout."""
     return given_path(root or os.environ.get("SPEC_DATA_ROOT") or project_root() / "data" / "downloads")
 
 
@@ -39,7 +37,7 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and rename it there at the end; after an error nothing is left.
 
-    What is written there may be a file or a folder; a folder replaces an older folder of that name as a whole.
+    The content may be a file or a folder; a folder replaces an older folder of that name as a whole.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

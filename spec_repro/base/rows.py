@@ -1,14 +1,18 @@
 """The rows of an embedding, read in batches: what the core knows of its input, whatever holds it.
 
-An input is an ``(n, d)`` numpy array, numpy memmap or torch tensor of float16/32/64. Nothing is copied as a whole.
+An input is an ``(n, d)`` numpy array, numpy memmap or torch tensor of float16/32/64. Nothing is copied as a whole. On
+CUDA the next batch is read and copied while one is used.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,16 +20,15 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput
-from spec_repro.base.group import ALONE, Group, own_gpu
-
-__all__ = ["Rows", "as_rows", "check_pair", "free_memory", "resolve_device", "slices"]
+from spec_repro.base.processes import ALONE, Processes, own_gpu
 
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
+Batch = tuple[slice, list[Tensor]]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """``n`` rows of dimension ``d`` behind an array; ``double`` tells whether they are float64.
+    """``n`` rows of dimension ``d`` behind an array; ``double`` states whether they are float64.
 
     They are the rows from ``first`` on of ``total``: all, unless several processes share them.
     """
@@ -38,9 +41,9 @@ class Rows:
     total: int
     first: int = 0
 
-    def share(self, group: Group) -> Rows:
+    def share(self, processes: Processes) -> Rows:
         """The rows of this process alone; nothing is read."""
-        mine = group.share(self.total)
+        mine = processes.share(self.total)
         return replace(self, source=self.source[mine], n=mine.stop - mine.start, first=mine.start)
 
     def batch(self, rows: slice | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -61,18 +64,18 @@ class Rows:
         """Consecutive slices of at most ``size`` rows."""
         return slices(self.n, size)
 
-    def centre(self, device: torch.device, dtype: torch.dtype, rows: int = 10_000, group: Group = ALONE) -> Tensor:
-        """Mean ``(d,)`` of at most ``rows`` evenly spaced rows: the origin for kernels invariant to translation."""
-        index = np.unique(np.linspace(0, self.total - 1, min(self.total, rows)).astype(np.int64))
+    def centre(self, device: torch.device, dtype: torch.dtype, processes: Processes = ALONE) -> Tensor:
+        """Mean ``(d,)`` of at most 10,000 evenly spaced rows: the origin for kernels invariant to translation."""
+        index = np.unique(np.linspace(0, self.total - 1, min(self.total, 10_000)).astype(np.int64))
         here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
         wide = torch.float32 if device.type == "mps" else torch.float64
-        return (group.total(self.batch(here, device, wide).sum(dim=0)) / len(index)).to(dtype)
+        return (processes.total(self.batch(here, device, wide).sum(dim=0)) / len(index)).to(dtype)
 
-    def faults(self, cosine: bool, size: int = 8_192) -> tuple[list[int], list[int]]:
-        """Rows with NaN or infinity, and zero rows where the kernel is the cosine; one pass."""
+    def faults(self, cosine: bool) -> tuple[list[int], list[int]]:
+        """Rows with NaN or infinity, and zero rows if the kernel is the cosine; one pass."""
         bad: list[int] = []
         zero: list[int] = []
-        for rows in self.batches(size):
+        for rows in self.batches(8_192):
             part = self.batch(rows, torch.device("cpu"), torch.float64 if self.double else torch.float32)
             total = part.abs().sum(dim=1)
             # A sum of finite entries may overflow; only then are the entries looked at one by one.
@@ -83,8 +86,10 @@ class Rows:
                 zero += [start + int(i) for i in torch.nonzero(total == 0).flatten()]
         return bad, zero
 
-    def refuse(self, bad: list[int], zero: list[int]) -> None:
-        """The typed error for such rows, with their count and the first of them, where there are any."""
+    def check(self, cosine: bool, processes: Processes = ALONE) -> None:
+        """Refuse NaN and infinity, and zero rows under the cosine kernel; in all processes alike."""
+        faults = processes.everything(self.faults(cosine))
+        bad, zero = (list(chain(*parts)) for parts in zip(*faults, strict=True))
         if bad:
             raise NonFiniteInput(
                 f"{self.name}: expected finite numbers, found NaN or infinity in {len(bad):,} of {self.total:,} rows, "
@@ -96,11 +101,6 @@ class Rows:
                 f"first {zero[:5]}. Drop them from both embeddings, or use a Gaussian kernel."
             )
 
-    def check(self, cosine: bool, group: Group = ALONE) -> None:
-        """Refuse NaN and infinity, and zero rows under the cosine kernel; in all processes alike."""
-        bad, zero = zip(*group.everything(self.faults(cosine)), strict=True)
-        self.refuse(list(chain(*bad)), list(chain(*zero)))
-
 
 def slices(n: int, size: int) -> Iterator[slice]:
     """Consecutive slices of ``n`` rows, at most ``size`` each."""
@@ -108,7 +108,7 @@ def slices(n: int, size: int) -> Iterator[slice]:
 
 
 def as_rows(source: Any, name: str, least: int = 1) -> Rows:
-    """Describe an input; a typed error where it is no ``(n, d)`` array of floats with ``least`` rows."""
+    """Describe an input; a typed error if it is not an ``(n, d)`` array of floats with ``least`` rows."""
     shape, dtype = getattr(source, "shape", None), str(getattr(source, "dtype", "")).removeprefix("torch.")
     if shape is None or len(shape) != 2 or shape[0] < least or shape[1] < 1:
         raise InvalidInput(
@@ -129,6 +129,56 @@ def check_pair(x: Rows, y: Rows) -> None:
             f"{x.name} has {x.total:,} rows and {y.name} has {y.total:,}; both must embed the same samples in the same "
             "order. Check the n= and split= with which each was made."
         )
+
+
+def feed(sources: Sequence[Rows], size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
+    """Slices of at most ``size`` rows, with these rows of every source, ``(b, d)``, on the device."""
+    cuts = sources[0].batches(size)
+    if device.type != "cuda":
+        for rows in cuts:
+            yield rows, [source.batch(rows, device, dtype) for source in sources]
+        return
+    with ThreadPoolExecutor(1) as reader:
+        yield from _double_buffered(reader, sources, cuts, device, dtype)
+
+
+def _double_buffered(reader: ThreadPoolExecutor, sources, cuts, device: torch.device, dtype) -> Iterator[Batch]:
+    """Through pinned memory and a stream of its own, so that reading, copying and computing run side by side."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))  # rows on the device may not be complete yet
+
+    def read(rows: slice) -> tuple[slice, list[Tensor], torch.cuda.Event]:
+        with torch.cuda.stream(stream):
+            parts = [source.held(rows) for source in sources]
+            parts = [part.pin_memory() if part.device.type == "cpu" else part for part in parts]
+            parts = [part.to(device, non_blocking=True).to(dtype) for part in parts]
+            return rows, parts, stream.record_event()
+
+    def ready(ahead: Future) -> Batch:
+        rows, parts, copied = ahead.result()
+        here = torch.cuda.current_stream(device)
+        here.wait_event(copied)
+        for part in parts:
+            part.record_stream(here)  # keeps the memory of the part from the next batch until this one is used
+        return rows, parts
+
+    ahead = None
+    for rows in cuts:
+        following = reader.submit(read, rows)
+        if ahead is not None:
+            yield ready(ahead)
+        ahead = following
+    if ahead is not None:
+        yield ready(ahead)
+
+
+def progress(total: int, label: str, silent: bool = False) -> contextlib.AbstractContextManager:
+    """A tqdm bar over ``total`` rows, shown on a terminal once the pass has lasted two seconds; none without tqdm."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return contextlib.nullcontext(SimpleNamespace(update=lambda count: None))
+    return tqdm(total=total, desc=label, unit="row", unit_scale=True, delay=2, leave=False, disable=silent or None)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

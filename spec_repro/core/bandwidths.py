@@ -18,8 +18,6 @@ from spec_repro.base.errors import InvalidInput, NotConverged
 from spec_repro.base.rows import Rows, as_rows, check_pair, resolve_device
 from spec_repro.core.kernels import Gaussian
 
-__all__ = ["BandwidthMatch", "match_bandwidths", "top_eigenvalue"]
-
 PAPER_GAP = 0.01
 COARSE = 2000  # rows of the first search
 
@@ -31,6 +29,12 @@ class BandwidthMatch(NamedTuple):
     kernel_y: Gaussian
     eigenvalue_x: float
     eigenvalue_y: float
+
+    def __str__(self) -> str:
+        return (
+            f"bandwidths {self.kernel_x.sigma:.3f} and {self.kernel_y.sigma:.3f}, "
+            f"top eigenvalues {self.eigenvalue_x:.4f} and {self.eigenvalue_y:.4f}"
+        )
 
 
 def match_bandwidths(

@@ -6,7 +6,7 @@ difference is
 .. math:: \Lambda_{\psi_1,\psi_2} = \tfrac1n (K_{\psi_1} - K_{\psi_2}) \in \mathbb R^{n\times n} \qquad\text{(eq. 3).}
 
 It is symmetric with trace 0 and eigenvalues in [-1, 1]. The large entries of an eigenvector of a large positive
-eigenvalue are samples that the first embedding groups and the second does not; negative eigenvalues say the same with
+eigenvalue are samples that the first embedding clusters and the second does not; negative eigenvalues say the same with
 the roles swapped, so one solve gives both directions.
 
 =======  ==================================================  =============================
@@ -15,38 +15,38 @@ letter   meaning                                             paper
 n        samples                                             n
 d_1 d_2  dims of x and y, or of their kernel features        d_1, d_2
 m        random Fourier frequencies (2 m features)           m
-k        eigenpairs of each direction                        number of clusters
+k        eigenpairs of each direction, at most               number of clusters
 =======  ==================================================  =============================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from spec_repro.base.errors import InvalidInput
-from spec_repro.base.group import as_group
-from spec_repro.base.rows import as_rows, check_pair
-from spec_repro.core.directions import Comparison, Direction, directions
-from spec_repro.core.kernels import Cosine, Kernel
-from spec_repro.core.planning import cheapest_solver, checked_rows, float32_products, operator_of, solve
-from spec_repro.core.solvers import noise_level, refined
-
-__all__ = ["Comparison", "Direction", "carry", "compare"]
+from spec_repro.base.processes import as_processes
+from spec_repro.base.rows import Rows, as_rows, check_pair
+from spec_repro.core.directions import Comparison, directions
+from spec_repro.core.kernels import Cosine, Gaussian, Kernel
+from spec_repro.core.krylov import krylov
+from spec_repro.core.operators import kernel_difference
+from spec_repro.core.solvers import Pairs, cheapest_solver, covariance, dense, rounding
 
 
 def compare(
     x,
     y,
+    matched: tuple | None = None,
     *,
-    kernel_x: Kernel,
-    kernel_y: Kernel,
+    kernel_x: Kernel | None = None,
+    kernel_y: Kernel | None = None,
     k: int = 10,
-    features: int | None = None,
+    frequencies: int = 0,
+    names: Sequence[str] = ("x", "y"),
     solver: Literal["auto", "covariance", "krylov", "dense"] = "auto",
     tol: float | None = None,
     device: str | torch.device = "auto",
@@ -56,97 +56,83 @@ def compare(
     independent: bool = False,
     noise_floor: bool = False,
     memory: int | None = None,
-    matmul_precision: Literal["highest", "high", "medium"] = "highest",
-    group: Any = None,
+    processes: Any = None,
 ) -> Comparison:
     r"""The k eigenpairs of both ends of :math:`\Lambda = \frac1n(K_x - K_y)` (eq. 3), and SPEC-diff (eq. 5).
 
     Args:
         x, y: ``(n, d_1)`` and ``(n, d_2)``: the same samples in the same order, as numpy array, memmap or tensor of
-            float16/32/64. Computed in float64 where one of them is float64 (and the device has it), else in float32.
-        kernel_x, kernel_y: :class:`Cosine` or :class:`Gaussian`; see :func:`match_bandwidths`.
-        k: pairs of each direction, 1 <= k <= n.
-        features: None for exact kernels; or the number m of random Fourier frequencies (section 4), that is 2 m
-            features for each Gaussian kernel. A cosine kernel is always exact, with d features.
+            float16/32/64. Computed in float64 if one of them is float64 (and the device has it), else in float32.
+        matched: what :func:`match_bandwidths` returned, or a pair of kernels, :class:`Cosine` or :class:`Gaussian`.
+        kernel_x, kernel_y: the two kernels, instead of ``matched``.
+        k: pairs of each direction, 1 <= k <= n. A direction holds those whose eigenvalue exceeds rounding.
+        frequencies: the number m of random Fourier frequencies (section 4), that is 2 m features for each Gaussian
+            kernel; 0 for exact kernels. A cosine kernel is always exact, with d features.
+        names: of the two embeddings, for the names of the directions.
         solver: the route (:mod:`spec_repro.core.solvers`); ``"auto"`` is the one with the least work
-            (:func:`spec_repro.core.planning.cheapest_solver`). ``"covariance"`` needs finite features on both sides.
+            (:func:`spec_repro.core.solvers.cheapest_solver`). ``"covariance"`` needs finite features on both sides.
         tol: krylov only: largest residual over SPEC-diff; 1e-5 by default, 1e-9 in float64.
         device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
         batch_size: rows of one product; the default fits the device. It changes results by rounding only.
         seed: of the frequencies and of the start of the iteration.
         sign: rule for the sign of an eigenvector. ``"cubes"``: the sum of the cubes of its entries is positive, since
-            the heavy tail is the group. ``"sum"``: the rule of the paper's released code, undecided where the sum is
+            the heavy tail is the cluster. ``"sum"``: the rule of the paper's released code, undecided if the sum is
             near zero.
         independent: draw the frequencies of y apart from those of x, as the released code does. By default both come
             from generators with the same seed: equal inputs give zero, swapped inputs the swapped result.
         noise_floor: with random features, measure what they alone contribute (two more solves).
         memory: bytes that may hold features or a kernel matrix between products; a quarter of what is free by default.
-            What does not fit is made anew for each product.
-        matmul_precision: of float32 products while krylov iterates, as :func:`torch.set_float32_matmul_precision` names
-            it: ``"high"`` is TF32, ``"medium"`` bfloat16 where the device has them. One more pass in float32 then gives
-            the eigenvalues, and residuals that state the error of the vectors.
-        group: processes of ``torch.distributed`` that share the work, such as ``torch.distributed.group.WORLD`` under
-            ``torchrun``; all of them call this with the same arguments (the kernels of the first one count), and all
-            get the whole result. Each reads its share of the rows (of exact kernels it makes its share of the tiles);
-            ``"dense"`` is solved by each alone.
+            What does not fit is computed again for each product.
+        processes: a group of ``torch.distributed`` that shares the work, such as ``torch.distributed.group.WORLD``
+            under ``torchrun``; all its processes call this with the same arguments (the kernels of the first one
+            count), and all get the whole result. Each reads its share of the rows (of exact kernels it computes its
+            share of the tiles); ``"dense"`` is solved by each alone.
 
     Raises:
         EmbeddingMismatch: x and y have different numbers of rows.
         NonFiniteInput: NaN or infinity, with their count and first rows.
         InvalidInput: shapes, types or settings out of range; zero rows under the cosine kernel.
         NotConverged: krylov did not reach ``tol``.
-        All of these are raised in every process of the group.
+        All of these are raised in every process.
 
     Source: Jalali, Dibaei Nia, Farnia, ICML 2025, Definition 1, Proposition 1 and Algorithm 1.
 
-    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
-    >>> group = np.repeat([0, 1, 2], [50, 30, 20])
-    >>> x = 4 * np.eye(3)[group] + rng.normal(size=(100, 3)) / 4  # three groups
-    >>> y = 4 * np.eye(3)[np.minimum(group, 1)] + rng.normal(size=(100, 3)) / 4  # the last two are one here
-    >>> found = compare(x, y, kernel_x=Gaussian(1.0), kernel_y=Gaussian(1.0), k=2)
-    >>> sorted(int(group[i]) for i in found.y_only.top(50)[0]) == [1] * 30 + [2] * 20
+    >>> cluster = np.repeat([0, 1, 2], [50, 30, 20])
+    >>> x = 4 * np.eye(3)[cluster] + rng.normal(size=(100, 3)) / 4  # three clusters
+    >>> y = 4 * np.eye(3)[np.minimum(cluster, 1)] + rng.normal(size=(100, 3)) / 4  # the last two are one here
+    >>> found = compare(x, y, (Gaussian(1.0), Gaussian(1.0)), k=2, names=("fine", "coarse"))
+    >>> for side in found:
+    ...     print(side.name, side.eigenvalues.round(2))
+    fine − coarse [0.11 0.05]
+    coarse − fine [0.24 0.04]
+    >>> sorted(int(cluster[i]) for i in found.y_only.top(50)[0]) == [1] * 30 + [2] * 20
     True
     """
-    options = k, features, solver, tol, batch_size, sign, memory, matmul_precision
-    group = as_group(group)
-    rows_x, rows_y = checked_rows(x, y, kernel_x, kernel_y, *options, group)
-    # Found apart, they may differ in the last digit.
-    kernel_x, kernel_y = group.everything((kernel_x, kernel_y))[0]
-    make = partial(operator_of, features=features, device=device, batch_size=batch_size, memory=memory)
-    operator = make(rows_x, rows_y, kernel_x, kernel_y, seed=seed, independent=independent, group=group)
-    route = cheapest_solver(operator, k) if solver == "auto" else solver
-    if route == "dense" and group.size > 1:
-        operator = make(rows_x, rows_y, kernel_x, kernel_y, seed=seed, independent=independent)
-    reduced = route == "krylov" and matmul_precision != "highest" and operator.dtype == torch.float32
-    with float32_products(matmul_precision if reduced else "highest"):
-        pairs = solve(operator, route, k, tol, seed)
-    with float32_products("highest"):
-        if reduced:
-            operator = make(rows_x, rows_y, kernel_x, kernel_y, seed=seed, independent=independent, group=group)
-            pairs = refined(operator, pairs)
-        floor = None
-        if noise_floor:
-            floor = max(
-                _feature_noise(partial(make, rows, rows, kernel, kernel, group=group), kernel, features, seed)
-                for rows, kernel in ((rows_x, kernel_x), (rows_y, kernel_y))
-            )
-    noise = noise_level(operator.dtype)
-    ends = pairs.values[0], -pairs.values[-1]
-    x_only, y_only = directions(pairs, k, sign, noise)
+    kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
+    pair = _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign, memory, processes)
+    kernels = processes.everything(kernels)[0]  # processes may have matched the bandwidths separately
+    options = {"frequencies": frequencies, "device": device, "batch_size": batch_size, "memory": memory}
+    operator = kernel_difference(pair, kernels, seed=seed, independent=independent, processes=processes, **options)
+    route, pairs = _solved(operator, k, solver, tol, seed)
+    x_only, y_only = directions(pairs, k, names, sign, rounding(operator.dtype))
+    floor = None
+    if noise_floor:
+        options |= {"seed": seed, "processes": processes}
+        floor = max(_feature_noise(rows, kernel, **options) for rows, kernel in zip(pair, kernels, strict=True))
     return Comparison(
         x_only=x_only,
         y_only=y_only,
-        spec_diff=float(max(*ends, torch.tensor(0.0))),
+        spec_diff=max(pairs.values.abs().tolist(), default=0.0),
         noise_floor=floor,
         solver=route,
         iterations=pairs.iterations,
         settings={
-            "n": rows_x.n,
-            "kernel_x": kernel_x,
-            "kernel_y": kernel_y,
+            "n": pair[0].n,
+            "kernel_x": kernels[0],
+            "kernel_y": kernels[1],
             "k": k,
-            "features": features,
+            "frequencies": frequencies,
             "seed": seed,
             "independent": independent,
             "sign": sign,
@@ -156,57 +142,99 @@ def compare(
 
 
 def carry(
-    found: Comparison,
-    x,
-    y,
-    x_new,
-    y_new,
-    *,
-    device: str | torch.device = "auto",
-    batch_size: int | None = None,
+    found: Comparison, x, y, x_new, y_new, *, device: str | torch.device = "auto", batch_size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Memberships of new samples in the groups found on ``x`` and ``y`` (Proposition 1 on new rows).
+    r"""Memberships of new samples in the clusters found on ``x`` and ``y`` (Proposition 1 on new rows).
 
     .. math:: u(x^*) = \frac1{n\lambda}\sum_{i=1}^n \big(k_1(x^*, x_i) - k_2(y^*, y_i)\big)\,u_i,
 
-    which for the old rows is the eigenvector itself. Same kernels, features and seed as in ``found``.
+    which for the old rows is the eigenvector itself. Same kernels, frequencies and seed as in ``found``.
 
     Returns:
-        Scores ``(n', k)`` for ``x_only`` and for ``y_only``; NaN for empty pairs.
+        Scores ``(n', len(found.x_only))`` and ``(n', len(found.y_only))``.
 
     Raises:
-        EmbeddingMismatch: rows of x and y, or of the new ones, do not pair; or x is not what ``found`` was made of.
+        EmbeddingMismatch: rows of x and y, or of the new ones, do not pair; or ``found`` was not computed from x.
         InvalidInput: the new rows have other dimensions than the old.
     """
     old, new = (as_rows(x, "x"), as_rows(y, "y")), (as_rows(x_new, "x_new"), as_rows(y_new, "y_new"))
     check_pair(*old)
     check_pair(*new)
-    if old[0].n != found.settings["n"]:
+    s = found.settings
+    kernels = s["kernel_x"], s["kernel_y"]
+    if old[0].n != s["n"]:
         raise InvalidInput(
-            f"found was made of {found.settings['n']:,} samples, x has {old[0].n:,}; give the arrays it was made of."
+            f"found was computed from {s['n']:,} samples, x has {old[0].n:,}; give the arrays it was computed from."
         )
-    for before, after in zip(old, new, strict=True):
+    for before, after, kernel in zip(old, new, kernels, strict=True):
         if before.d != after.d:
             raise InvalidInput(
                 f"{after.name} has {after.d} dims, {before.name} has {before.d}; one embedding has one d."
             )
-    s = found.settings
-    for rows, kernel in zip(new, (s["kernel_x"], s["kernel_y"]), strict=True):
-        rows.check(cosine=isinstance(kernel, Cosine))
-    settings = {name: s[name] for name in ("features", "seed", "independent")}
-    operator = operator_of(*old, s["kernel_x"], s["kernel_y"], device=device, batch_size=batch_size, **settings)
+        after.check(cosine=isinstance(kernel, Cosine))
+    settings = {name: s[name] for name in ("frequencies", "seed", "independent")}
+    operator = kernel_difference(old, kernels, device=device, batch_size=batch_size, **settings)
     scores = []
-    for groups, side in ((found.x_only, 1), (found.y_only, -1)):
-        u = torch.from_numpy(np.ascontiguousarray(groups.eigenvectors)).to(operator.dtype)
-        image = side * operator.product(u, *new).numpy()
-        scores.append(np.divide(image, groups.eigenvalues, out=np.full(image.shape, np.nan), where=~groups.empty))
+    for side, sign in zip(found, (1, -1), strict=True):
+        u = torch.from_numpy(np.ascontiguousarray(side.eigenvectors)).to(operator.dtype)
+        scores.append(sign * operator.product(u, *new).numpy() / side.eigenvalues)
     return scores[0], scores[1]
 
 
-def _feature_noise(make: Callable, kernel: Kernel, features: int | None, seed: int) -> float:
+def _kernels(matched: tuple | None, kernel_x: Kernel | None, kernel_y: Kernel | None) -> tuple[Kernel, Kernel]:
+    """The two kernels, from either form in which they may be given."""
+    given = (kernel_x, kernel_y) if matched is None else matched
+    if matched is not None and (kernel_x, kernel_y) != (None, None):
+        raise InvalidInput("expected either a pair of kernels after x and y, or kernel_x= and kernel_y=; got both.")
+    if not isinstance(given, Sequence) or len(given) < 2:
+        raise InvalidInput(f"kernels: expected what match_bandwidths() returns or a pair of kernels, got {given!r}.")
+    for name, kernel in zip(("kernel_x", "kernel_y"), given[:2], strict=True):
+        if not isinstance(kernel, Kernel):
+            raise InvalidInput(f"{name}: expected Cosine() or Gaussian(sigma), got {kernel!r}.")
+    return given[0], given[1]
+
+
+def _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign, memory, processes):
+    """The rows of both inputs, or a typed error that states what was expected."""
+    pair = as_rows(x, "x"), as_rows(y, "y")
+    check_pair(*pair)
+    n = pair[0].n
+    checks = [
+        ("k", k, isinstance(k, int) and 1 <= k <= n, f"an integer in 1..{n} (the number of samples)"),
+        ("frequencies", frequencies, isinstance(frequencies, int) and frequencies >= 0, "0 (exact) or their number m"),
+        ("names", names, len(names) == 2, "the names of the two embeddings"),
+        ("solver", solver, solver in ("auto", "covariance", "krylov", "dense"), "auto, covariance, krylov or dense"),
+        ("tol", tol, tol is None or tol > 0, "None or a positive number"),
+        ("batch_size", batch_size, batch_size is None or batch_size >= 1, "None or a number of rows >= 1"),
+        ("sign", sign, sign in ("cubes", "sum"), "cubes or sum"),
+        ("memory", memory, memory is None or memory >= 0, "None or a number of bytes >= 0"),
+    ]
+    for name, value, fine, expected in checks:
+        if not fine:
+            raise InvalidInput(f"{name}={value!r}: expected {expected}.")
+    if solver == "covariance" and not frequencies and any(isinstance(kernel, Gaussian) for kernel in kernels):
+        raise InvalidInput(
+            "solver='covariance' decomposes the covariance of finite features, and an exact Gaussian kernel has none: "
+            "give frequencies=m (the paper takes 3000), or use solver='krylov'."
+        )
+    for rows, kernel in zip(pair, kernels, strict=True):
+        rows.share(processes).check(isinstance(kernel, Cosine), processes)
+    return pair
+
+
+def _solved(operator, k: int, solver: str, tol: float | None, seed: int) -> tuple[str, Pairs]:
+    """The route taken, and its pairs."""
+    route = cheapest_solver(operator, k) if solver == "auto" else solver
+    if route == "krylov":
+        return route, krylov(operator, k, tol=tol, seed=seed)
+    return route, (dense if route == "dense" else covariance)(operator, k)
+
+
+def _feature_noise(rows: Rows, kernel: Kernel, *, frequencies: int, seed: int, **options) -> float:
     """SPEC-diff of an embedding against itself under two draws of the frequencies; 0 without random features."""
-    if features is None or isinstance(kernel, Cosine):
+    if not frequencies or isinstance(kernel, Cosine):
         return 0.0
-    operator = make(seed=seed, independent=True)
-    values = solve(operator, cheapest_solver(operator, 1), 1, 1e-3, seed).values
-    return float(values.abs().max())
+    options |= {"frequencies": frequencies, "seed": seed}
+    operator = kernel_difference((rows, rows), (kernel, kernel), independent=True, **options)
+    _, pairs = _solved(operator, 1, "auto", 1e-3, seed)
+    return max(pairs.values.abs().tolist(), default=0.0)

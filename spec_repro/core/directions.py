@@ -1,89 +1,78 @@
-"""What a comparison found: the groups of each direction, with signs, margins and noise, and their members."""
+"""What a comparison found: two directions, which know their names, and the clusters of each with their members."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from spec_repro.base.errors import EmptyPair, InvalidInput
+from spec_repro.base.errors import InvalidInput
 from spec_repro.base.rows import slices
 from spec_repro.core.solvers import Pairs
 
-__all__ = ["Comparison", "Direction", "directions"]
-
-TWO_SIDED = 0.05  # below this margin the sign of an eigenvector says nothing
+TWO_SIDED = 0.05  # below this margin the sign of an eigenvector is arbitrary
 
 
 @dataclass(frozen=True)
 class Direction:
-    r"""The groups that one embedding clusters and the other does not.
+    r"""The clusters that one embedding sees and the other misses, one for each eigenpair above rounding.
 
     Attributes:
-        eigenvalues: ``(k,)`` float64, descending: how much of the mismatch each group carries, in [-1, 1].
-        eigenvectors: ``(n, k)`` unit columns; entry i is the membership of sample i.
-        residuals: ``(k,)``, :math:`\|\Lambda u - \lambda u\|_2`.
-        margin: ``(k,)`` in [0, 1]: how clearly the sign is decided, 0 for a vector as heavy on either side,
+        sees, misses: names of the two embeddings; ``misses`` is empty if there is only one.
+        key: ``"forward"`` for x minus y, ``"backward"`` for y minus x.
+        eigenvalues: ``(len,)`` float64, positive, descending: how much of the mismatch each cluster carries, at most 1.
+        eigenvectors: ``(n, len)`` unit columns; entry i is the membership of sample i.
+        residuals: ``(len,)``, :math:`\|\Lambda u - \lambda u\|_2`.
+        margin: ``(len,)`` in [0, 1]: how clearly the sign is decided, 0 for a vector as heavy on either side,
             1 for one of a single sign.
-        noise: eigenvalues up to this size are rounding.
     """
 
-    eigenvalues: np.ndarray
-    eigenvectors: np.ndarray
-    residuals: np.ndarray
-    margin: np.ndarray
-    noise: float
+    sees: str
+    misses: str
+    key: str
+    eigenvalues: np.ndarray = field(repr=False)
+    eigenvectors: np.ndarray = field(repr=False)
+    residuals: np.ndarray = field(repr=False)
+    margin: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        """Number of pairs, at most the k asked for."""
+        return len(self.eigenvalues)
 
     @property
-    def empty(self) -> np.ndarray:
-        """``(k,)`` bool: pairs whose eigenvalue does not exceed the numerical noise."""
-        return self.eigenvalues <= self.noise
+    def name(self) -> str:
+        """As in ``"clip − dinov2"``."""
+        return f"{self.sees} − {self.misses}" if self.misses else self.sees
 
     @property
     def two_sided(self) -> np.ndarray:
-        """``(k,)`` bool: pairs whose sign is not decided (margin below 0.05): look at both ends."""
+        """``(len,)`` bool: pairs whose sign is not decided (margin below 0.05): look at both ends."""
         return self.margin < TWO_SIDED
 
-    @property
-    def count(self) -> int:
-        """Number of pairs that are not empty; they come first."""
-        return int((~self.empty).sum())
+    def top(self, size: int, end: Literal["high", "low"] = "high") -> np.ndarray:
+        """Members ``(len, size)``: the samples with the largest (``end="low"``: smallest) entries, in this order.
 
-    def top(self, m: int, *, end: Literal["high", "low"] = "high", pairs: int | None = None) -> np.ndarray:
-        """Indices ``(pairs, m)`` of the m samples with the largest (``end="low"``: smallest) entries, in that order.
-
-        Ties go to the lower index. ``pairs`` is the number of leading pairs, k by default.
-
-        Raises:
-            InvalidInput: m or ``pairs`` out of range, or an unknown end.
-            EmptyPair: one of these pairs is empty.
+        Ties go to the lower index. Raises InvalidInput for a size out of range or an unknown end.
         """
-        n, k = self.eigenvectors.shape
-        pairs = k if pairs is None else pairs
-        if not (1 <= m <= n and 0 <= pairs <= k) or end not in ("high", "low"):
-            raise InvalidInput(
-                f"top(m={m}, end={end!r}, pairs={pairs}): expected m in 1..{n}, pairs in 0..{k}, end 'high' or 'low'."
-            )
-        if self.empty[:pairs].any():
-            raise EmptyPair(
-                f"pair {int(np.argmax(self.empty))} has eigenvalue {self.eigenvalues[self.empty][0]:.1e}, which is not "
-                f"above the rounding of {self.noise:.1e}: it is no group. Ask for top({m}, pairs={self.count})."
-            )
-        entries = self.eigenvectors[:, :pairs] if end == "low" else -self.eigenvectors[:, :pairs]
-        return np.argsort(entries, axis=0, kind="stable")[:m].T
+        n = len(self.eigenvectors)
+        if not 1 <= size <= n or end not in ("high", "low"):
+            raise InvalidInput(f"top(size={size}, end={end!r}): expected a size in 1..{n}, end 'high' or 'low'.")
+        entries = self.eigenvectors if end == "low" else -self.eigenvectors
+        return np.argsort(entries, axis=0, kind="stable")[:size].T
 
 
 @dataclass(frozen=True)
 class Comparison:
-    r"""What :func:`spec_repro.core.compare.compare` found.
+    r"""What :func:`spec_repro.core.compare.compare` found; iteration gives both directions.
 
     Attributes:
-        x_only: groups that x clusters and y does not (largest eigenvalues of Lambda).
-        y_only: groups that y clusters and x does not (largest eigenvalues of minus Lambda).
+        x_only: clusters that x sees and y misses (largest eigenvalues of Lambda).
+        y_only: clusters that y sees and x misses (largest eigenvalues of minus Lambda).
         spec_diff: :math:`\rho(\Lambda)`, the largest modulus of an eigenvalue (eq. 5), in [0, 1]; 0 for equal kernels.
         noise_floor: SPEC-diff that random features alone give (an embedding against itself under two draws of the
-            frequencies, the larger of the two embeddings); 0 for exact kernels, None where it was not asked for.
+            frequencies, the larger of the two embeddings); 0 for exact kernels, None if it was not requested.
         solver, iterations: the route taken and its products with Lambda.
         settings: the arguments that the result depends on, ready for a run record.
     """
@@ -96,29 +85,37 @@ class Comparison:
     iterations: int
     settings: dict[str, Any] = field(repr=False)
 
+    def __iter__(self) -> Iterator[Direction]:
+        return iter((self.x_only, self.y_only))
 
-def directions(pairs: Pairs, k: int, sign: str, noise: float) -> tuple[Direction, Direction]:
-    """The k pairs of both ends as directions, the second that of y minus x; the vectors of ``pairs`` are used up.
+    def __str__(self) -> str:
+        floor = "" if self.noise_floor is None else f", noise floor {self.noise_floor:.4f}"
+        return f"SPEC-diff {self.spec_diff:.4f}{floor}, {self.settings['n']:,} samples, {self.solver}"
+
+
+def directions(pairs: Pairs, k: int, names: tuple[str, str], sign: str, rounding: float) -> tuple[Direction, Direction]:
+    """The pairs of both ends as directions, at most k each; the vectors of ``pairs`` are used up.
 
     They are signed and put in order in place: a copy at ImageNet size would weigh as much as the result.
     """
     vectors, values, residuals = (part.numpy() for part in (pairs.vectors, pairs.values, pairs.residuals))
-    margin = np.array([_signed(vectors[:, j], sign) for j in range(len(values))])
-    high, low = np.arange(k), np.arange(len(values))[: -k - 1 : -1]
-    if len(values) < 2 * k:  # some belong to both
-        ends = vectors[:, high], vectors[:, low]
-    else:
-        ends = vectors[:, :k], vectors[:, -k:]
-        for rows in slices(len(vectors), 65_536):
-            ends[1][rows] = ends[1][rows, ::-1].copy()
-    return tuple(
-        Direction(side * values[at], part, residuals[at], margin[at], noise)
-        for side, at, part in zip((1, -1), (high, low), ends, strict=True)
-    )
+    high = slice(0, min(k, int((values > rounding).sum())))
+    low = slice(len(values) - min(k, int((values < -rounding).sum())), len(values))
+    for rows in slices(len(vectors), 65_536):
+        vectors[rows, low] = vectors[rows, low][:, ::-1].copy()
+    sides = (high, values[high], residuals[high]), (low, -values[low][::-1], residuals[low][::-1].copy())
+    found = []
+    for (at, lambdas, errors), sees, misses, key in zip(
+        sides, names, names[::-1], ("forward", "backward"), strict=True
+    ):
+        part = vectors[:, at]
+        margin = np.array([_signed(part[:, j], sign) for j in range(len(lambdas))])
+        found.append(Direction(sees, misses, key, lambdas, part, errors, margin))
+    return found[0], found[1]
 
 
 def _signed(column: np.ndarray, sign: str) -> float:
-    """Bring a vector to unit length and to the sign that the rule asks for, in place; the margin of the rule."""
+    """Bring a vector to unit length and to the sign that the rule sets, in place; the margin of the rule."""
     u = column.astype(np.float64)
     u /= np.linalg.norm(u)
     power = u**3 if sign == "cubes" else u

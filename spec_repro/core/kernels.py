@@ -2,7 +2,7 @@ r"""Kernels on an embedding, and their feature maps (paper, sections 3.2 and 4).
 
 Both kernels are normalised, :math:`k(x, x) = 1`, so that the kernel matrix of n samples has trace n and
 :math:`\frac1n K` has eigenvalues in [0, 1]. A kernel is a frozen description; its ``prepare`` turns raw rows into
-rows on which one matrix product gives a tile, and its ``feature_map`` gives finite features where there are any.
+rows on which one matrix product gives a tile, and its ``feature_map`` gives finite features if there are any.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput
 
-__all__ = ["Cosine", "FeatureMap", "Gaussian", "Kernel"]
-
 
 @dataclass(frozen=True)
 class FeatureMap:
@@ -25,8 +23,8 @@ class FeatureMap:
 
     Attributes:
         dim: number of features.
-        scale: what ``raw`` gives times this are the features; it is left to the thin factor of a product.
-        raw: maps ``(b, d)`` rows to ``(b, dim)``; writes into ``out`` where one is given.
+        scale: the features are ``scale`` times the output of ``raw``; a product applies it to its thin factor.
+        raw: maps ``(b, d)`` rows to ``(b, dim)``; writes into ``out`` if given.
     """
 
     dim: int
@@ -58,8 +56,8 @@ class Cosine:
         """Kernel values ``(b, b')`` of prepared rows."""
         return left @ right.T
 
-    def feature_map(self, d: int, features: int | None, seed: int, centre: Tensor) -> FeatureMap:
-        """The ``d`` normalised coordinates; ``features``, ``seed`` and ``centre`` have no part in them."""
+    def feature_map(self, d: int, frequencies: int, seed: int, centre: Tensor) -> FeatureMap:
+        """The ``d`` normalised coordinates; ``frequencies``, ``seed`` and ``centre`` do not change them."""
 
         def raw(x: Tensor, out: Tensor | None = None) -> Tensor:
             unit = self.prepare(x)
@@ -106,8 +104,8 @@ class Gaussian:
         exponent = torch.addmm(right[:, -1], left[:, :-1], right[:, :-1].T).add_(left[:, -1:])
         return exponent.clamp_(max=0).exp_()
 
-    def feature_map(self, d: int, features: int | None, seed: int, centre: Tensor) -> FeatureMap | None:
-        r"""Random Fourier features (section 4), or None where the kernel is wanted exactly (``features`` None).
+    def feature_map(self, d: int, frequencies: int, seed: int, centre: Tensor) -> FeatureMap | None:
+        r"""Random Fourier features (section 4), or None for the exact kernel (``frequencies`` 0).
 
         With frequencies :math:`\omega_1, \dots, \omega_m \sim \mathcal N(0, \sigma^{-2} I)`,
 
@@ -117,9 +115,9 @@ class Gaussian:
         so that :math:`\tilde\phi(x)^\top\tilde\phi(y) = \tfrac1m\sum_j\cos\langle\omega_j, x - y\rangle \to k(x, y)`
         with error :math:`O(m^{-1/2})`. The rows are taken relative to ``centre``, which changes no kernel value.
         """
-        if features is None:
+        if not frequencies:
             return None
-        m = features
+        m = frequencies
         # Drawn on the CPU in float64: the same frequencies on every device and in every precision.
         generator = torch.Generator().manual_seed(seed)
         omega = torch.randn(d, m, generator=generator, dtype=torch.float64) / self.sigma  # (d, m)

@@ -12,104 +12,117 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from spec_repro.base.errors import NotConverged
-from spec_repro.core.operators import FeatureOperator
-from spec_repro.core.solvers import Pairs, both_ends, noise_level, with_null_space
-from spec_repro.core.tiles import KernelOperator
+from spec_repro.core.operators import FeatureOperator, KernelOperator
+from spec_repro.core.solvers import Pairs, both_ends, rounding
 
-__all__ = ["krylov"]
+
+class Basis:
+    r"""V, orthonormal in the inner product of the operator M, in :math:`M V = V H + W F`.
+
+    W is the next block, F the coupling that leads from the basis to it. Each vector is kept with its dual, so that
+    an inner product is one matrix product. ``dropped`` (r, j) holds the rows of F of those directions of W that were
+    too small to be taken in: their part stays in the residuals.
+    """
+
+    def __init__(self, like: Tensor):
+        self.vectors = self.duals = like[:, :0]
+        self.h, self.dropped = like.new_zeros(0, 0), like.new_zeros(0, 0)
+
+    def ritz(self) -> tuple[Tensor, Tensor]:
+        r"""The eigenpairs :math:`H y = \theta y`, descending."""
+        theta, y = torch.linalg.eigh(self.h)
+        return theta.flip(-1), y.flip(-1)
+
+    def outside(self, w: Tensor) -> Tensor:
+        """``w`` without its part in the basis."""
+        return w - self.vectors @ (self.duals.T @ w)
+
+    def expand(self, block: Tensor, dual: Tensor, image: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """Take in an orthonormal block with its dual and its image under M; the next W and F."""
+        old, b = len(self.h), block.shape[1]
+        self.vectors, self.duals = torch.cat([self.vectors, block], dim=1), torch.cat([self.duals, dual], dim=1)
+        self.dropped = pad(self.dropped, (0, b))
+        column = self.duals.T @ image  # (j, b), the last columns of H
+        self.h = pad(self.h, (0, b, 0, b))
+        self.h[:, old:], self.h[old:, :old] = column, column[:old].T
+        self.h[old:, old:] = (column[old:] + column[old:].T) / 2
+        # Twice is enough: what one projection leaves of rounding, the second removes.
+        w, s, right = _thin_svd(self.outside(image - self.vectors @ column))
+        kept = s > eps
+        return self.outside(w[:, kept]), pad(s[kept, None] * right[kept], (old, 0))
+
+    def restart(self, y: Tensor) -> None:
+        """Keep the Ritz vectors V y alone."""
+        self.vectors, self.duals, self.dropped = self.vectors @ y, self.duals @ y, self.dropped @ y
+        self.h = y.T @ self.h @ y
 
 
 def krylov(
-    operator: FeatureOperator | KernelOperator,
-    k: int,
-    *,
-    tolerance: float,
-    generator: torch.Generator,
-    steps: int = 300,
+    operator: FeatureOperator | KernelOperator, k: int, *, tol: float | None = None, seed: int = 0, steps: int = 300
 ) -> Pairs:
     r"""The k pairs of each end of Lambda.
 
-    With M the operator and V a basis orthonormal in its inner product, :math:`M V = V H + W F`, where W is the block
-    still to come and F says how the basis leads to it. A Ritz pair :math:`H y = \theta y` then has the residual
+    A Ritz pair :math:`H y = \theta y` of the :class:`Basis` has the residual
     :math:`\|\Lambda u - \theta u\|_2 = \|W F y\|`. The iteration ends when the residual of every wanted pair is
-    below ``tolerance`` times the spectral radius, or when the space is invariant (W vanishes), which is exact.
+    below ``tol`` times the spectral radius, or when the space is invariant (W vanishes), which is exact.
 
     The block is wider than k, so that an eigenvalue repeated up to k times is met with all its copies, and wider still
-    where each pass makes its features or tiles anew: then a pass less is worth more than a thin block. Pairs that have
-    converged stay in the basis, through restarts too, so that nothing is found twice. Directions of W below rounding
-    are dropped, and what they carried stays in the residuals. Where an invariant space has fewer than k eigenvalues of
-    a sign, a new random block is tried, since the rest may be zeros of Lambda or hidden copies.
+    if each pass computes its features or tiles again: then a pass less is worth more than a thin block. Pairs that have
+    converged stay in the basis, through restarts too, so nothing is found twice. If an invariant space has fewer than
+    k eigenvalues of a sign, a new random block is tried, since the rest may be zeros of Lambda or hidden copies.
 
     Raises:
         NotConverged: after ``steps`` passes, with the largest residual reached.
     """
     finite = isinstance(operator, FeatureOperator)
     eps = torch.finfo(operator.dtype).eps
-    width = min(max(32 if operator.anew else 16, k + 6), operator.size)
+    tol = tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
+    generator = torch.Generator().manual_seed(seed)
+    width = min(max(32 if operator.streamed else 16, k + 6), operator.size)
     # Columns of the basis before a restart. A small feature space is never restarted, so that it can be exhausted.
     exhaustible = finite and operator.size <= 4096
-    room = operator.size if exhaustible else max(24 * width, 8 * k)
-    v = torch.linalg.qr(operator.start(width, generator)).Q  # W
-    basis = duals = v[:, :0]
-    coming, lost = v.new_zeros(width, 0), v.new_zeros(0, 0)  # F, and the same for the directions dropped
-    h, theta, y = v.new_zeros(0, 0), v.new_zeros(0), v.new_zeros(0, 0)
-    worst, short = math.inf, True
+    most = operator.size if exhaustible else max(24 * width, 8 * k)
+    w = torch.linalg.qr(operator.start(width, generator)).Q
+    f = w.new_zeros(width, 0)
+    basis, worst = Basis(w), math.inf
+    theta, y = basis.ritz()
     for step in range(1, steps + 1):  # noqa: B007 (the number of passes is part of the result)
-        dual, r = operator.dual(v)
-        residuals = torch.cat([lost, r @ coming]).mm(y).norm(dim=0)
+        dual, r = operator.dual(w)
+        residuals = torch.cat([basis.dropped, r @ f]).mm(y).norm(dim=0)
+        few = min((theta > 0).sum(), (theta < 0).sum()) < k
         if len(theta) >= min(2 * k, operator.n):
-            radius = max(float(theta.abs().max()), noise_level(operator.dtype))
-            worst = float(residuals[both_ends(theta, k)].max()) / radius
-            short = exhaustible and min((theta > 0).sum(), (theta < 0).sum()) < k
-            if worst <= tolerance and not short:
+            worst = float(residuals[both_ends(theta, k)].max() / theta.abs().max().clamp(min=rounding(operator.dtype)))
+            if worst <= tol and not (exhaustible and few):
                 break
         _, s, right = torch.linalg.svd(r, full_matrices=False)
         solid = s > math.sqrt(eps)
-        lost = torch.cat([lost, s[~solid, None] * right[~solid] @ coming])
-        invariant = not solid.any()
-        if not invariant:
-            if len(h) + int(solid.sum()) > room:
-                ends = y[:, both_ends(theta, k + width // 2).to(y.device)]
-                basis, duals, lost, h = basis @ ends, duals @ ends, lost @ ends, ends.T @ h @ ends
+        basis.dropped = torch.cat([basis.dropped, s[~solid, None] * right[~solid] @ f])
+        if solid.any():
+            if len(theta) + int(solid.sum()) > most:
+                basis.restart(y[:, both_ends(theta, k + width // 2)])
             whiten = right[solid].T / s[solid]
-            new, new_dual = v @ whiten, dual @ whiten
-            basis, duals = torch.cat([basis, new], dim=1), torch.cat([duals, new_dual], dim=1)
-            image = operator.image(new, new_dual)
-            column = duals.T @ image  # (j, b)
-            h = _bordered(h, column)
-            theta, y = (part.flip(-1) for part in torch.linalg.eigh(h))
-            lost = torch.nn.functional.pad(lost, (0, new.shape[1]))
-            # Twice is enough: what one projection leaves of rounding, the second removes.
-            image = image - basis @ column
-            v, s, right = _thin_svd(image - basis @ (duals.T @ image))
-            kept = s > eps
-            v = v[:, kept]
-            v = v - basis @ (duals.T @ v)
-            coming = torch.nn.functional.pad(s[kept, None] * right[kept], (len(h) - len(s), 0))
-            invariant = v.shape[1] == 0
-        if invariant:
-            residuals = (lost @ y).norm(dim=0)
-            if not (finite and short and coming.any()):
+            block, dual = w @ whiten, dual @ whiten
+            w, f = basis.expand(block, dual, operator.image(block, dual), eps)
+            theta, y = basis.ritz()
+        if not solid.any() or w.shape[1] == 0:  # the space is invariant
+            residuals = (basis.dropped @ y).norm(dim=0)
+            if not (finite and few and f.any()):
                 break
-            v = operator.start(width, generator)
-            for _ in range(2):
-                v = v - basis @ (duals.T @ v)
-            v, s, _ = _thin_svd(v)
-            v = v[:, s > math.sqrt(eps * operator.size)]  # what the basis spans already is left as rounding
-            if v.shape[1] == 0:
+            w, s, _ = _thin_svd(basis.outside(basis.outside(operator.start(width, generator))))
+            w = w[:, s > math.sqrt(eps * operator.size)]  # what the basis spans already is left as rounding
+            f = w.new_zeros(w.shape[1], len(theta))
+            if w.shape[1] == 0:
                 break
-            coming = v.new_zeros(v.shape[1], len(h))
     else:
         raise NotConverged(
-            f"krylov: expected residuals below {tolerance:.1e} of the spectral radius, reached {worst:.1e} after "
+            f"krylov: expected residuals below {tol:.1e} of the spectral radius, reached {worst:.1e} after "
             f"{steps} passes. Allow a larger tol=, ask for fewer pairs (k={k}), or use solver='covariance' or 'dense'."
         )
-    if finite and min((theta > 0).sum(), (theta < 0).sum()) < k:
-        return with_null_space(operator, theta, basis @ y, residuals, k, step)
-    wanted = both_ends(theta, k).to(theta.device)
-    return Pairs(theta[wanted].cpu(), operator.lift(basis @ y[:, wanted]), residuals[wanted].cpu(), step)
+    wanted = both_ends(theta, k, rounding(operator.dtype))
+    return Pairs(theta[wanted].cpu(), operator.lift(basis.vectors @ y[:, wanted]), residuals[wanted].cpu(), step)
 
 
 def _thin_svd(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,15 +130,3 @@ def _thin_svd(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     q, r = torch.linalg.qr(w)
     left, s, right = torch.linalg.svd(r)
     return q @ left, s, right
-
-
-def _bordered(h: Tensor, column: Tensor) -> Tensor:
-    """H with the products of its new block: ``column`` is ``(j, b)``, its last b rows the block on the diagonal."""
-    old, b = len(h), column.shape[1]
-    grown = column.new_zeros(old + b, old + b)
-    grown[:old, :old] = h
-    grown[:, old:] = column
-    grown[old:, :old] = column[:old].T
-    corner = column[old:]
-    grown[old:, old:] = (corner + corner.T) / 2
-    return grown

@@ -12,19 +12,13 @@ that one vector serves for both and nothing is differentiated but one quadratic 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from spec_repro.base.errors import InvalidInput, NotConverged, unknown_name
+from spec_repro.base.errors import InvalidInput
 from spec_repro.base.rows import as_rows, check_pair
 from spec_repro.core.kernels import Cosine, Kernel
-from spec_repro.core.solvers import noise_level
-
-__all__ = ["spec_diff"]
-
-STEPS = 1000  # of the power method; the released code takes 20, without a test
 
 
 def spec_diff(
@@ -32,10 +26,6 @@ def spec_diff(
     y,
     kernel_x: Kernel = Cosine(),  # noqa: B008 (frozen)
     kernel_y: Kernel = Cosine(),  # noqa: B008
-    *,
-    solver: str = "eigh",
-    tol: float | None = None,
-    seed: int = 0,
 ) -> Tensor:
     r""":math:`\rho(\Lambda)` of a batch (eq. 5), a 0-d tensor in [0, 1], differentiable in ``x`` and ``y``.
 
@@ -51,18 +41,11 @@ def spec_diff(
         x, y: ``(n, d_1)`` and ``(n, d_2)``, the same n >= 2 samples in the same order; numpy array or tensor. The
             value is in float64 where one of them is, else in float32; the eigenvector always comes from float64.
         kernel_x, kernel_y: :class:`Cosine` or :class:`Gaussian`.
-        solver: ``"eigh"``, exact, on the smaller side: n x n, or (d_1 + d_2)-square for two cosine kernels.
-            ``"power"``, the power method of Proposition 2, in O(n (d_1 + d_2)) a step for two cosine kernels.
-        tol: power only: largest residual :math:`\|\Lambda u - \lambda u\| / |\lambda|`; 1e-9 by default in float64,
-            1e-5 in float32.
-        seed: power only: of the start.
 
     Raises:
         EmbeddingMismatch: x and y have different numbers of rows.
         NonFiniteInput: NaN or infinity, with their count and first rows.
         InvalidInput: fewer than two rows, other shapes or types, zero rows under the cosine kernel.
-        NotConverged: the power method did not reach ``tol``, which is what it does where :math:`+\lambda` and
-            :math:`-\lambda` tie in modulus.
 
     Source: Jalali, Dibaei Nia, Farnia, ICML 2025, section 5.
 
@@ -72,14 +55,8 @@ def spec_diff(
     0.25
     """
     x, y = _checked(x, y, kernel_x, kernel_y)
-    if solver not in ("eigh", "power"):
-        raise unknown_name("solver of spec_diff", solver, ["eigh", "power"])
     with torch.no_grad():
-        if solver == "eigh":
-            u = _exact(x, y, kernel_x, kernel_y)
-        else:
-            u = _power(x, y, kernel_x, kernel_y, tol or (1e-9 if x.dtype == torch.float64 else 1e-5), seed)
-        u = u.to(x.dtype).to(x.device)  # (n,)
+        u = _eigenvector(x, y, kernel_x, kernel_y).to(x.dtype).to(x.device)  # (n,)
     return ((_quadratic(kernel_x, x, u) - _quadratic(kernel_y, y, u)) / len(u)).abs()
 
 
@@ -110,55 +87,18 @@ def _wide(z: Tensor) -> Tensor:
     return (z.cpu() if z.device.type == "mps" else z).double()
 
 
-def _features(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    r""":math:`A = \frac1{\sqrt n}[\Phi_1\ \Phi_2]`, ``(n, d_1 + d_2)``, and the diagonal of D."""
-    phi = [_wide(Cosine().prepare(z)) for z in (x, y)]
-    signs = torch.cat([torch.ones_like(phi[0][0]), -torch.ones_like(phi[1][0])])
-    return torch.cat(phi, dim=1) / math.sqrt(len(x)), signs
-
-
-def _exact(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel) -> Tensor:
+def _eigenvector(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel) -> Tensor:
     r"""Unit eigenvector ``(n,)`` of the eigenvalue of largest modulus.
 
-    On the small side, with :math:`A = QR`, :math:`R D R^\top w = \lambda w` gives :math:`u = Q w`.
+    On the small side, with :math:`A = \frac1{\sqrt n}[\Phi_1\ \Phi_2] = QR`, :math:`R D R^\top w = \lambda w` gives
+    :math:`u = Q w`.
     """
     if isinstance(kernel_x, Cosine) and isinstance(kernel_y, Cosine) and x.shape[1] + y.shape[1] < len(x):
-        a, signs = _features(x, y)
-        q, r = torch.linalg.qr(a)
+        phi = [_wide(Cosine().prepare(z)) for z in (x, y)]
+        signs = torch.cat([torch.ones_like(phi[0][0]), -torch.ones_like(phi[1][0])])  # the diagonal of D
+        q, r = torch.linalg.qr(torch.cat(phi, dim=1) / math.sqrt(len(x)))
         values, w = torch.linalg.eigh((r * signs) @ r.T)
         vectors = q @ w
     else:
         values, vectors = torch.linalg.eigh(_wide(kernel_x(x) - kernel_y(y)))
     return vectors[:, -1 if values[-1] >= -values[0] else 0]
-
-
-def _power(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel, tol: float, seed: int) -> Tensor:
-    r"""The same by power iteration on Lambda, from a seeded start.
-
-    An iterate :math:`u = A v` is that of the power method on Gamma, since :math:`\Lambda A = A \Gamma`.
-    """
-    product = _product(x, y, kernel_x, kernel_y)
-    u = torch.randn(len(x), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    u = u.to(_wide(x).device)
-    for _ in range(STEPS):
-        u = u / u.norm()
-        image = product(u)
-        value = u @ image
-        residual = (image - value * u).norm() / value.abs().clamp_min(noise_level(x.dtype))
-        if residual <= tol:
-            return u
-        u = image
-    raise NotConverged(
-        f"power method: expected a residual below {tol:.1e} of the eigenvalue, reached {float(residual):.1e} after "
-        f"{STEPS} steps. It does not converge where the largest and the smallest eigenvalue nearly tie in modulus: "
-        "use solver='eigh'."
-    )
-
-
-def _product(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel) -> Callable[[Tensor], Tensor]:
-    r""":math:`u \mapsto \Lambda u`, through the features where both kernels have them."""
-    if isinstance(kernel_x, Cosine) and isinstance(kernel_y, Cosine):
-        a, signs = _features(x, y)
-        return lambda u: a @ (signs * (a.T @ u))
-    matrix = _wide(kernel_x(x) - kernel_y(y)) / len(x)
-    return lambda u: matrix @ u

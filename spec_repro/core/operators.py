@@ -1,7 +1,7 @@
 r"""The kernel difference :math:`\Lambda = \frac1n(K_1 - K_2)` as an operator, in the two forms that a solver can use.
 
-:class:`~spec_repro.core.tiles.KernelOperator` acts on vectors of length n, with exact kernel tiles.
-:class:`FeatureOperator` acts on vectors of length p = d_1 + d_2 (the feature dimensions), through Proposition 1: with
+:class:`KernelOperator` acts on vectors of length n, with exact kernel tiles. :class:`FeatureOperator` acts on vectors
+of length p = d_1 + d_2 (the feature dimensions), through Proposition 1: with
 :math:`A = \frac1{\sqrt n}[\Phi_1\ \Phi_2]` and :math:`D = \mathrm{diag}(I, -I)`, :math:`\Lambda = A D A^\top`, and
 :math:`u = A v` turns :math:`\Lambda` on u into :math:`D C` on v, with :math:`C = A^\top A`, self-adjoint in the inner
 product :math:`\langle v, w\rangle = v^\top C w`.
@@ -18,7 +18,7 @@ lift    v                    A v, one pass
 ======  ===================  =====================
 
 Vectors and small algebra are float64 (on the CPU for devices without it); products with the data are in ``dtype``.
-Where several processes share the work, vectors are whole in each of them and sums go over all.
+If several processes share the work, vectors are whole in each of them and sums go over all.
 """
 
 from __future__ import annotations
@@ -30,13 +30,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spec_repro.base.feed import feed
-from spec_repro.base.group import ALONE, Group
-from spec_repro.base.progress import Progress
-from spec_repro.base.rows import Rows
-from spec_repro.core.kernels import FeatureMap, Gaussian, Kernel
+from spec_repro.base.processes import ALONE, Processes
+from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices
+from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel
 
-__all__ = ["FeatureOperator", "KernelSide", "Operator"]
+Tile = tuple[slice, slice, Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Operator:
     y: KernelSide
     batch: int
     budget: int
-    group: Group = ALONE
+    processes: Processes = ALONE
     passes: int = field(default=0, init=False)
 
     @property
@@ -79,7 +77,7 @@ class Operator:
 
     @property
     def algebra(self) -> torch.device:
-        """Where the small float64 algebra lives."""
+        """Device of the small float64 algebra."""
         return torch.device("cpu") if self.device.type == "mps" else self.device
 
     def to_data(self, v: Tensor) -> Tensor:
@@ -88,19 +86,28 @@ class Operator:
     def to_algebra(self, v: Tensor) -> Tensor:
         return v.to(self.algebra).to(torch.float64)
 
+    def start(self, width: int, generator: torch.Generator) -> Tensor:
+        """Random block, ``(size, width)``."""
+        return torch.randn(self.size, width, generator=generator, dtype=torch.float64).to(self.algebra)
+
+    def bar(self, total: int, label: str):
+        """The progress bar of the next pass, shown by the first process alone."""
+        self.passes += 1
+        return progress(total, f"{label}, pass {self.passes}", silent=self.processes.rank > 0)
+
 
 @dataclass
 class FeatureOperator(Operator):
     r"""Finite features on both sides, of the rows of this process.
 
-    A is kept in memory where its numbers fit the budget, else made anew each pass; then a device keeps at least the
-    rows themselves, where these fit. What is kept or made is A without the scales of the feature maps and the
+    A is kept in memory if its numbers fit the budget, else computed again in each pass; then a device keeps at least
+    the rows themselves, if they fit. What is kept or computed is A without the scales of the feature maps and the
     :math:`1/\sqrt n`, a diagonal factor S from the right that the thin vectors carry.
     """
 
     def __post_init__(self):
-        self._kept: list[Tensor] | None = None
-        self._fed: list[tuple[slice, list[Tensor]]] | None = None
+        self._kept: list[tuple[slice, Tensor]] | None = None
+        self._fed: list[Batch] | None = None
 
     @property
     def size(self) -> int:
@@ -108,13 +115,13 @@ class FeatureOperator(Operator):
         return self.x.features.dim + self.y.features.dim
 
     @property
-    def anew(self) -> bool:
-        """Whether A does not fit the budget and is made for each pass; in all processes alike."""
-        return -(-self.n // self.group.size) * self.size * self.dtype.itemsize > self.budget
+    def streamed(self) -> bool:
+        """Whether A does not fit the budget and is computed in each pass; in all processes alike."""
+        return -(-self.n // self.processes.size) * self.size * self.dtype.itemsize > self.budget
 
     @property
     def making(self) -> float:
-        """Multiply-adds that make A once."""
+        """Multiply-adds that compute A once."""
         random = [side for side in (self.x, self.y) if isinstance(side.kernel, Gaussian)]
         return self.n * sum(side.rows.d * side.features.dim / 2 for side in random)
 
@@ -132,29 +139,26 @@ class FeatureOperator(Operator):
         """The diagonal of S, ``(p, 1)``."""
         return self._columns(self.x.features.scale, self.y.features.scale) / math.sqrt(self.n)
 
-    def fed(self) -> Iterator[tuple[slice, list[Tensor]]]:
+    def fed(self) -> Iterator[Batch]:
         """Slices of rows with the rows of both embeddings on the device, in the working precision."""
         sources = [self.x.rows, self.y.rows]
+        batches = self._fed or feed(sources, self.batch, self.device, self.dtype)
         fits = sources[0].n * sum(rows.d for rows in sources) * self.dtype.itemsize <= self.budget
-        if self.device.type == "cpu" or not fits:
-            yield from feed(sources, self.batch, self.device, self.dtype)
-            return
-        if self._fed is None:
-            self._fed = list(feed(sources, self.batch, self.device, self.dtype))
-        yield from self._fed
+        if self.device.type != "cpu" and fits:
+            batches = self._fed = list(batches)
+        return iter(batches)
 
     def blocks(self, label: str) -> Iterator[tuple[slice, Tensor]]:
         r"""Slices of rows with their block of :math:`A S^{-1}`, ``(b, p)``, that is raw features."""
-        self.passes += 1
-        with Progress(self.x.rows.n, f"{label}, pass {self.passes}") as bar:
-            for rows, block in self._kept or self._made():
+        with self.bar(self.x.rows.n, label) as bar:
+            for rows, block in self._kept or self._computed():
                 yield rows, block
                 bar.update(rows.stop - rows.start)
 
-    def _made(self) -> Iterator[tuple[slice, Tensor]]:
-        """The blocks, made now; kept from the first whole pass on where they fit."""
-        keep = not self.anew
-        made: list[tuple[slice, Tensor]] = []
+    def _computed(self) -> Iterator[tuple[slice, Tensor]]:
+        """The blocks, computed now; kept from the first whole pass on if they fit."""
+        keep = not self.streamed
+        kept: list[tuple[slice, Tensor]] = []
         block = None
         for rows, parts in self.fed():
             length = rows.stop - rows.start
@@ -164,14 +168,10 @@ class FeatureOperator(Operator):
             for side, part, half in zip((self.x, self.y), parts, halves, strict=True):
                 side.features.raw(part, out=half)
             if keep:
-                made.append((rows, block))
+                kept.append((rows, block))
             yield rows, block
         if keep:
-            self._kept = made
-
-    def start(self, width: int, generator: torch.Generator) -> Tensor:
-        """Random ``(p, width)`` block."""
-        return torch.randn(self.size, width, generator=generator, dtype=torch.float64).to(self.algebra)
+            self._kept = kept
 
     def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
         r"""C v, ``(p, b)``, and the factor R of A v = Q R, ``(b, b)``, so that :math:`v^\top C v = R^\top R`.
@@ -186,9 +186,9 @@ class FeatureOperator(Operator):
             u = block @ w
             total += self.to_algebra(block.T @ u)
             r = torch.linalg.qr(torch.cat([r, self.to_algebra(u)]), mode="r").R
-        if self.group.size > 1:
-            r = torch.linalg.qr(self.group.stacked(r), mode="r").R
-        return self.scales * self.group.total(total), r
+        if self.processes.size > 1:
+            r = torch.linalg.qr(self.processes.stacked(r), mode="r").R
+        return self.scales * self.processes.total(total), r
 
     def image(self, v: Tensor, dual: Tensor) -> Tensor:
         """D C v, ``(p, b)``."""
@@ -200,23 +200,14 @@ class FeatureOperator(Operator):
         u = torch.empty(self.x.rows.n, v.shape[1], dtype=self.dtype)
         for rows, block in self.blocks("eigenvectors"):
             u[rows] = (block @ w).cpu()
-        return self.group.rows(u, self.n, self.device)
-
-    def project(self, u: Tensor) -> Tensor:
-        r""":math:`A^\top u`, ``(p, b)``, for u of shape ``(n, b)`` on the CPU."""
-        mine = u[self.group.share(self.n)]
-        total = torch.zeros(self.size, u.shape[1], dtype=torch.float64, device=self.algebra)
-        for rows, block in self.blocks("features"):
-            total += self.to_algebra(block.T @ self.to_data(mine[rows]))
-        return self.scales * self.group.total(total)
-
-    def apply(self, u: Tensor) -> Tensor:
-        """Lambda u, ``(n, b)``, for u of shape ``(n, b)``, both on the CPU in the working precision."""
-        return self.lift(self.signs * self.project(u))
+        return self.processes.rows(u, self.n, self.device)
 
     def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
         r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU."""
-        v = self.to_data(self.signs * self.scales * self.project(u))
+        total = torch.zeros(self.size, u.shape[1], dtype=torch.float64, device=self.algebra)
+        for rows, block in self.blocks("features"):
+            total += self.to_algebra(block.T @ self.to_data(u[rows]))  # A' u without its scales
+        v = self.to_data(self.signs * self.scales * self.scales * total)
         first, second = v.split([self.x.features.dim, self.y.features.dim])
         result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
         for rows, (left, right) in feed((x, y), self.batch, self.device, self.dtype):
@@ -226,19 +217,139 @@ class FeatureOperator(Operator):
     def covariance(self) -> Tensor:
         r""":math:`C = A^\top A`, ``(p, p)``: the joint covariance of Algorithm 1.
 
-        Its products are in float64 too: what is small in C decides the eigenvectors where the embeddings nearly agree.
+        Its products are in float64 too: what is small in C decides the eigenvectors when the embeddings nearly agree.
         """
         total = torch.zeros(self.size, self.size, dtype=torch.float64, device=self.algebra)
         for _, block in self.blocks("covariance"):
             wide = self.to_algebra(block)
             total += wide.T @ wide
-        return self.group.total(total).mul_(self.scales).mul_(self.scales.T)
-
-    def joint(self) -> Tensor:
-        """A, ``(n, p)`` float64."""
-        return torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")]) * self.scales.T
+        return self.processes.total(total).mul_(self.scales).mul_(self.scales.T)
 
     def matrix(self) -> Tensor:
         r""":math:`\Lambda`, ``(n, n)`` float64."""
-        a = self.joint()
+        raw = torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")])
+        a = self.processes.rows(raw, self.n, self.algebra).to(self.algebra) * self.scales.T
         return (a * self.signs.T) @ a.T
+
+
+@dataclass
+class KernelOperator(Operator):
+    """Exact kernels in tiles; the matrix is kept if its n^2 numbers fit the budget, else its tiles if they do,
+    else they are computed again in each pass.
+
+    Only tiles on and above the diagonal are computed; the matrix is symmetric. Every process has all rows, and its
+    share of the tiles.
+    """
+
+    def __post_init__(self):
+        self._left, self._right = (side.prepare(side.rows, slice(0, self.n)) for side in (self.x, self.y))
+        self._kept: list[Tile] | None = None
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    @property
+    def streamed(self) -> bool:
+        """Whether not even the tiles fit the budget and are computed in each pass; in all processes alike."""
+        return sum(map(_area, self.places())) * self.dtype.itemsize / self.processes.size > self.budget
+
+    @property
+    def making(self) -> float:
+        """Multiply-adds that compute the tiles once."""
+        return self.n**2 / 2 * (self.x.rows.d + self.y.rows.d)
+
+    def places(self) -> list[tuple[slice, slice]]:
+        """Row and column slice of the tiles on and above the diagonal; this process has every ``size``-th of them."""
+        cuts = list(slices(self.n, self.batch))
+        return [(rows, columns) for i, rows in enumerate(cuts) for columns in cuts[i:]]
+
+    def tiles(self, label: str = "kernel difference") -> Iterator[Tile]:
+        """Row slice, column slice and tile of Lambda, ``(b, b')``, for the upper triangle of tiles."""
+        places = self.places()[self.processes.rank :: self.processes.size]
+        with self.bar(sum(map(_area, places)), label) as bar:
+            for rows, columns in places:
+                tile = self.x.kernel.tile(self._left[rows], self._left[columns])
+                tile -= self.y.kernel.tile(self._right[rows], self._right[columns])
+                if rows == columns:
+                    tile.fill_diagonal_(0)  # both kernels are 1 there, whatever rounding gives
+                yield rows, columns, tile.mul_(1 / self.n)
+                bar.update(_area((rows, columns)))
+
+    def _matrix(self) -> Tensor:
+        full = torch.zeros(self.n, self.n, dtype=self.dtype, device=self.device)
+        for rows, columns, tile in self.tiles():
+            full[rows, columns] = tile
+            if rows != columns:
+                full[columns, rows] = tile.T
+        return self.processes.total(full)
+
+    def matrix(self) -> Tensor:
+        r""":math:`\Lambda`, ``(n, n)`` float64."""
+        return self.to_algebra(self._matrix())
+
+    def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        return v, torch.linalg.qr(v, mode="r").R
+
+    def image(self, v: Tensor, dual: Tensor) -> Tensor:
+        """Lambda v, ``(n, b)``."""
+        if self._kept is None and not self.streamed:
+            whole = self.processes.size == 1 and self.n**2 * self.dtype.itemsize <= self.budget
+            self._kept = [(slice(0, self.n), slice(0, self.n), self._matrix())] if whole else list(self.tiles())
+        w = self.to_data(v)
+        total = torch.zeros(v.shape, dtype=self.dtype, device=self.device)
+        for rows, columns, tile in self._kept or self.tiles():
+            total[rows] += tile @ w[columns]
+            if rows != columns:
+                total[columns] += tile.T @ w[rows]
+        return self.to_algebra(self.processes.total(total))
+
+    def lift(self, v: Tensor) -> Tensor:
+        return v.to(self.dtype).cpu()
+
+    def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
+        r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU."""
+        u = self.to_data(u)
+        result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
+        for rows in x.batches(self.batch):
+            tile = self.x.kernel.tile(self.x.prepare(x, rows), self._left)
+            tile -= self.y.kernel.tile(self.y.prepare(y, rows), self._right)
+            result[rows] = (tile @ u / self.n).cpu()
+        return result
+
+
+def _area(place: tuple[slice, slice]) -> int:
+    rows, columns = place
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
+
+
+def kernel_difference(
+    pair: tuple[Rows, Rows],
+    kernels: tuple[Kernel, Kernel],
+    *,
+    frequencies: int,
+    seed: int,
+    independent: bool = False,
+    device: str | torch.device = "auto",
+    batch_size: int | None = None,
+    memory: int | None = None,
+    processes: Processes = ALONE,
+) -> FeatureOperator | KernelOperator:
+    """Lambda on a device; the arguments are those of ``compare``."""
+    device = resolve_device(device)
+    double = any(rows.double for rows in pair) and device.type != "mps"
+    dtype = torch.float64 if double else torch.float32
+    finite = all(isinstance(kernel, Cosine) or frequencies for kernel in kernels)
+    sides = []
+    for rows, kernel, draw in zip(pair, kernels, (seed, seed + independent * 1_000_003), strict=True):
+        mine = rows.share(processes)
+        centre = mine.centre(device, dtype, processes)
+        features = kernel.feature_map(rows.d, frequencies, draw, centre)
+        sides.append(KernelSide(mine if finite else rows, kernel, centre, features))
+    memory = min(processes.everything(free_memory(device) // 4 if memory is None else memory))
+    small = device.type == "cpu"
+    if finite:
+        width = sum(side.features.dim for side in sides) * dtype.itemsize
+        batch = batch_size or max(64, (32 if small else 1024) * 2**20 // width)
+        return FeatureOperator(*sides, batch, memory, processes)
+    return KernelOperator(*sides, batch_size or (1024 if small else 8192), memory, processes)

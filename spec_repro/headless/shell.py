@@ -17,7 +17,7 @@ import numpy as np
 
 from spec_repro.base.errors import InvalidInput, ParameterError
 from spec_repro.base.files import atomic_path
-from spec_repro.base.group import launched
+from spec_repro.base.processes import launched
 
 __all__ = ["add_commands"]
 
@@ -58,7 +58,6 @@ def _compare_arguments(sub: ArgumentParser) -> None:
     sub.add_argument("--noise-floor", action="store_true", help="what the random features alone contribute")
     sub.add_argument("--batch-size", type=int, help="rows of one product")
     sub.add_argument("--memory", type=float, metavar="GB", help="for features or a kernel matrix; a quarter by default")
-    sub.add_argument("--matmul-precision", choices=("highest", "high", "medium"), default="highest")
     sub.add_argument("--out", metavar="FILE.npz", help="eigenvalues, eigenvectors, residuals and margins of both sides")
 
 
@@ -73,23 +72,22 @@ def _compare(options) -> int:
         kernels = tuple(map(Gaussian, options.sigma))
     else:
         kernels = match_bandwidths(*arrays, device=options.device, seed=options.seed)[:2]
-    with launched() as group:
+    with launched() as processes:
         found = compare(
             *arrays,
             kernel_x=kernels[0],
             kernel_y=kernels[1],
             k=options.k,
-            features=options.features,
+            frequencies=options.features or 0,
             solver=options.solver,
             device=options.device,
             batch_size=options.batch_size,
             seed=options.seed,
             noise_floor=options.noise_floor,
             memory=None if options.memory is None else int(options.memory * 2**30),
-            matmul_precision=options.matmul_precision,
-            group=group,
+            processes=processes,
         )
-        if group.rank == 0:
+        if processes.rank == 0:
             _tell(found, options, ids)
             if options.out:
                 _save(found, options.out)
@@ -115,7 +113,7 @@ def _tell(found, options, ids: Sequence | None) -> None:
         print(f"{name}: {found.settings[kernel]}")
     for side, names in ((found.x_only, (options.x, options.y)), (found.y_only, (options.y, options.x))):
         print(f"\n{names[0]} - {names[1]}: eigenvalue and first members of each group")
-        members = side.top(min(options.top, len(side.eigenvectors)), pairs=side.count)
+        members = side.top(min(options.top, len(side.eigenvectors)))
         for j, row in enumerate(members):
             marks = " (two-sided)" if side.two_sided[j] else ""
             shown = [str(i) if ids is None else str(ids[int(i)]) for i in row]

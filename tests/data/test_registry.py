@@ -148,10 +148,10 @@ def test_refusals(call, error, words):
 @pytest.fixture
 def registered():
     """Lets a test add loaders of its own."""
-    before = dict(LOADERS.entries)
+    before = dict(LOADERS)
     yield
-    LOADERS.entries.clear()
-    LOADERS.entries.update(before)
+    LOADERS.clear()
+    LOADERS.update(before)
 
 
 def test_a_loader_is_one_function_and_one_decorator(registered):

@@ -1,7 +1,7 @@
-"""The processes that share one comparison: torch.distributed, behind the few sums that the core needs.
+"""The processes that share one computation: torch.distributed, behind shares of rows, one sum and one gather.
 
-Each process reads the rows of its own share; small products are summed over all, and every process ends with the whole
-result. What is decided from sums is decided alike everywhere, since all processes see the same numbers.
+Each process reads its share of the rows; small products are summed over all, and every process ends with the whole
+result. Every process sees the same sums, so all take the same decisions.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput
 
-__all__ = ["ALONE", "Group", "as_group", "launched", "own_gpu"]
-
 
 @dataclass(frozen=True)
-class Group:
-    """Process ``rank`` of ``size``; ``handle`` is the group as torch.distributed knows it, None for one process."""
+class Processes:
+    """Process ``rank`` of ``size``; ``handle`` is their group in torch.distributed, None for one process alone."""
 
     handle: Any = None
     rank: int = 0
@@ -49,7 +47,7 @@ class Group:
         return torch.cat(parts)
 
     def rows(self, part: Tensor, n: int, device: torch.device) -> Tensor:
-        """All n rows, on the CPU, from the share that each process has; reduced on ``device``."""
+        """All n rows, on the CPU, from the share that each process has; summed on ``device``."""
         if self.size == 1:
             return part
         full = torch.zeros(n, part.shape[1], dtype=part.dtype, device=device)
@@ -60,16 +58,13 @@ class Group:
         """The small object of each process, in the order of ranks."""
         if self.size == 1:
             return [thing]
-        things = [None] * self.size
-        gpu = own_gpu()
-        with (
-            contextlib.nullcontext() if gpu is None else torch.cuda.device(gpu)
-        ):  # NCCL sends objects by the current one
+        things, gpu = [None] * self.size, own_gpu()
+        with contextlib.nullcontext() if gpu is None else torch.cuda.device(gpu):  # NCCL sends from the current one
             dist.all_gather_object(things, thing, group=self.handle)
         return things
 
 
-ALONE = Group()
+ALONE = Processes()
 
 
 def own_gpu() -> torch.device | None:
@@ -81,33 +76,30 @@ def own_gpu() -> torch.device | None:
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 
-def as_group(group: Any) -> Group:
-    """A group of torch.distributed (``torch.distributed.group.WORLD``) as a Group; None is this process alone."""
-    if group is None:
-        return ALONE
-    if isinstance(group, Group):
-        return group
+def as_processes(handle: Any) -> Processes:
+    """A group of torch.distributed (``torch.distributed.group.WORLD``) as Processes; None is this process alone."""
+    if handle is None or isinstance(handle, Processes):
+        return handle or ALONE
     if not (dist.is_available() and dist.is_initialized()):
         raise InvalidInput(
-            "group: expected a group of running processes, and torch.distributed is not initialised. Start the script "
-            "with torchrun and call torch.distributed.init_process_group() first, or leave group out."
+            "processes: expected a group of running processes, and torch.distributed is not initialised. Start the "
+            "script with torchrun and call torch.distributed.init_process_group() first, or leave processes out."
         )
-    rank = dist.get_rank(group)
+    rank = dist.get_rank(handle)
     if rank < 0:
-        raise InvalidInput("group: this process is no member of the group it was given.")
-    return Group(group, rank, dist.get_world_size(group))
+        raise InvalidInput("processes: this process does not belong to the group it was given.")
+    return Processes(handle, rank, dist.get_world_size(handle))
 
 
 @contextlib.contextmanager
-def launched(patience: float = 600.0) -> Iterator[Group]:
-    """The processes that ``torchrun`` started, each with its own GPU where there are any; else this one alone.
+def launched(patience: float = 600.0) -> Iterator[Processes]:
+    """The processes that ``torchrun`` started, each with its own GPU if there are any; else this one alone.
 
     A process that waits longer than ``patience`` seconds for the others ends with an error.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
-    if size == 1:
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
         return
     dist.init_process_group(timeout=datetime.timedelta(seconds=patience))
-    yield as_group(dist.group.WORLD)
+    yield as_processes(dist.group.WORLD)
     dist.destroy_process_group()  # after an error the process just ends: an orderly farewell would wait for the others
