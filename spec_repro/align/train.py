@@ -79,17 +79,18 @@ def align(
         EmbeddingMismatch, NonFiniteInput: the reference does not fit the training set.
         CheckpointError: ``out`` holds another run, or a checkpoint that does not load.
         InvalidInput: settings that the data or the model do not fit.
-        NotConverged: a loss or gradient that is not finite; the message names the step and the last checkpoint.
+        NotConverged: a loss or gradient that is not finite; the message names the step.
     """
-    run = _Run(model, dataset, reference, settings, Path(out), device)
-    last, weights = min(len(run.order), stop_after or len(run.order)), run.out / "model.safetensors"
+    run, out = _Run(model, dataset, reference, settings, device), Path(out)
+    last, weights = min(len(run.order), stop_after or len(run.order)), out / "model.safetensors"
+    log = run.log(out)
     if not run.finished(weights, last):
         with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
-            run.train(dataset, last, evaluate)
+            run.train(out, log, last, evaluate)
         if run.main:
             checkpoints.save(weights, run.clip.state_dict(), {**(card or {}), "run": run.identity, "step": last})
         run.accelerator.wait_for_everyone()
-    log = run.written_log()
+    log = run.log(out)
     return Aligned(run.clip.eval(), weights, pd.DataFrame(log["metrics"]), pd.DataFrame(log["evaluation"]))
 
 
@@ -158,13 +159,21 @@ def learning_rate(step: int, steps: int, settings: AlignSettings) -> float:
 
 
 class _Run:
-    """A run in one of its processes. Its log: "run", what identifies it; "metrics" and "evaluation", lists of rows."""
+    """A run in one of its processes.
 
-    def __init__(
-        self, model: nn.Module, dataset, reference: Reference, settings: AlignSettings, out: Path, device: str
-    ):
-        self.out, self.settings, self.accelerator = out, settings, _accelerator(settings, device)
+    Its log holds "run", what identifies it; "step", the updates done; "metrics" and "evaluation", lists of rows.
+    """
+
+    def __init__(self, model: nn.Module, dataset: Any, reference: Reference, settings: AlignSettings, device: str):
+        if device not in ("auto", "cpu"):
+            raise unknown_name("device of align", device, ["auto", "cpu"])
+        # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
+        AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=settings.precision)
         self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
+        if settings.precision == "fp16" and self.device.type == "cpu":
+            raise InvalidInput("precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'.")
+        self.settings, self.dataset = settings, dataset
         self.order = Order(len(dataset), settings, self.accelerator.num_processes, self.accelerator.process_index)
         self.features = reference.joined(dataset.ids)
         self.clip = copy.deepcopy(model).to(self.device).train()
@@ -174,21 +183,26 @@ class _Run:
             "reference": hashlib.sha256(self.features).hexdigest()[:16],
             "start": checkpoints.digest(self.clip.state_dict())[:16],
         }
-        self.log = self.written_log()
         optimiser = optimiser_of(self.clip, settings)
         self.towers, self.optimiser = self.accelerator.prepare(Towers(self.clip), optimiser)
 
-    def train(self, dataset: Any, last: int, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
-        """From the newest checkpoint to step ``last``."""
-        start = self.restored()
-        loader = skip_first_batches(loader_of(dataset, self.order), start)
-        silent = None if self.main else True
+    def train(self, out: Path, log: dict, last: int, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
+        """From the checkpoint of the log to step ``last``, with an evaluation and a checkpoint every so many steps."""
+        start, silent = log["step"], None if self.main else True
+        if start:
+            self.restore(out / f"step-{start:08d}")
+        loader = skip_first_batches(loader_of(self.dataset, self.order), start)
         batches = iter(tqdm(loader, "SPEC-align", last, leave=False, disable=silent, initial=start, delay=2))
         for step in range(start, last + 1):
-            if step % self.settings.evaluate_every == 0 or step == last:
-                self.pause(step, evaluate)
+            fresh = step > start or start == 0
+            if fresh and (step % self.settings.evaluate_every == 0 or step == last):
+                if self.main and evaluate is not None:
+                    with torch.no_grad():
+                        log["evaluation"].append({"step": step, **evaluate(self.clip.eval())})
+                    self.clip.train()
+                self.save(out, log | {"step": step})
             if step < last:
-                self.log["metrics"].append(self.step(step, next(batches)))
+                log["metrics"].append(self.step(step, next(batches)))
 
     def step(self, step: int, batch: Sequence[Tensor]) -> dict[str, Any]:
         """One update from the rows of this process, those of the batch and then those of a subset; a row of metrics.
@@ -217,9 +231,8 @@ class _Run:
             finite = norm.isfinite() or self.accelerator.scaler is not None  # the scaler skips an update that overflows
         if not finite:
             raise NotConverged(
-                f"step {step}: the loss or its gradient is not finite ({values}). The last checkpoint is "
-                f"{_newest(self.out)}. Try a smaller lr= than {settings.lr}, or more than warmup={settings.warmup} "
-                "steps, in another out=."
+                f"step {step}: the loss or its gradient is not finite ({values}). Choose another out=, and a "
+                f"smaller lr= than {settings.lr} or more than warmup={settings.warmup} steps."
             )
         self.optimiser.step()
         self.optimiser.zero_grad()
@@ -238,47 +251,38 @@ class _Run:
         parts[self.order.process] = local + (processes - 1) * (local - local.detach())
         return torch.cat(parts) if processes > 1 else local
 
-    def pause(self, step: int, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
-        """An evaluation after ``step`` updates, and a checkpoint that replaces the older one when it is whole."""
-        path, partial = (self.out / name for name in (f"step-{step:08d}", f".step-{step:08d}.partial"))
-        if path.exists():  # the run was restored from here
-            return
-        if self.main and evaluate is not None:
-            with torch.no_grad():
-                self.log["evaluation"].append({"step": step, **evaluate(self.clip.eval())})
-            self.clip.train()
+    def save(self, out: Path, log: dict[str, Any]) -> None:
+        """Write a checkpoint, which replaces the older one when it is whole."""
+        path = out / f"step-{log['step']:08d}"
+        partial = path.with_name(f".{path.name}.partial")
         self.accelerator.save_state(partial)
         self.accelerator.wait_for_everyone()
         if self.main:
             for states in partial.glob("random_states_*"):  # the random state of each step follows from the seed
                 states.unlink()
-            (partial / "log.json").write_text(json.dumps(self.log), encoding="utf-8")
+            (partial / "log.json").write_text(json.dumps(log), encoding="utf-8")
             partial.rename(path)
-            for older in set(self.out.glob("*step-*")) - {path}:
+            for older in set(out.glob("*step-*")) - {path}:
                 shutil.rmtree(older)
         self.accelerator.wait_for_everyone()
 
-    def restored(self) -> int:
-        """Load the newest checkpoint; the number of steps done."""
-        path = _newest(self.out)
-        if path is None:
-            return 0
+    def restore(self, path: Path) -> None:
+        """Load a checkpoint."""
         try:
             self.accelerator.load_state(path)
         except (RuntimeError, OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} does not load ({error}); delete it to start again.") from error
-        return int(path.name.removeprefix("step-"))
 
-    def written_log(self) -> dict[str, Any]:
-        """The log of the newest checkpoint, or an empty one; CheckpointError if ``out`` holds another run."""
-        path = _newest(self.out)
+    def log(self, out: Path) -> dict[str, Any]:
+        """The log in the newest checkpoint, or an empty one; CheckpointError if ``out`` holds another run."""
+        path = max(out.glob("step-*/log.json"), default=None)
         if path is None:
-            return {"run": self.identity, "metrics": [], "evaluation": []}
-        log = json.loads((path / "log.json").read_text(encoding="utf-8"))
+            return {"run": self.identity, "step": 0, "metrics": [], "evaluation": []}
+        log = json.loads(path.read_text(encoding="utf-8"))
         pairs = {key: (log["run"].get(key), value) for key, value in self.identity.items()}
         differ = [f"{key}={there!r} there and {here!r} here" for key, (there, here) in pairs.items() if there != here]
         if differ:
-            raise CheckpointError(f"{self.out} holds another run: {', '.join(differ)}. Choose another out=.")
+            raise CheckpointError(f"{out} holds another run: {', '.join(differ)}. Choose another out=.")
         return log
 
     def finished(self, weights: Path, last: int) -> bool:
@@ -287,15 +291,3 @@ class _Run:
         if card["step"] >= last:
             checkpoints.load_into(self.clip, tensors, weights)
         return card["step"] >= last
-
-
-def _accelerator(settings: AlignSettings, device: str) -> Accelerator:
-    if device not in ("auto", "cpu"):
-        raise unknown_name("device of align", device, ["auto", "cpu"])
-    # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    return Accelerator(cpu=device == "cpu", mixed_precision=settings.precision)
-
-
-def _newest(out: Path) -> Path | None:
-    return max(out.glob("step-*"), default=None)
