@@ -20,6 +20,7 @@ from datasets import Dataset, Features, Value
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_models import TEXTS
+from spec_repro.data.pictures import Picture
 from support import global_states
 from torchvision import transforms
 from transformers import (
@@ -33,7 +34,6 @@ from transformers import (
 )
 
 from spec_repro.base.errors import CheckpointError, DataMissing, GatedData, InvalidInput, UnknownName
-from spec_repro.data.pictures import Picture
 from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, identity, load_embedding, weights
 from spec_repro.embeddings.checkpoints import ModelCard, save_weights
 from spec_repro.embeddings.weights import ModelFacts, Pretrained
