@@ -17,8 +17,7 @@ from spec_repro.data import load_data
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.offline.pictograms import CLASSES
 from spec_repro.data.typographic import draw_word
-from spec_repro.embeddings.offline.mini import prepare_picture
-from spec_repro.embeddings.offline.mini_models import mini_clip_model, mini_dino_model
+from spec_repro.embeddings.offline.mini import mini_clip_model, mini_dino_model, prepare_picture
 
 __all__ = [
     "CLIP",

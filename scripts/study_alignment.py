@@ -25,10 +25,12 @@ from torch import nn
 from spec_repro import Cosine, compare, embed, load_data, load_embedding
 from spec_repro.align import AlignSettings, ImageTexts, Reference, align, held_out, tower_features, trainable_clip
 from spec_repro.data import factors_of
-from spec_repro.embeddings.offline.mini import aligned_weights, save_mini_clip
+from spec_repro.embeddings.checkpoints import save
+from spec_repro.embeddings.offline.mini import CLIP_CONFIG, mini_models_root
 from spec_repro.headless.experiments import find_experiment
 from spec_repro.probe import linear_probe
 
+FOLDER, ALIGNED = mini_models_root() / "alignment", "mini-clip-aligned.safetensors"
 FIG05 = find_experiment("fig05").parameters("mini")
 TABLE2 = find_experiment("table2").parameters("mini")
 VARIANTS = {"spec-align": {}, "weight 0": {"weight": 0.0}, "mis-paired": {"mispaired": True}}
@@ -129,7 +131,7 @@ def studied(job: tuple[int, str, Path | None]) -> tuple[dict, pd.DataFrame]:
             pd.read_csv(done.metrics).to_csv(folder / "losses.csv", index=False, float_format="%.6g")
             card = {"start": FIG05["model"], "reference": FIG05["reference"], "training": FIG05["training"]}
             settings = AlignSettings.of(FIG05["settings"] | {"seed": seed}).record()
-            save_mini_clip(done.model, folder / aligned_weights().name, card | {"settings": settings})
+            save(folder / ALIGNED, done.model.state_dict(), card | {"config": CLIP_CONFIG, "settings": settings})
     row = outcome()(done.model, variant, seed)
     print(row, flush=True)
     return row, curve.assign(variant=variant, seed=seed)
@@ -166,9 +168,9 @@ def main() -> None:
         result = sweep(beside, given.weights, given.rates, given.jobs)
     else:
         result = study(beside, given.seeds, given.jobs)
-    aligned_weights().parent.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for file in beside.iterdir():
-        shutil.move(file, aligned_weights().parent / file.name)
+        shutil.move(file, FOLDER / file.name)
     print(result.round(3).to_string())
 
 

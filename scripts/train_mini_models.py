@@ -31,7 +31,8 @@ from spec_repro.base.files import atomic_path, sha256
 from spec_repro.data import load_data
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.embeddings import load_embedding
-from spec_repro.embeddings.offline.mini_models import mini_models_root, mini_weights, save_mini_clip, save_mini_dino
+from spec_repro.embeddings.checkpoints import save
+from spec_repro.embeddings.offline.mini import CONFIGS, mini_models_root, mini_weights
 from spec_repro.probe import linear_probe
 
 FACTORS = ("word", "label", "colour", "background")
@@ -161,13 +162,13 @@ def main() -> None:
     torch.set_num_threads(1)  # a second thread changes rounding, and helps little at this size
     stored = mini_models_root() / "cards.json"
     cards = json.loads(stored.read_text()) if stored.is_file() else {}
-    todo = {"mini-clip": (train_clip, CLIP, save_mini_clip), "mini-dino": (train_dino, DINO, save_mini_dino)}
-    for name, (train_one, recipe, save) in todo.items():
+    todo = {"mini-clip": (train_clip, CLIP), "mini-dino": (train_dino, DINO)}
+    for name, (train_one, recipe) in todo.items():
         if only in (None, name):
             started = time.perf_counter()
             model, log = train_one()
             card = card_of(name, model, recipe, log, (time.perf_counter() - started) / 60)
-            save(model, mini_weights(name), card)
+            save(mini_weights(name), model.state_dict(), card | {"config": CONFIGS[name]})
             cards[name] = card | {"sha256": sha256(mini_weights(name))}
             write_cards(cards)  # before measuring, which loads the file and compares its hash
             write_log(name, log)

@@ -1,19 +1,18 @@
 """The shipped alignment study is whole, made with the settings of fig05, and its checkpoint gives its numbers."""
 
-import json
-
 import pandas as pd
 import pytest
-from safetensors import safe_open
 
 from spec_repro import load_data, load_embedding
 from spec_repro.align import AlignSettings, ImageTexts, Reference, held_out, trainable_clip
 from spec_repro.embeddings import embed
-from spec_repro.embeddings.offline.mini import aligned_weights
+from spec_repro.embeddings.checkpoints import read
+from spec_repro.embeddings.offline.mini import mini_models_root
 from spec_repro.headless.experiments import find_experiment
 
 FIG05 = find_experiment("fig05").parameters("mini")
-FOLDER = aligned_weights().parent
+FOLDER = mini_models_root() / "alignment"
+ALIGNED = FOLDER / "mini-clip-aligned.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +39,13 @@ def test_weight_and_rate_are_those_that_the_sweep_chose():
 
 
 def test_the_checkpoint_was_made_with_the_settings_of_fig05():
-    with safe_open(aligned_weights(), "pt") as file:
-        card = json.loads(file.metadata()["card"])
+    _, card = read(ALIGNED)
     expected = AlignSettings.of(FIG05["settings"] | {"seed": 0}).record()
-    found = card.get("settings") or card["card"]["settings"]
-    assert found == expected
+    assert card["settings"] == expected
 
 
 def test_the_checkpoint_gives_the_numbers_of_the_table(summary):
-    clip = trainable_clip("mini-clip-aligned")
+    clip = trainable_clip(f"mini-clip:{ALIGNED}")
     samples = load_data(**FIG05["held_out_data"])
     reference = Reference(list(samples["id"]), embed(samples, load_embedding(FIG05["reference"])))
     rows = ImageTexts(samples, clip.prepare, clip.tokenize, text="id")

@@ -41,9 +41,10 @@ def stored_array(spec: str) -> Embedding:
     array = arrays[key] if key is not None else next(iter(arrays.values()))
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InvalidInput(f"expected a float array of shape (n, dim) in {path}, found {array.dtype} {array.shape}.")
-    name, rows = f"file:{path}", functools.partial(_rows, path, array, None if ids is None else [*map(str, ids)])
-    identity = (name, array.shape[1], "any", sha256(path), "that of the file")
-    return Embedding(*identity, prepare=_refuse, encode=_refuse, rows=rows)
+    rows = functools.partial(_rows, path, array, None if ids is None else [*map(str, ids)])
+    identity = (f"file:{path}", array.shape[1], "any", sha256(path), "that of the file")
+    refuse = functools.partial(_refuse, path)
+    return Embedding(*identity, prepare=refuse, encode=refuse, rows=rows)
 
 
 def _rows(path: Path, array: np.ndarray, ids: list[str] | None, dataset: Dataset) -> np.ndarray:
@@ -62,8 +63,8 @@ def _rows(path: Path, array: np.ndarray, ids: list[str] | None, dataset: Dataset
     return array if array.dtype == np.float32 else array.astype(np.float32)
 
 
-def _refuse(item: Any) -> Any:
-    raise InvalidInput("a file holds finished vectors; use embed(dataset, ...) or .rows(dataset).")
+def _refuse(path: Path, item: Any) -> Any:
+    raise InvalidInput(f"{path} holds finished vectors; use embed(dataset, ...) or .rows(dataset).")
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

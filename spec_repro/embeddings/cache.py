@@ -47,7 +47,8 @@ class Store:
 
     def write(self, rows: range, vectors: np.ndarray, marks: np.ndarray) -> None:
         """Store finished rows: first the vectors (rows, dim), then their marks (rows,)."""
-        for held, values in ((self.array("r+"), vectors), (self.marks("r+"), marks)):
+        for open_map, values in ((self.array, vectors), (self.marks, marks)):
+            held = open_map("r+")
             held[rows.start : rows.stop] = values
             held.flush()
 

@@ -10,14 +10,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import global_states
 
-from spec_repro.base.errors import CheckpointError, UnknownName
+from spec_repro.base.errors import CheckpointError
 from spec_repro.base.files import sha256
 from spec_repro.data import load_data
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.offline.pictograms import CLASSES
 from spec_repro.embeddings import Embedding, embed, load_embedding
-from spec_repro.embeddings.offline.mini import mini_clip_model, mini_dino_model, mini_weights, save_mini_clip
-from spec_repro.embeddings.offline.mini_models import CLIP_CONFIG, VOCABULARY, WordTokenizer, mini_models_root
+from spec_repro.embeddings.checkpoints import save
+from spec_repro.embeddings.offline.mini import (
+    CLIP_CONFIG,
+    VOCABULARY,
+    WordTokenizer,
+    mini_clip_model,
+    mini_dino_model,
+    mini_models_root,
+    mini_weights,
+)
 from spec_repro.probe import bootstrap_interval, linear_probe
 
 MODELS = ("mini-clip", "mini-dino")
@@ -58,9 +66,8 @@ def test_contract(name, tmp_path):
     assert isinstance(model, Embedding)
     assert model.license == "MIT"
     assert model.revision == sha256(mini_weights(name.removesuffix("-text")))
-    network = getattr(model, "network", None) or model.model
-    assert not network.training
-    assert not any(p.requires_grad for p in network.parameters())
+    assert not any(part.training for part in model.encode.modules())
+    assert not any(p.requires_grad for p in model.encode.parameters())
     dataset = load_data("captioned-pictograms", n=40)
     before = global_states()
     one, seven = (
@@ -118,50 +125,58 @@ def test_tokenizer():
     assert CLIP_CONFIG["text_cfg"]["vocab_size"] == len(VOCABULARY)
 
 
-def test_own_checkpoint(tmp_path):
+def test_own_checkpoint(tmp_path, monkeypatch):
     model, _ = mini_clip_model(seed=3)
-    save_mini_clip(model, tmp_path / "own.safetensors", {"aligned": True})
+    save(tmp_path / "own.safetensors", model.state_dict(), {"aligned": True})
     again, _ = mini_clip_model(tmp_path / "own.safetensors")
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, again.state_dict()[name], rtol=0, atol=0)
-    own, shipped = load_embedding("mini-clip", weights=tmp_path / "own.safetensors"), load_embedding("mini-clip")
+    own, shipped = load_embedding(f"mini-clip:{tmp_path / 'own.safetensors'}"), load_embedding("mini-clip")
+    assert own.name == f"mini-clip:{tmp_path / 'own.safetensors'}"
     assert own.revision == sha256(tmp_path / "own.safetensors") != shipped.revision
+    assert load_embedding("mini-clip", weights=tmp_path / "own.safetensors").revision == own.revision
     texts = load_embedding("mini-clip-text", weights=tmp_path / "own.safetensors")
     torch.testing.assert_close(texts([texts.prepare("a star")]), model.encode_text(WordTokenizer()("a star")).detach())
-    with pytest.raises(UnknownName, match="option of embedding 'mini-clip': 'weigths'; did you mean 'weights'"):
-        load_embedding("mini-clip", weigths="x")
+    picture = own.prepare(load_data("pictograms", n=1)["image"][0])[None]
+    torch.testing.assert_close(own(picture), model.encode_image(picture).detach())
+
+
+def test_a_relative_path_starts_where_the_command_was_given_else_in_the_checkout(tmp_path, monkeypatch):
+    aligned = "data/mini-models/alignment/mini-clip-aligned.safetensors"
+    monkeypatch.chdir(tmp_path)
+    assert load_embedding(f"mini-clip:{aligned}").revision == sha256(mini_models_root().parents[1] / aligned)
+    save(tmp_path / aligned, mini_clip_model(seed=3)[0].state_dict(), {})
+    assert load_embedding(f"mini-clip:{aligned}").revision == sha256(tmp_path / aligned)
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     path, raw = tmp_path / "w.safetensors", mini_weights("mini-clip").read_bytes()
     cases = [
-        (raw[: len(raw) // 2], "no whole safetensors file"),
-        (raw[:5], "no whole safetensors file"),
-        (raw[:-40] + bytes(40), "the weights in .* are not those that were written: hash differs"),
-        (mini_weights("mini-dino").read_bytes(), 'expected the weights of mini-clip .* found mini-dino with {"stem"'),
+        (raw[: len(raw) // 2], "w.safetensors is cut short or not a checkpoint of this package"),
+        (raw[:-40] + bytes(40), "the weights in .* are not those that were written: their hash differs"),
+        (mini_weights("mini-dino").read_bytes(), r"is of another model: \d+ of \d+ weights differ, first .* in CLIP"),
     ]
     for content, text in cases:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=text):
-            load_embedding("mini-clip", weights=path)
+            load_embedding(f"mini-clip:{path}")
     state = load_file(mini_weights("mini-clip"))
     save_file(state, path)
-    with pytest.raises(CheckpointError, match="found a file of other origin with none"):
-        load_embedding("mini-clip", weights=path)
-    wider = json.dumps({**CLIP_CONFIG, "embed_dim": 128})
-    save_file(state, path, metadata={"model": "mini-clip", "config": wider, "sha256": ""})
-    with pytest.raises(CheckpointError, match=r'found mini-clip with {"embed_dim": 128'):
-        load_embedding("mini-clip", weights=path)
-    with pytest.raises(CheckpointError, match=r"expected the weights of mini-clip at .*none.*, found no file"):
-        load_embedding("mini-clip", weights=tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="not a checkpoint of this package"):
+        load_embedding(f"mini-clip:{path}")
+    heads = CLIP_CONFIG | {"text_cfg": CLIP_CONFIG["text_cfg"] | {"heads": 4}}
+    save(path, state, {"config": heads})
+    with pytest.raises(CheckpointError, match=r"is of .*'heads': 4.*, mini-clip has the configuration .*'heads': 2"):
+        load_embedding(f"mini-clip:{path}")
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*none.*, found no file"):
+        load_embedding(f"mini-clip:{tmp_path / 'none.safetensors'}")
 
 
 def test_shipped_file_must_match_its_card(tmp_path, monkeypatch, cards):
-    model, _ = mini_clip_model(seed=1)
-    save_mini_clip(model, tmp_path / "mini-clip.safetensors", {})
+    save(tmp_path / "mini-clip.safetensors", mini_clip_model(seed=1)[0].state_dict(), {})
     (tmp_path / "cards.json").write_text(json.dumps(cards))
-    monkeypatch.setattr("spec_repro.embeddings.offline.mini_models.mini_models_root", lambda: tmp_path)
-    with pytest.raises(CheckpointError, match=r"hash differs. Restore it from git, or run `make mini-models`"):
+    monkeypatch.setattr("spec_repro.embeddings.offline.mini.mini_models_root", lambda: tmp_path)
+    with pytest.raises(CheckpointError, match=r"not the file of its card. Restore it from git, or run `make mini-mod"):
         load_embedding("mini-clip")
 
 
