@@ -33,9 +33,9 @@ def test_the_weights_say_what_they_are_and_give_the_model_back(base):
     assert same_weights(model, base.model)
     assert (card["name"], card["tag"], card["activation"], card["step"]) == ("tiny-clip", "random", "gelu", 3)
     assert card["config"] == CONFIG
-    assert card["run"]["weight"] == 0.5
-    assert card["run"]["kernel"] == "Cosine()"
-    assert set(card["run"]) >= {"data", "reference", "start", "seed"}
+    assert card["settings"]["weight"] == 0.5
+    assert card["settings"]["kernel"] == "Cosine()"
+    assert set(card["settings"]) >= {"data", "reference", "start", "seed"}
 
 
 def test_weights_load_as_the_embedding_and_as_the_start_of_another_run(tmp_path):

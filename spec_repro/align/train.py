@@ -88,7 +88,7 @@ def align(
         with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
             run.train(out, log, last, evaluate)
         if run.main:
-            checkpoints.save(weights, run.clip.state_dict(), {**(card or {}), "run": run.identity, "step": last})
+            checkpoints.save(weights, run.clip.state_dict(), {**(card or {}), "settings": run.identity, "step": last})
         run.accelerator.wait_for_everyone()
     log = run.log(out)
     return Aligned(run.clip.eval(), weights, pd.DataFrame(log["metrics"]), pd.DataFrame(log["evaluation"]))

@@ -3,10 +3,10 @@
 import json
 from dataclasses import replace
 
-import mini_training
 import numpy as np
 import pytest
 import torch
+import train_mini_models as recipes
 from safetensors.torch import load_file, save_file
 from support import global_states
 
@@ -39,10 +39,8 @@ def cards():
 @pytest.fixture(scope="module")
 def pictures():
     """Typographic pictograms and factors of the two seeds that the card's probes used, fewer of them."""
-    sets = [
-        load_data("typographic", n=n, seed=mini_training.SEEDS[part]) for part, n in (("probe", 1000), ("test", 500))
-    ]
-    return [(mini_training.pictures(s["image"][:]), {f: labels_of(s, f) for f in ("word", "label")}) for s in sets]
+    sets = [load_data("typographic", n=n, seed=recipes.SEEDS[part]) for part, n in (("probe", 1000), ("test", 500))]
+    return [(recipes.pictures(s["image"][:]), {f: labels_of(s, f) for f in ("word", "label")}) for s in sets]
 
 
 def features(model, images):
@@ -188,17 +186,17 @@ def small(recipe, **changes):
 def test_training_lowers_the_loss(name):
     """On batches that stay the same, since those of training differ in size and difficulty."""
     if name == "mini-clip":
-        recipe = small(mini_training.CLIP)
+        recipe = small(recipes.CLIP)
         model, tokenizer = mini_clip_model(seed=0)
         losses = [
-            mini_training.clip_losses(model, tokenizer, replace(recipe, steps=steps), plain_steps=steps)
+            recipes.clip_losses(model, tokenizer, replace(recipe, steps=steps), plain_steps=steps)
             for steps in (recipe.steps, 4)
         ]
     else:
-        recipe = small(mini_training.DINO, n=480, steps=40)
+        recipe = small(recipes.DINO, n=480, steps=40)
         model = mini_dino_model(seed=0)
         losses = [
-            mini_training.dino_losses(model, replace(recipe, steps=steps), seed=seed)
+            recipes.dino_losses(model, replace(recipe, steps=steps), seed=seed)
             for steps, seed in ((recipe.steps, 5), (4, 6))
         ]
     training, fixed = losses[0], list(losses[1])
@@ -209,7 +207,7 @@ def test_training_lowers_the_loss(name):
             return np.mean([loss().item() for loss in fixed])
 
     before = on_fixed()
-    log = mini_training.train(model, training, recipe, lambda: 0.0, every=10)
+    log = recipes.train(model, training, recipe, lambda: 0.0, every=10)
     assert not model.training
     assert [row["step"] for row in log] == ([10, 20, 24] if name == "mini-clip" else [10, 20, 30, 40])
     assert log[-1]["learning_rate"] < log[0]["learning_rate"]
@@ -217,11 +215,11 @@ def test_training_lowers_the_loss(name):
     assert after < before - 0.05, (before, after)
 
 
-@pytest.mark.parametrize("train", [mini_training.train_clip, mini_training.train_dino])
+@pytest.mark.parametrize("train", [recipes.train_clip, recipes.train_dino])
 def test_training_seed(train):
-    options = {"held_out": 64} | ({"plain_steps": 1} if train is mini_training.train_clip else {})
+    options = {"held_out": 64} | ({"plain_steps": 1} if train is recipes.train_clip else {})
     before = global_states()
-    results = [train(small(mini_training.DINO, n=96, steps=2, batch=16, seed=seed), **options) for seed in (0, 0, 1)]
+    results = [train(small(recipes.DINO, n=96, steps=2, batch=16, seed=seed), **options) for seed in (0, 0, 1)]
     assert global_states() == before
     (first, log), (same, log_same), (other, _) = results
     assert log == log_same
@@ -231,22 +229,22 @@ def test_training_seed(train):
 
 
 def test_views_share_the_pictogram_and_differ_in_the_word():
-    views, colours = mini_training.dino_views(20, seed=3)
-    assert views.shape == (20, mini_training.VIEWS, 3, 64, 64)
+    views, colours = recipes.dino_views(20, seed=3)
+    assert views.shape == (20, recipes.VIEWS, 3, 64, 64)
     corner = views[:, :, :, 0, 0]
     assert (corner == corner[:, :1]).all()  # one background
-    assert all((views[:, 0] != views[:, side]).flatten(1).any(dim=1).all() for side in range(1, mini_training.VIEWS))
+    assert all((views[:, 0] != views[:, side]).flatten(1).any(dim=1).all() for side in range(1, recipes.VIEWS))
     assert (views[..., :16, :] == views[:, :1, :, :16, :]).all()  # above the word
     assert len(np.unique(colours)) > 5
 
 
 def test_moving_keeps_most_of_a_picture():
     x = torch.randn(6, 3, 64, 64)
-    still = replace(mini_training.DINO, shift=0, turn=0, zoom=0)
-    torch.testing.assert_close(mini_training.moved(x, still, torch.Generator().manual_seed(0)), x, rtol=0, atol=1e-4)
+    still = replace(recipes.DINO, shift=0, turn=0, zoom=0)
+    torch.testing.assert_close(recipes.moved(x, still, torch.Generator().manual_seed(0)), x, rtol=0, atol=1e-4)
     for change in ({"shift": 5}, {"turn": 15}, {"zoom": 0.15}):
         one, same, other = (
-            mini_training.moved(x, replace(still, **change), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+            recipes.moved(x, replace(still, **change), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
         )
         assert torch.equal(one, same)
         assert (one - other).abs().max() > 0.1
