@@ -57,7 +57,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
         place.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("safetensors.torch.save_file", stop)
+    monkeypatch.setattr("spec_repro.embeddings.checkpoints.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         save(path, TENSORS, {"version": 2})
     assert read(path)[1] == {"version": 1}

@@ -309,8 +309,7 @@ def test_clip_weights_need_their_activation(files, images, monkeypatch):
     words = r"'openai' were trained with QuickGELU, ViT-B-32 has GELU: .* Use open_clip:ViT-B-32-quickgelu/openai\."
     with pytest.raises(CheckpointError, match=words):
         load_embedding("open_clip:ViT-B-32/openai")
-    words = r"trained with GELU, ViT-B-32-quickgelu has QuickGELU: .* Use open_clip:ViT-B-32/laion2b_s34b_b79k\."
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(DataMissing, match=r"a tag of ViT-B-32-quickgelu \(openai, .*found 'laion2b_s34b_b79k'"):
         load_embedding("open_clip:ViT-B-32-quickgelu/laion2b_s34b_b79k")
     # What the error prevents: the same weights, other features.
     with torch.no_grad():
@@ -389,9 +388,18 @@ def changed(files, tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s.pop("module.layer4.2.conv3.weight"), "found 1 others, first layer4.2.conv3.weight"),
-        (lambda s: s.update({"module.layer5.weight": torch.zeros(1)}), "found 1 others, first layer5.weight"),
-        (lambda s: s.update({"module.conv1.weight": torch.zeros(64, 3, 3, 3)}), "does not load: RuntimeError"),
+        (
+            lambda s: s.pop("module.layer4.2.conv3.weight"),
+            r"1 of 318 weights differ, first layer4\.2\.conv3\.weight, absent in the file",
+        ),
+        (
+            lambda s: s.update({"module.layer5.weight": torch.zeros(1)}),
+            r"1 of 318 weights differ, first layer5\.weight, \(1,\) in the file",
+        ),
+        (
+            lambda s: s.update({"module.conv1.weight": torch.zeros(64, 3, 3, 3)}),
+            r"first conv1\.weight, \(64, 3, 3, 3\) in the",
+        ),
     ],
 )
 def test_swav_keys_are_checked(files, tmp_path, change, words):
@@ -421,32 +429,6 @@ def test_weights_are_data(files, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_the_random_head_of_swav(files, images, tmp_path):
-    state = global_states()
-    zero, same, one = (load(files, "swav", head="random", seed=seed) for seed in (None, 0, 1))
-    assert global_states() == state
-    assert torch.equal(zero.encode.fc.weight, same.encode.fc.weight)
-    assert not torch.equal(zero.encode.fc.weight, one.encode.fc.weight)
-    assert len({json.dumps(identity(model)) for model in (zero, one, load(files, "swav"))}) == 3
-    assert zero.dim == 1000
-    pooled = load(files, "swav")
-    batch = torch.stack([zero.prepare(image) for image in images[:2]])
-    vectors, features = zero(batch), pooled(batch)
-    head = zero.encode.fc
-    torch.testing.assert_close(vectors, features @ head.weight.T + head.bias)
-    # As torch's own layer: uniform, so that lengths shrink to sqrt(1000 / (3 * 2048)) = 0.40.
-    torch.testing.assert_close(head.weight.abs().max().item(), 2048**-0.5, rtol=1e-3, atol=0)
-    torch.testing.assert_close(
-        head.weight.std().item(), torch.nn.Linear(2048, 1000).weight.std().item(), rtol=0.01, atol=0
-    )
-    ratio = (features @ head.weight.T).norm(dim=1) / features.norm(dim=1)
-    assert ratio.sub(0.40).abs().max() < 0.04
-    with pytest.raises(InvalidInput, match=r"swav draws nothing without head='random'; leave seed=3 out\."):
-        load(files, "swav", seed=3)
-    with pytest.raises(UnknownName, match=r"unknown head 'randm'; did you mean 'random'\?"):
-        load(files, "swav", head="randm")
-
-
 # Open forms
 
 
@@ -463,7 +445,7 @@ def test_timm(files, images):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     assert (model.name, model.dim, model.license) == (name, expected.shape[1], "apache-2.0")
     assert "input_size (3, 160, 160)" in model.preprocessing
-    with pytest.raises(UnknownName, match=r"unknown timm model .* 'resnet19'; did you mean 'resnet.*'\?"):
+    with pytest.raises(UnknownName, match=r"unknown timm model 'resnet19'; did you mean 'resnet.*'\?"):
         load_embedding("timm:resnet19")
     with pytest.raises(DataMissing, match=r"source   timm/test_resnet\.r160_in1k\n"):
         load_embedding(name)
@@ -524,8 +506,6 @@ def test_hf_refusals(files, tmp_path):
     for spec in ("bert-base-uncased", "a/b/c", "a b/c"):
         with pytest.raises(InvalidInput, match=f"expected hf:ORGANISATION/NAME or hf:FOLDER, found 'hf:{spec}'"):
             load_embedding(f"hf:{spec}")
-    with pytest.raises(InvalidInput, match="is a folder, which has no revisions; leave revision='main' out"):
-        load_embedding(f"hf:{files / 'bert'}", revision="main")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", "vision_config": {}, "text_config": {}}))
     with pytest.raises(InvalidInput, match=r"has two towers; .* See open_clip:\."):
         load_embedding(f"hf:{tmp_path}")
@@ -537,7 +517,7 @@ def test_checkpoints_must_be_whole(files, tmp_path):
     lost = "encoder.layer.1.output.dense.weight"
     del state[lost]
     save_file(state, tmp_path / "bert" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=rf"'e5' in .* lacks 1 of its weights, first {lost}, which would be"):
+    with pytest.raises(CheckpointError, match=rf"bert lacks 1 of the weights of 'e5', first {lost}, which would be"):
         load_embedding("e5", weights=tmp_path / "bert")
     (tmp_path / "bert" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"the weights of 'e5' in .*, found what does not load: OSError"):
@@ -626,7 +606,7 @@ def test_the_pinned_commit_is_what_is_downloaded(files, tmp_path, monkeypatch):
 def test_files_are_downloaded_with_their_hash(files, tmp_path, monkeypatch):
     asked = []
 
-    def download(address, path, hash_prefix):
+    def download(address, path, hash_prefix, progress):
         asked.append((address, hash_prefix))
         shutil.copy(files / {"i": "inception.pth", "s": "swav.pth.tar"}[os.path.basename(path)[0]], path)
 
@@ -702,7 +682,7 @@ def test_missing_weights_are_told_at_once_and_without_heavy_imports(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "Retrying" not in done.stderr
-    told, heavy = json.loads(done.stdout)
+    told, heavy = json.loads(done.stdout.splitlines()[-1])
     assert heavy == []
     assert len(told) == 2 * len(names)
     for case, (kind, message, asked) in told.items():
