@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from spec_repro.base.errors import CheckpointError, DataMissing, GatedData, InvalidInput, UnknownName
-from spec_repro.data.pictures import Picture
+from spec_repro.data.identity import Picture
 from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, identity, load_embedding, weights
 from spec_repro.embeddings.checkpoints import ModelCard, save_weights
 from spec_repro.embeddings.weights import ModelFacts, Pretrained
