@@ -19,7 +19,7 @@ from spec_repro.base.files import cache_root, data_root
 from spec_repro.base.rows import resolve_device
 from spec_repro.data import LOADERS
 from spec_repro.data.hub import is_kept
-from spec_repro.data.listing import IMAGES, listed
+from spec_repro.data.files import IMAGES, listed
 from spec_repro.data.registry import Split
 from spec_repro.data.sources import candidates
 from spec_repro.embeddings import EMBEDDINGS
