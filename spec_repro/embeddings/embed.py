@@ -15,12 +15,11 @@ from torch.utils.data import DataLoader
 from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, UnreadableItem, unknown_name
 from spec_repro.base.files import cache_root
 from spec_repro.base.rows import progress, resolve_device
-from spec_repro.data.identity import identity as identity_of_data
-from spec_repro.data.identity import item_column, with_pictures
+from spec_repro.data.identity import identity, item_column, with_pictures
 from spec_repro.embeddings.cache import DONE, UNREADABLE, Store, open_store
-from spec_repro.embeddings.registry import Embedding, identity, load_embedding
+from spec_repro.embeddings.registry import Embedding, embedding_identity, load_embedding
 
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def embed(
@@ -71,12 +70,12 @@ def embed(
     device = resolve_device(device)
     if precision == "auto":
         precision = "float16" if device.type == "cuda" else "float32"
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, {*PRECISIONS, "auto"})
+    if precision not in DTYPES:
+        raise unknown_name("precision", precision, {*DTYPES, "auto"})
     column = item_column(dataset, model.modality)
     if getattr(model, "fit", None):
         model = model.fit(dataset)
-    record = {"data": identity_of_data(dataset, column), "model": identity(model), "precision": precision}
+    record = {"data": identity(dataset, column), "model": embedding_identity(model), "precision": precision}
     store, ids = open_store(cache_root(root), record, len(dataset), model.dim), dataset.select_columns("id")["id"]
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     with FileLock(store.folder / f".lock-{rank}"):
@@ -85,8 +84,8 @@ def embed(
         chunks = [range(i, min(i + chunk_rows, len(dataset))) for i in starts if not marks[i : i + chunk_rows].all()]
         if chunks:
             items = Items(dataset, column, model.prepare)
-            loader = loader_of(items, chunks, batch_size, workers, device.type == "cuda")
-            model = model.to(device) if movable(model) else model
+            loader = _loader(items, chunks, batch_size, workers, device.type == "cuda")
+            model = model.to(device) if _movable(model) else model
             _fill(store, chunks, loader, ids, partial(_forward, model, precision, device, ids), on_error)
         store.wait()
     _report(store, ids, on_error)
@@ -123,7 +122,7 @@ class Items(torch.utils.data.Dataset):
         return read, items if self.texts or not items else torch.stack(items), reasons
 
 
-def loader_of(items: Items, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> DataLoader:
+def _loader(items: Items, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> DataLoader:
     """Batches of prepared items, chunk after chunk."""
     orders = [items.order(rows) for rows in chunks]
     batches = [order[i : i + batch_size].tolist() for order in orders for i in range(0, len(order), batch_size)]
@@ -135,7 +134,7 @@ def loader_of(items: Items, chunks: list[range], batch_size: int, workers: int |
     return DataLoader(items, batch_sampler=batches, **options)
 
 
-def movable(model: Embedding) -> bool:
+def _movable(model: Embedding) -> bool:
     """Whether a model has weights that ``to`` moves; one without them stays on the CPU."""
     return hasattr(model.encode if isinstance(model, Embedding) else model, "to")
 
@@ -144,10 +143,10 @@ def _forward(
     model: Embedding, precision: str, device: torch.device, ids: Sequence[str], batch: Any, rows: list[int]
 ) -> np.ndarray:
     """Vectors (b, dim) float32 of one prepared batch, which holds some rows of the data set; checked."""
-    if isinstance(batch, torch.Tensor) and movable(model):
+    if isinstance(batch, torch.Tensor) and _movable(model):
         batch = batch.to(device, non_blocking=True)
     full = precision == "float32"
-    with torch.inference_mode(), torch.autocast(device.type, PRECISIONS[precision], enabled=not full):
+    with torch.inference_mode(), torch.autocast(device.type, DTYPES[precision], enabled=not full):
         vectors = model(batch).float().cpu().numpy()
     if vectors.shape != (len(rows), model.dim):
         raise EmbeddingMismatch(

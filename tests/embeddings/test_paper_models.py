@@ -34,7 +34,7 @@ from transformers import (
 
 from spec_repro.base.errors import CheckpointError, DataMissing, GatedData, InvalidInput, UnknownName
 from spec_repro.data.identity import Picture
-from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, identity, load_embedding, weights
+from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, embedding_identity, load_embedding, weights
 from spec_repro.embeddings.checkpoints import model_card, save
 from spec_repro.embeddings.weights import ModelFacts
 
@@ -204,7 +204,7 @@ def test_contract(files, images, name):
     assert isinstance(model, Embedding)
     assert (model.name, model.modality, model.license) == (name, *PAPER[name])
     assert re.fullmatch(r"[0-9a-f]{64}", model.revision)  # no commit, so the hash of the files
-    assert json.loads(json.dumps(identity(model))) == identity(model)
+    assert json.loads(json.dumps(embedding_identity(model))) == embedding_identity(model)
     assert "; " in model.preprocessing
     items = TEXTS[:2] if model.modality == "text" else images[:2]
     model = model.to("cpu")
@@ -464,7 +464,7 @@ def test_hf_of_texts(files, tmp_path):
     plain, first = load_embedding(name), load_embedding(name, pooling="first", max_length=5)
     assert [m.preprocessing.partition("; ")[2] for m in (plain, first)] == ["mean", "first"]
     assert plain.dim == 16
-    assert len({json.dumps(identity(m)) for m in (model, plain, first)}) == 3
+    assert len({json.dumps(embedding_identity(m)) for m in (model, plain, first)}) == 3
     assert len(plain.prepare(TEXTS[-1] * 20)) == 512
     assert len(first.prepare(TEXTS[-1])) == 5
     tokens = AutoTokenizer.from_pretrained(files / "bert")(TEXTS[3], return_tensors="pt")
