@@ -46,7 +46,7 @@ def embed(
         embedding: a name, an `Embedding`, or an object with the same members.
         batch_size: samples a forward pass; no effect on the result beyond rounding. Texts of like length share a batch.
         device: "auto" (CUDA, then MPS, then CPU), or as torch names it.
-        workers: processes that decode and prepare; by default none on four cores or fewer, where they only slow it.
+        workers: processes that decode and prepare; by default none on four cores or fewer, which they would slow down.
         precision: "float32", "float16" or "bfloat16" autocast; "auto" is float16 on CUDA and float32 elsewhere.
         root: cache folder; else the environment variable SPEC_CACHE, else ``data/cache``.
         chunk_rows: rows that are written and marked as finished together.

@@ -39,11 +39,11 @@ def test_contract(name):
     assert np.isfinite(vectors).all()
     assert (np.linalg.norm(vectors, axis=1) > 0).all()
     assert len(np.unique(vectors, axis=0)) > 100
-    told = embedding_identity(model)
-    assert json.loads(json.dumps(told)) == told
-    assert told["name"] == name
-    assert told["license"]
-    assert told["revision"]
+    stated = embedding_identity(model)
+    assert json.loads(json.dumps(stated)) == stated
+    assert stated["name"] == name
+    assert stated["license"]
+    assert stated["revision"]
 
 
 @pytest.mark.parametrize("name", NAMES)

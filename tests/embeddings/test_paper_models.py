@@ -102,7 +102,7 @@ def dataset_of(items):
     return Dataset.from_dict(columns, features=Features({"id": Value("string"), kind[0]: kind[1]}))
 
 
-# The small model behind each name: where it lies, and its options.
+# The small model behind each name: its path, and its options.
 PLACES = {
     "clip": "clip", "clip-laion400m": "clip", "clip-laion2b": "clip", "clip-text": "clip", "dinov2": "dinov2",
     "inception": "inception.pth", "swav": "swav.pth.tar", "roberta": "roberta", "e5": "bert", "t5-xl": "t5",
@@ -514,10 +514,10 @@ def test_hf_refusals(files, tmp_path):
 def test_checkpoints_must_be_whole(files, tmp_path):
     shutil.copytree(files / "bert", tmp_path / "bert")
     state = load_file(tmp_path / "bert" / "model.safetensors")
-    lost = "encoder.layer.1.output.dense.weight"
-    del state[lost]
+    missing = "encoder.layer.1.output.dense.weight"
+    del state[missing]
     save_file(state, tmp_path / "bert" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=rf"bert lacks 1 of the weights of 'e5', first {lost}, which would be"):
+    with pytest.raises(CheckpointError, match=rf"bert lacks 1 of the weights of 'e5', first {missing}, which would be"):
         load_embedding("e5", weights=tmp_path / "bert")
     (tmp_path / "bert" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"the weights of 'e5' in .*, found what does not load: OSError"):
@@ -661,20 +661,20 @@ socket.getaddrinfo = refuse
 from huggingface_hub import constants
 from spec_repro.embeddings import load_embedding
 from spec_repro.base.errors import DataMissing
-told = {}
+answers = {}
 for constants.HF_HUB_OFFLINE in (True, False):
     for name in sys.argv[1:]:
         try:
             load_embedding(name)
         except DataMissing as error:
-            told[f"{name} {constants.HF_HUB_OFFLINE}"] = [type(error).__name__, str(error), len(asked)]
+            answers[f"{name} {constants.HF_HUB_OFFLINE}"] = [type(error).__name__, str(error), len(asked)]
         asked.clear()
 heavy = ("accelerate", "open_clip", "timm", "torchvision", "transformers")
-print(json.dumps([told, [name for name in heavy if name in sys.modules]]))
+print(json.dumps([answers, [name for name in heavy if name in sys.modules]]))
 """
 
 
-def test_missing_weights_are_told_at_once_and_without_heavy_imports(tmp_path):
+def test_missing_weights_are_reported_at_once_and_without_heavy_imports(tmp_path):
     names = [*PAPER, "hf:owner/name"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(
@@ -682,10 +682,10 @@ def test_missing_weights_are_told_at_once_and_without_heavy_imports(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "Retrying" not in done.stderr
-    told, heavy = json.loads(done.stdout.splitlines()[-1])
+    answers, heavy = json.loads(done.stdout.splitlines()[-1])
     assert heavy == []
-    assert len(told) == 2 * len(names)
-    for case, (kind, message, asked) in told.items():
+    assert len(answers) == 2 * len(names)
+    for case, (kind, message, asked) in answers.items():
         name, offline = case.split()
         assert kind == "DataMissing"
         facts = EMBEDDINGS[name].about if name in EMBEDDINGS else ModelFacts("owner/name", "size on", "that of its")
@@ -695,4 +695,4 @@ def test_missing_weights_are_told_at_once_and_without_heavy_imports(tmp_path):
         assert ("HF_HUB_OFFLINE is set" if offline == "True" else "name resolution") in message
         assert asked <= (0 if offline == "True" else 2)
     # One request each, and one that the hub's client makes for itself in every process.
-    assert sum(asked for _, _, asked in told.values()) <= len(names) + 1
+    assert sum(asked for _, _, asked in answers.values()) <= len(names) + 1
