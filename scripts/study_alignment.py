@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from spec_repro import Cosine, compare, embed, load_data, load_embedding
-from spec_repro.align import AlignSettings, ImageTexts, Reference, align, held_out, tower_features, trainable_clip
+from spec_repro.align import AlignSettings, ImageTexts, Reference, align, evaluator, tower_features, trainable_clip
 from spec_repro.data import factors_of
 from spec_repro.embeddings.checkpoints import save
 from spec_repro.embeddings.offline.mini import CLIP_CONFIG, mini_models_root
@@ -49,7 +49,7 @@ def run(watched: dict, folder: Path, **changes):
     settings = AlignSettings.of(FIG05["settings"] | changes)
     clip = trainable_clip(FIG05["model"])
     rows, goal = rows_of(FIG05["training"], clip, FIG05["text_column"])
-    evaluate = held_out(*rows_of(watched, clip), settings)
+    evaluate = evaluator(*rows_of(watched, clip), settings)
     done = align(clip.model, rows, goal, settings, out=folder, card=clip.card, evaluate=evaluate, device="cpu")
     return done, pd.read_csv(done.evaluation)
 
@@ -78,7 +78,7 @@ class Outcome:
     def __init__(self):
         self.clip = trainable_clip(FIG05["model"])
         self.rows, self.goal = rows_of(FIG05["held_out_data"], self.clip)
-        self.watch = held_out(self.rows, self.goal, AlignSettings.of(FIG05["settings"]))
+        self.watch = evaluator(self.rows, self.goal, AlignSettings.of(FIG05["settings"]))
         before = tower_features(self.clip.model, self.rows)
         found = compare(self.goal.features, before, kernel_x=Cosine(), kernel_y=Cosine(), k=FIG05["clusters"])
         self.members = found.x_only.top(FIG05["images_per_cluster"])
