@@ -10,19 +10,17 @@ from dataclasses import dataclass
 
 from spec_repro.base.errors import InvalidInput, unknown_name
 
-__all__ = ["RULES", "VERDICTS", "Claim", "Rule", "show", "show_measured"]
-
 VERDICTS = ("held", "differs", "not run", "observed")
-TINY = 1e-4  # what lies below is of interest by its order alone
+TINY = 1e-4  # below, only the order of magnitude is of interest
 
-# The numbers that follow a rule's name in experiments.yml, and how the report says the rule.
+# The numbers that follow a rule's name in YAML, and how the report says the rule.
 RULES = {
     "at_least": (("bound",), "at least {}"),
     "at_most": (("bound",), "at most {}"),
     "between": (("low", "high"), "between {} and {}"),
     "greater_than": (("margin",), "first minus second above {}"),
     "near": (("value", "tolerance"), "{} within {}"),
-    "exceeds_band": ((), "above its null band"),
+    "exceeds_band": ((), "above the limit of its null band"),
     "observed": ((), "no bound, reported as it is"),
 }
 
@@ -43,12 +41,12 @@ def show(value, digits: int | None = 3) -> str:
 
 
 def show_measured(row: Mapping, digits: int = 3) -> str:
-    """What was measured for a claim (a row of claims.json), with its interval and its null band."""
-    measured, interval, band = (row[key] for key in ("measured", "interval", "band"))
+    """What was measured for a claim (a row of claims.json), with its interval and the limit of its null band."""
+    measured, interval, limit = (row.get(key) for key in ("measured", "interval", "limit"))
     pair = "difference " if isinstance(measured, list | tuple) else ""
     text = show(measured, digits)
     text += f" ({pair}{show(interval[0], digits)} to {show(interval[1], digits)})" if interval else ""
-    return text + (f", null band {show(band[0], digits)} to {show(band[1], digits)}" if band else "")
+    return text if limit is None else f"{text}, limit {show(limit, digits)}"
 
 
 @dataclass(frozen=True)
@@ -57,21 +55,27 @@ class Rule:
 
     at_least, at_most: the bound. between: both bounds. greater_than: the margin by which the first of two measured
     values must exceed the second; the interval is that of their difference. near: value and tolerance.
-    exceeds_band: nothing, the null band is measured with the value.
+    exceeds_band: nothing, the upper limit of the null band is measured with the value.
     """
 
     kind: str
     numbers: tuple[float, ...] = ()
 
     @classmethod
-    def parse(cls, entry, where: str) -> "Rule":
-        """From ``observed``, ``{at_least: 0.8}``, ``{between: [0, 1]}``, ``{near: {value: 0.68, tolerance: 0.1}}``."""
+    def parse(cls, entry, where: str, printed=None) -> "Rule":
+        """From ``observed``, ``{at_least: 0.8}``, ``{between: [0, 1]}``, ``{near: {value: 0.68, tolerance: 0.1}}``.
+
+        ``near`` takes the paper's ``printed`` value if none is given, and ``share`` of the value as the tolerance.
+        """
         kind, given = next(iter(entry.items())) if isinstance(entry, Mapping) and len(entry) == 1 else (entry, [])
         if not isinstance(kind, str):
             raise InvalidInput(f"{where}: a rule is one name, or one name with its numbers; found {entry!r}.")
         if kind not in RULES:
             raise unknown_name(f"rule of {where}", kind, RULES)
         names = RULES[kind][0]
+        if kind == "near" and isinstance(given, Mapping) and printed is not None:
+            share = given.get("share")
+            given = {"value": printed, **given} if share is None else {"value": printed, "tolerance": share * printed}
         if isinstance(given, Mapping) and set(given) == set(names):
             given = [given[name] for name in names]
         numbers = tuple(given) if isinstance(given, list) else (given,)
@@ -82,8 +86,8 @@ class Rule:
     def __str__(self) -> str:
         return RULES[self.kind][1].format(*(f"{number:g}" for number in self.numbers))
 
-    def judge(self, measured, interval=None, band=None) -> tuple[str, str]:
-        """Verdict and its reason for a measured value, its interval and, for ``exceeds_band``, its null band."""
+    def judge(self, measured, interval=None, limit=None) -> tuple[str, str]:
+        """Verdict and its reason for a measured value, its interval and, for ``exceeds_band``, the limit."""
         if self.kind == "observed":
             return "observed", ""
         if self.kind == "greater_than":
@@ -92,7 +96,7 @@ class Rule:
             measured = measured[0] - measured[1]
         elif isinstance(measured, list | tuple):
             raise InvalidInput(f"{self.kind} judges one value, found {measured!r}.")
-        if self.kind == "exceeds_band" and band is None:
+        if self.kind == "exceeds_band" and limit is None:
             return "not run", "no null band was measured, and the samples were selected by SPEC itself"
         low, high = interval or (measured, measured)
         match self.kind:
@@ -107,42 +111,42 @@ class Rule:
             case "near":
                 held = abs(low - self.numbers[0]) <= self.numbers[1] and abs(high - self.numbers[0]) <= self.numbers[1]
             case "exceeds_band":
-                held = low > band[1]
+                held = low > limit
         if held:
             return "held", ""
         found = show(measured) if interval is None else f"the interval {show(low)} to {show(high)}"
-        against = f" ({show(band[0])} to {show(band[1])})" if self.kind == "exceeds_band" else ""
-        return "differs", f"found {found}, asked for {self}{against}"
+        against = f" ({show(limit)})" if self.kind == "exceeds_band" else ""
+        return "differs", f"found {found}, expected {self}{against}"
 
 
 @dataclass(frozen=True)
 class Claim:
     """One checkable statement of an experiment.
 
-    ``data`` says, for each profile in which the claim is measured, on what; ``why`` is the reason for the rule's
+    ``statement`` and ``data`` (on what it is measured) are keyed by the profiles that measure the claim; ``why`` is the reason for the rule's
     bound or tolerance; ``where`` and ``value`` are the paper's place and number, if it has one.
     """
 
     id: str
-    statement: str
+    statement: Mapping[str, str]
     rule: Rule
     why: str
     data: Mapping[str, str]
     where: str = ""
     value: object = None
 
-    def row(self, profile: str, verdict: str, reason: str, measured=None, interval=None, band=None) -> dict:
+    def row(self, profile: str, verdict: str, reason: str, measured=None, interval=None, limit=None) -> dict:
         """The claim with its measurement, as claims.json and the report have it."""
         return {
             "id": self.id,
-            "statement": self.statement,
+            "statement": self.statement[profile],
             "paper": {"where": self.where, "value": self.value},
             "data": self.data[profile],
             "rule": str(self.rule),
             "why": self.why,
             "measured": measured,
             "interval": interval,
-            "band": band,
+            "limit": limit,
             "verdict": verdict,
             "reason": reason,
         }

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import show
-from spec_repro.headless.ledger import read_json, read_table, results_root
-
-__all__ = ["Drift", "compare", "compare_with_committed"]
+from spec_repro.headless.record import read_json, results_root
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4
@@ -33,7 +32,7 @@ class Drift:
 
 
 def compare_with_committed(profile: str) -> Drift:
-    """``compare`` with the results of ``profile`` in the last commit; a line says so where there are none."""
+    """``compare_results`` with those of ``profile`` in the last commit; a line says so if there are none."""
     if shutil.which("git") is None:
         return Drift(("nothing to compare with: git is not installed",), False)
     command = ["git", "archive", "--format=zip", "HEAD", f"results/{profile}"]
@@ -43,20 +42,19 @@ def compare_with_committed(profile: str) -> Drift:
     with tempfile.TemporaryDirectory() as room:
         with zipfile.ZipFile(io.BytesIO(archive.stdout)) as committed:
             committed.extractall(room)
-        return compare(results_root() / profile, Path(room) / "results" / profile)
+        return compare_results(results_root() / profile, Path(room) / "results" / profile)
 
 
-def compare(ours: Path, committed: Path) -> Drift:
+def compare_results(ours: Path, committed: Path) -> Drift:
     """Compare two folders of results, experiment by experiment; new experiments are no drift."""
     lines, changed = [], False
-    for record in sorted(committed.glob("*/claims.json")):
-        there, here = record.parent, ours / record.parent.name
+    for there in sorted(path.parent for path in committed.glob("*/claims.json")):
+        here = ours / there.name
         if not (here / "claims.json").is_file():
             lines.append(f"{here.name}: committed, but not in this run")
             continue
-        moved = _tables(here, there) + _arrays(here, there)
         verdicts, values = _claims(here, there)
-        lines += [f"{here.name}: {line}" for line in verdicts + values + moved]
+        lines += [f"{here.name}: {line}" for line in [*verdicts, *values, *_numbers(_stored(here), _stored(there))]]
         changed = changed or bool(verdicts)
     return Drift(tuple(lines), changed)
 
@@ -66,68 +64,44 @@ def _claims(here: Path, there: Path) -> tuple[list[str], list[str]]:
     new, old = ({row["id"]: row for row in read_json(folder / "claims.json")} for folder in (here, there))
     verdicts = [f"claim {name} is no longer measured" for name in old if name not in new]
     values = []
-    for name in [name for name in new if name in old]:
-        before, after = old[name], new[name]
+    for name, before in old.items():
+        after = new.get(name, before)
         if before["verdict"] != after["verdict"]:
             verdicts.append(f"VERDICT of {name}: {before['verdict']} -> {after['verdict']} ({after['reason']})")
-        elif not _close(after["measured"], before["measured"]):
+        elif not _equal(*(np.asarray(row["measured"], float) for row in (after, before))).all():
             values.append(f"claim {name}: {show(before['measured'])} -> {show(after['measured'])}")
     return verdicts, values
 
 
-def _tables(here: Path, there: Path) -> list[str]:
+def _stored(folder: Path) -> dict[str, np.ndarray]:
+    """Every column of every table, and every array that is compared, by name."""
+    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("tables/*.csv"))}
+    found = {f"table {name}, {column}": frame[column] for name, frame in tables.items() for column in frame}
+    found = {name: (part.astype(float) if part.dtype.kind in "if" else part).to_numpy() for name, part in found.items()}
+    if (folder / "arrays.npz").is_file():
+        with np.load(folder / "arrays.npz") as arrays:
+            found |= {f"array {name}": arrays[name] for name in arrays.files if not name.startswith("map_")}
+    return found
+
+
+def _numbers(new: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> list[str]:
     lines = []
-    for path in sorted(there.glob("tables/*.csv")):
-        twin = here / "tables" / path.name
-        if not twin.is_file():
-            lines.append(f"table {path.stem} is gone")
-            continue
-        new, old = (read_table(file) for file in (twin, path))
-        if [len(row) for row in new] != [len(row) for row in old]:
-            lines.append(f"table {path.stem}: {len(old) - 1} rows -> {len(new) - 1} rows, or other columns")
-            continue
-        pairs = [pair for rows in zip(old, new, strict=True) for pair in zip(*rows, strict=True)]
-        moved = [f"{a!r} -> {b!r}" for a, b in pairs if a != b and not _close(_number(b), _number(a))]
-        if moved:
-            lines.append(f"table {path.stem}: {len(moved)} of {len(pairs)} cells moved, the first {moved[0]}")
+    for name, before in old.items():
+        # The entries of an array are of one kind and are compared on its scale; columns and claims as they are.
+        scale = np.nanmax(np.abs(before), initial=0.0) if name.startswith("array") and before.dtype.kind == "f" else 1.0
+        if name not in new:
+            lines.append(f"{name} is gone")
+        elif new[name].shape != before.shape:
+            lines.append(f"{name}: shape {before.shape} -> {new[name].shape}")
+        elif moved := int((~_equal(new[name], before, scale)).sum()):
+            lines.append(f"{name}: {moved} of {before.size} entries moved")
     return lines
 
 
-def _arrays(here: Path, there: Path) -> list[str]:
-    if not (there / "arrays.npz").is_file():
-        return []
-    if not (here / "arrays.npz").is_file():
-        return ["arrays.npz is gone"]
-    lines = []
-    with np.load(here / "arrays.npz") as new, np.load(there / "arrays.npz") as old:
-        for name in [name for name in old.files if not name.startswith("map_")]:
-            if name not in new.files:
-                lines.append(f"array {name} is gone")
-            elif new[name].shape != old[name].shape:
-                lines.append(f"array {name}: shape {old[name].shape} -> {new[name].shape}")
-            elif moved := int(np.sum(~_equal(new[name], old[name]))):
-                lines.append(f"array {name}: {moved} of {old[name].size} entries moved")
-    return lines
-
-
-def _equal(new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    """Entry by entry; floats within the tolerance, the absolute part on the scale of the array."""
-    if not (np.issubdtype(new.dtype, np.floating) and np.issubdtype(old.dtype, np.floating)):
-        return new == old
-    scale = np.max(np.abs(old[np.isfinite(old)]), initial=0.0)
+def _equal(new: np.ndarray, old: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Entry by entry; floats within the tolerance, whose absolute part is on ``scale``."""
+    if new.shape != old.shape:
+        return np.array(False)
+    if new.dtype.kind != "f" or old.dtype.kind != "f":
+        return (new == old) | (pd.isna(new) & pd.isna(old))
     return np.isclose(new, old, rtol=RTOL, atol=ATOL * scale, equal_nan=True)
-
-
-def _close(new, old) -> bool:
-    if isinstance(old, list) and isinstance(new, list):
-        return len(new) == len(old) and all(map(_close, new, old))
-    if isinstance(old, int | float) and isinstance(new, int | float):
-        return bool(np.isclose(new, old, rtol=RTOL, atol=ATOL))
-    return new == old
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -1,22 +1,25 @@
 """The experiments: what each notebook computes in each profile, what the paper reports, and which claims are checked.
 
-Everything is read from ``experiments.yml`` beside this file, strictly: an unknown or a missing key is an error.
+An experiment is two files side by side, ``notebooks/NAME.ipynb`` and ``notebooks/NAME.yml``. What several share is in
+``rules.yml`` there, which explains the keys; the paper itself is in ``paper.yml``. YAML is read strictly: an unknown or
+a missing key is an error.
 """
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import yaml
 
 from spec_repro.base.errors import InvalidInput, UnknownName, unknown_name
+from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
-
-__all__ = ["PROFILES", "Card", "Experiment", "find_experiment", "load_experiments", "the_paper"]
+from spec_repro.headless.notebooks import declared_parameters, read_notebook
 
 PROFILES = ("mini", "paper")
+SHARED = ("rules", "paper")  # YAML files of no single experiment
 
 
 @dataclass(frozen=True)
@@ -32,29 +35,35 @@ class Card:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One notebook: ``notebooks/<notebook>.ipynb`` writes ``results/<profile>/<name>/``.
+    """One notebook, at ``path``; it writes ``results/<profile>/<name>/``.
 
-    ``cards`` and ``profiles`` (the notebook's parameters) are keyed by profile; ``paper`` holds the paper's numbers.
+    ``cards`` is keyed by profile. The notebook's parameters cell is the mini profile; ``changes`` holds what other
+    profiles change. ``paper`` holds the paper's numbers.
     """
 
     name: str
-    notebook: str
+    path: Path
     title: str
     reference: str
     cards: Mapping[str, Card]
-    profiles: Mapping[str, Mapping[str, object]]
     aliases: tuple[str, ...] = ()
+    changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     paper: Mapping[str, object] | None = None
     claims: tuple[Claim, ...] = ()
 
+    @functools.cached_property
+    def declared(self) -> dict[str, object]:
+        """Names and values of the notebook's parameters cell."""
+        return declared_parameters(read_notebook(self.path), self.path.name)
+
     def parameters(self, profile: str) -> dict[str, object]:
-        """The values of the notebook's parameters cell in ``profile``, the profile's name included."""
-        if profile not in self.profiles:
-            raise unknown_name(f"profile of {self.name}", profile, self.profiles)
-        return {"profile": profile, **self.profiles[profile]}
+        """The values of the parameters cell in ``profile``, the profile's name included."""
+        if profile not in self.cards:
+            raise unknown_name(f"profile of {self.name}", profile, self.cards)
+        return {**self.declared, **self.changes.get(profile, {}), "profile": profile}
 
     def changed(self, parameters: Mapping[str, object]) -> dict[str, object]:
-        """Those of a run's ``parameters`` that are not what its profile says."""
+        """Those of a run's ``parameters`` that differ from its profile's."""
         usual = self.parameters(parameters["profile"])
         return {name: value for name, value in parameters.items() if usual.get(name) != value}
 
@@ -63,18 +72,19 @@ class Experiment:
         return tuple(claim for claim in self.claims if profile in claim.data)
 
 
-def load_experiments(path: Path | None = None) -> Mapping[str, Experiment]:
-    """All experiments by name, in reading order; ``path`` is another file than the package's own.
+@functools.cache
+def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
+    """All experiments by name, in the order of their files; ``folder`` is another one than ``notebooks/``.
 
     Raises ``InvalidInput`` for a key that is missing, unknown or of the wrong kind, and for a name used twice.
     """
-    if path is None:
-        return _own_experiments()
-    entries = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
-    experiments = {name: _experiment(name, entry) for name, entry in _mapping(entries, Path(path).name).items()}
-    _unique([word for item in experiments.values() for word in _names(item)], "name or alias")
-    _unique([claim.id for item in experiments.values() for claim in item.claims], "claim")
-    return MappingProxyType(experiments)
+    folder = folder or project_root() / "notebooks"
+    rules = _read(folder / "rules.yml") if (folder / "rules.yml").is_file() else {}
+    paths = sorted(path for path in folder.glob("*.yml") if path.stem not in SHARED)
+    experiments = [_experiment(path, rules) for path in paths]
+    _unique([word for item in experiments for word in _names(item)], f"{folder.name}: name or alias")
+    _unique([claim.id for item in experiments for claim in item.claims], f"{folder.name}: claim")
+    return MappingProxyType({item.name: item for item in experiments})
 
 
 def find_experiment(name: str, experiments: Mapping[str, Experiment] | None = None) -> Experiment:
@@ -86,16 +96,16 @@ def find_experiment(name: str, experiments: Mapping[str, Experiment] | None = No
     known = {word: item for item in experiments.values() for word in _names(item)}
     if name in known:
         return known[name]
-    for lost in the_paper()["not recoverable"]:
-        if name == lost.get("target"):
-            raise UnknownName(f"{lost['what']} is not recoverable, so {name} has no notebook. {lost['why']}")
+    for item in the_paper()["not recoverable"]:
+        if name == item.get("target"):
+            raise UnknownName(f"{item['what']} is not recoverable, so {name} has no notebook. {item['why']}")
     raise unknown_name("experiment", name, known)
 
 
 @functools.cache
 def the_paper() -> Mapping:
     """``paper.yml``: settings of no one figure, inconsistencies of the paper, and what could not be recovered."""
-    return yaml.safe_load(Path(__file__).with_name("paper.yml").read_text(encoding="utf-8"))
+    return _read(project_root() / "notebooks" / "paper.yml")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -103,52 +113,77 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        _unique([str(key) for key in keys], "key")
+        _unique([str(key) for key in keys], f"{Path(self.name).name}: key")
         return super().construct_mapping(node, deep=deep)
 
 
-@functools.cache
-def _own_experiments() -> Mapping[str, Experiment]:
-    return load_experiments(Path(__file__).with_name("experiments.yml"))
+def _read(path: Path) -> dict:
+    with path.open(encoding="utf-8") as file:
+        return _mapping(yaml.load(file, Loader=_StrictLoader), path.name)
 
 
 def _names(experiment: Experiment) -> set[str]:
-    return {experiment.name, experiment.notebook, *experiment.aliases}
+    return {experiment.name, experiment.path.stem, *experiment.aliases}
 
 
-def _experiment(name: str, entry) -> Experiment:
-    where = f"experiments.yml, {name}"
-    fields = _keys(entry, where, "notebook title reference cards profiles", "aliases paper claims")
-    profiles = _mapping(fields["profiles"], f"{where}, profiles")
-    for profile in profiles:
-        if profile not in PROFILES:
-            raise unknown_name(f"profile in {where}", profile, PROFILES)
+def _experiment(path: Path, rules: Mapping) -> Experiment:
+    where = path.name
+    fields = _keys(_read(path), where, "title reference cards", "name aliases profiles paper directions data claims")
     cards = _mapping(fields["cards"], f"{where}, cards")
-    if set(cards) != set(profiles):
-        raise InvalidInput(f"{where}: expected a card for each of {sorted(profiles)}, found {sorted(cards)}.")
+    for profile in [*cards, *(changes := _mapping(fields.get("profiles", {}), f"{where}, profiles"))]:
+        if profile not in PROFILES or profile not in cards:
+            raise unknown_name(
+                f"profile in {where}", profile, [name for name in PROFILES if name in cards or not cards]
+            )
     card_keys = "data models device minutes memory"
     return Experiment(
-        name=name,
-        notebook=fields["notebook"],
+        name=fields.get("name", path.stem.partition("_")[0]),
+        path=path.with_suffix(".ipynb"),
         title=fields["title"],
         reference=fields["reference"],
         cards={key: Card(**_keys(card, f"{where}, cards, {key}", card_keys)) for key, card in cards.items()},
-        profiles={key: _mapping(values, f"{where}, profiles, {key}") for key, values in profiles.items()},
         aliases=tuple(fields.get("aliases", ())),
+        changes={key: _mapping(values, f"{where}, profiles, {key}") for key, values in changes.items()},
         paper=fields.get("paper"),
-        claims=tuple(_claim(claim, where, profiles) for claim in fields.get("claims", ())),
+        claims=tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where)),
     )
 
 
-def _claim(entry, where: str, profiles) -> Claim:
-    fields = _keys(entry, f"{where}, a claim", "id statement rule why data", "paper")
-    where = f"{where}, claim {fields['id']}"
-    data = _mapping(fields["data"], f"{where}, data")
-    for profile in data:
-        if profile not in profiles:
-            raise unknown_name(f"profile in {where}", profile, profiles)
-    paper = _keys(fields.get("paper", {}), f"{where}, paper", "", "where value")
-    return Claim(fields["id"], fields["statement"], Rule.parse(fields["rule"], where), fields["why"], data, **paper)
+def _claims(entry, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:
+    """The claim of one entry, or the claims of its directions."""
+    where = f"{where}, claim {_mapping(entry, f'{where}, a claim').get('id')}"
+    shared = rules.get(entry.get("rule"), {}) if isinstance(entry.get("rule"), str) else {}
+    fields = {"data": experiment.get("data"), **shared, **entry, **{k: v for k, v in shared.items() if k == "rule"}}
+    _keys(fields, where, "id statement rule why data", "paper directions profiles")
+    directions = experiment.get("directions", {})
+    for key in fields.get("directions", [None]):
+        if key is not None and key not in directions:
+            raise unknown_name(f"direction of {where}", key, directions)
+        one = _part(fields, key)
+        paper = _keys(one.get("paper", {}), f"{where}, paper", "", "where value")
+        data = _mapping(one["data"], f"{where}, data")
+        for profile in [*data, *(wanted := one.get("profiles", list(data)))]:
+            if profile not in experiment["cards"]:
+                raise unknown_name(f"profile in {where}", profile, experiment["cards"])
+        names = {profile: _words(key, directions[key][profile]) if key else {} for profile in wanted}
+        filled = {
+            name: {profile: text.format(**names[profile]) for profile, text in texts.items() if profile in wanted}
+            for name, texts in (("statement", dict.fromkeys(wanted, one["statement"])), ("data", data))
+        }
+        rule = Rule.parse(one["rule"], where, paper.get("value"))
+        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **filled, **paper)
+
+
+def _part(value, key: str | None):
+    """What ``value`` says of one direction: where it has an entry for the direction, that entry."""
+    if not isinstance(value, dict):
+        return value
+    return _part(value[key], key) if key in value else {name: _part(inner, key) for name, inner in value.items()}
+
+
+def _words(key: str, names: list[str]) -> dict[str, str]:
+    sees, misses = names
+    return {"key": key, "sees": sees, "misses": misses, "direction": f"{sees} − {misses}"}
 
 
 def _mapping(value, where: str) -> dict:
@@ -170,4 +205,4 @@ def _keys(entry, where: str, required: str, optional: str = "") -> dict:
 
 def _unique(words: list[str], kind: str) -> None:
     if twice := sorted({word for word in words if words.count(word) > 1}):
-        raise InvalidInput(f"experiments.yml: {kind} used twice: {', '.join(twice)}; each must be unique.")
+        raise InvalidInput(f"{kind} used twice: {', '.join(twice)}; each must be unique.")

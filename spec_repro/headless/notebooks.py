@@ -16,7 +16,6 @@ import nbformat
 from spec_repro.base.errors import InvalidInput, ParameterError, unknown_name
 from spec_repro.base.files import project_root
 
-__all__ = ["check_parameters", "clean_notebook", "declared_parameters", "parse_overrides", "read_notebook"]
 
 LITERALS = (bool, int, float, str, list, dict)
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -32,6 +31,12 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         return nbformat.read(path, as_version=4)
     except nbformat.reader.NotJSONError as error:
         raise InvalidInput(f"{path.name} is not a notebook: {str(error)[:80]}") from error
+
+
+def lines_with(word: str, path: Path) -> list[tuple[int, str]]:
+    """The lines of a notebook's code that hold ``word``, each with the number of its code cell (from 1)."""
+    cells = [cell.source for cell in read_notebook(path).cells if cell.cell_type == "code"]
+    return [(i, line.strip()) for i, cell in enumerate(cells, 1) for line in cell.splitlines() if word in line]
 
 
 def declared_parameters(notebook: nbformat.NotebookNode, name: str = "notebook") -> dict[str, object]:
