@@ -9,51 +9,46 @@ The paper says only "a simple classifier on frozen features"; the protocol here 
    .. math:: \frac1n \sum_{i=1}^n -\log \mathrm{softmax}(W x_i + b)_{y_i} + \frac{\lambda}{2} \lVert W \rVert_F^2 .
 
 3. :math:`\lambda` is the value of ``l2_grid`` with the highest accuracy on a part of the *training* split that is held
-   out, class by class; of equal ones the largest. The test split has no part in it.
-4. With that :math:`\lambda` the classifier is fitted again, on the whole training split, and scored on the test split.
+   out, class by class; of equal ones the largest. The test split plays no role in the choice.
+4. With this :math:`\lambda` the classifier is fitted again, on the whole training split, and scored on the test split.
+
+The objective and its gradient are summed over batches on any device, in float64 if the device has it: in float32 the
+line search of L-BFGS fails on ordinary features. The steps are SciPy's L-BFGS-B, as in scikit-learn.
 
 Letters: n samples, d dims, c classes.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged, unknown_name
-from spec_repro.base.rows import Rows, as_rows, resolve_device
-
-__all__ = ["L2_GRID", "Probe", "bootstrap_interval", "linear_probe"]
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
+from spec_repro.base.rows import Rows, as_rows, resolve_device, slices
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
-SMALL = 20_000_000  # numbers in the training features, up to which scikit-learn is the quicker solver
-MOST = 5000  # iterations
+KEPT = 20_000_000  # numbers in the features to fit on, up to which they stay in memory between the steps
+MOST = 5000  # steps of L-BFGS
+# Largest entry of the gradient that is accepted as zero. Every entry of the gradient of the loss is at most the mean
+# modulus of a standardised feature, so at most 1: this is a relative tolerance.
+FLAT = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
     """Accuracy of a linear probe on the test split, between ``chance`` (all in the most frequent class) and 1.
 
-    ``held_out`` are the accuracies that chose ``l2``, one for each value of ``l2_grid``; ``classes`` (c,) the labels,
-    ``count`` (c,) the test samples of each, ``recall`` (c,) the share of them that was right (NaN where there are
-    none); ``correct`` (n_test,) tells it for each test sample, for `bootstrap_interval`.
+    ``l2`` is the chosen lambda; ``correct`` (n_test,) bool, whether each test sample was classified correctly, is the
+    input to `bootstrap_interval`.
     """
 
     accuracy: float
     chance: float
     l2: float
-    l2_grid: tuple[float, ...]
-    held_out: tuple[float, ...]
-    classes: np.ndarray
-    count: np.ndarray
-    recall: np.ndarray
     correct: np.ndarray
-    solver: str
 
 
 def linear_probe(
@@ -64,7 +59,6 @@ def linear_probe(
     *,
     l2_grid: Sequence[float] = L2_GRID,
     held_out: float = 0.2,
-    solver: str = "auto",
     device: str | torch.device = "auto",
     batch_size: int = 16_384,
     seed: int = 0,
@@ -74,17 +68,15 @@ def linear_probe(
     Args:
         x_train, x_test: features, (n, d) and (n_test, d): numpy array, memmap or tensor.
         y_train, y_test: labels, (n,) and (n_test,), of any type; each class at least twice in ``y_train``. A test
-            sample of a class that training never showed counts as wrong.
+            sample of a class that the training split does not have counts as wrong.
         l2_grid: the values of lambda to choose from; with one value nothing is held out.
         held_out: share of the training split that chooses among them.
-        solver: "sklearn" (in memory, CPU, float64), "torch" (L-BFGS on batches, any device), or "auto", by size: torch
-            above 20 million numbers, that is for ImageNet. Both minimise the same function and agree but for rounding.
-        device, batch_size: of the torch solver; the second has no effect beyond rounding.
+        device, batch_size: where and in how many rows at a time; no effect beyond rounding.
         seed: of the rows that are held out.
 
     Raises:
-        EmbeddingMismatch, InvalidInput, NonFiniteInput, UnknownName: rows, labels or options that do not fit.
-        NotConverged: the solver stopped before its minimum.
+        EmbeddingMismatch, InvalidInput, NonFiniteInput: rows, labels or options that do not fit.
+        NotConverged: L-BFGS stopped before its minimum.
     """
     train, test = as_rows(x_train, "x_train"), as_rows(x_test, "x_test")
     y_train, y_test = np.asarray(y_train), np.asarray(y_test)
@@ -94,7 +86,7 @@ def linear_probe(
         x.check(cosine=False)
     if train.d != test.d:
         raise EmbeddingMismatch(f"x_train has {train.d} features, x_test {test.d}; both must come from one embedding.")
-    l2_grid = tuple(sorted({float(value) for value in l2_grid}))
+    l2_grid = sorted({float(value) for value in l2_grid}, reverse=True)
     if not l2_grid or not all(np.isfinite(value) and value > 0 for value in l2_grid):
         raise InvalidInput(f"l2_grid: expected one or more finite values above 0, found {l2_grid}.")
     if not 0 < held_out < 1:
@@ -106,34 +98,18 @@ def linear_probe(
             f"y_train: expected at least 2 classes with at least 2 samples each, found {len(classes)} classes, the "
             f"smallest with {sizes.min()}. Leave such classes out of both splits."
         )
-    fits = {"sklearn": _sklearn, "torch": _Torch(resolve_device(device), batch_size)}
-    if solver == "auto":
-        solver = "sklearn" if train.n * train.d <= SMALL else "torch"
-    if solver not in fits:
-        raise unknown_name("solver", solver, {*fits, "auto"})
-    fit, accuracies, l2 = fits[solver], (), l2_grid[0]
+    device, l2 = resolve_device(device), l2_grid[0]
     if len(l2_grid) > 1:
         fitted_on, chosen_on = _split(codes, held_out, seed)
-        guesses = fit(train, codes, fitted_on, l2_grid, train, chosen_on)
-        accuracies = tuple(float((guess == codes[chosen_on]).mean()) for guess in guesses)
-        l2 = max(zip(accuracies, l2_grid, strict=True))[1]
-    (guess,) = fit(train, codes, np.arange(train.n), (l2,), test, np.arange(test.n))
+        part = _Part(train, fitted_on, device, batch_size)
+        guesses = _predictions(part, codes[fitted_on], l2_grid, _Part(train, chosen_on, device, batch_size))
+        # Of equal accuracies the first, which has the largest lambda.
+        l2 = max(zip(l2_grid, guesses, strict=True), key=lambda pair: (pair[1] == codes[chosen_on]).mean())[0]
+    whole, new = (_Part(x, np.arange(x.n), device, batch_size) for x in (train, test))
+    (guess,) = _predictions(whole, codes, [l2], new)
     correct = classes[guess] == y_test
-    count = np.array([np.count_nonzero(y_test == name) for name in classes])
-    hits = np.bincount(guess[correct], minlength=len(classes))
-    recall = np.divide(hits, count, out=np.full(len(classes), np.nan), where=count > 0)
-    return Probe(
-        accuracy=float(correct.mean()),
-        chance=float(count[sizes.argmax()] / test.n),
-        l2=l2,
-        l2_grid=l2_grid,
-        held_out=accuracies,
-        classes=classes,
-        count=count,
-        recall=recall,
-        correct=correct,
-        solver=solver,
-    )
+    chance = (y_test == classes[sizes.argmax()]).mean()
+    return Probe(accuracy=float(correct.mean()), chance=float(chance), l2=l2, correct=correct)
 
 
 def bootstrap_interval(
@@ -164,85 +140,57 @@ def _split(codes: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.n
     return np.flatnonzero(~chosen_on), np.flatnonzero(chosen_on)
 
 
-def _sklearn(
-    x: Rows, codes: np.ndarray, rows: np.ndarray, l2_grid: Sequence[float], x_new: Rows, rows_new: np.ndarray
-) -> list[np.ndarray]:
-    """Predicted codes of the rows ``rows_new`` of ``x_new`` for each lambda, fitted on the rows ``rows`` of ``x``."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    def part(source: Rows, index: np.ndarray) -> np.ndarray:
-        return source.batch(index, torch.device("cpu"), torch.float64).numpy()
-
-    scaler = StandardScaler()
-    z, z_new = scaler.fit_transform(part(x, rows)), scaler.transform(part(x_new, rows_new))
-    guesses = []
-    for l2 in l2_grid:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)
-            try:  # C weighs the sum of the losses against half the squared norm
-                model = LogisticRegression(C=1 / (len(rows) * l2), tol=1e-6, max_iter=MOST).fit(z, codes[rows])
-            except ConvergenceWarning as warning:
-                raise _not_converged(l2) from warning
-        guesses.append(model.predict(z_new))
-    return guesses
-
-
 @dataclass(frozen=True)
-class _Torch:
-    """The same in batches on a device: exact gradients, summed over batches, and full-batch L-BFGS."""
+class _Part:
+    """Some rows of the features, read in batches."""
 
+    x: Rows
+    index: np.ndarray
     device: torch.device
-    batch_size: int
+    size: int
 
-    def __call__(self, x, codes, rows, l2_grid, x_new, rows_new) -> list[np.ndarray]:
-        mean, deviation = self._moments(x, rows)
-        targets = torch.from_numpy(codes[rows]).to(self.device)
-        weight = torch.zeros(codes.max() + 1, x.d + 1, dtype=mean.dtype, device=self.device, requires_grad=True)
+    def __iter__(self) -> Iterator[Tensor]:
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        for rows in slices(len(self.index), self.size):
+            yield self.x.batch(self.index[rows], self.device, dtype)
 
-        def logits(batch: Tensor) -> Tensor:
-            return (batch.to(mean.dtype) - mean) / deviation @ weight[:, :-1].T + weight[:, -1]
-
-        def objective(l2: float) -> Tensor:
-            weight.grad = None
-            total = l2 / 2 * weight[:, :-1].square().sum()
-            total.backward()
-            for batch, target in zip(self._batches(x, rows), targets.split(self.batch_size), strict=True):
-                share = cross_entropy(logits(batch), target, reduction="sum") / len(rows)
-                share.backward()
-                total = total.detach() + share.detach()
-            return total
-
-        guesses = {}
-        for l2 in sorted(l2_grid, reverse=True):  # the smoothest first, each from the solution before it
-            optimiser = torch.optim.LBFGS(
-                [weight], max_iter=MOST, tolerance_grad=1e-6, tolerance_change=0.0, line_search_fn="strong_wolfe"
-            )
-            optimiser.step(partial(objective, l2))
-            if not objective(l2).isfinite() or weight.grad.abs().max() > 1e-4:
-                raise _not_converged(l2)
-            with torch.no_grad():
-                found = [logits(batch).argmax(dim=1).cpu() for batch in self._batches(x_new, rows_new)]
-            guesses[l2] = torch.cat(found).numpy()
-        return [guesses[l2] for l2 in l2_grid]
-
-    def _batches(self, x: Rows, rows: np.ndarray) -> Iterator[Tensor]:
-        """Features (b, d), float64 where they are that and the device has it, else float32."""
-        dtype = torch.float64 if x.double and self.device.type != "mps" else torch.float32
-        for start in range(0, len(rows), self.batch_size):
-            yield x.batch(rows[start : start + self.batch_size], self.device, dtype)
-
-    def _moments(self, x: Rows, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (d,), in two passes; 1 for the deviation of a constant feature."""
-        mean = sum(batch.sum(dim=0) for batch in self._batches(x, rows)) / len(rows)
-        variance = sum((batch - mean).square().sum(dim=0) for batch in self._batches(x, rows)) / len(rows)
-        deviation = variance.sqrt()
-        return mean, torch.where(deviation > 1e-6 * mean.abs(), deviation, 1.0)
+        mean = sum(batch.sum(dim=0) for batch in self) / len(self.index)
+        deviation = (sum((batch - mean).square().sum(dim=0) for batch in self) / len(self.index)).sqrt()
+        rounding = 100 * torch.finfo(mean.dtype).eps * mean.abs()
+        return mean, torch.where(deviation > rounding, deviation, 1.0)
 
 
-def _not_converged(l2: float) -> NotConverged:
-    return NotConverged(
-        f"lambda={l2:g}: the probe has not reached its minimum after {MOST:,} iterations. Leave the smallest values "
-        "out of l2_grid."
-    )
+def _predictions(part: _Part, codes: np.ndarray, l2_grid: Sequence[float], new: _Part) -> Iterator[np.ndarray]:
+    """Predicted codes of the rows of ``new`` for each lambda, fitted on ``part``, each from the solution before it."""
+    from scipy.optimize import minimize
+
+    mean, deviation = part.moments()
+    n, shape = len(codes), (codes.max() + 1, len(mean) + 1)
+    targets = torch.from_numpy(codes).to(part.device).split(part.size)
+    kept = [(batch - mean) / deviation for batch in part] if n * len(mean) <= KEPT else None
+
+    def objective(flat: np.ndarray, l2: float) -> tuple[float, np.ndarray]:
+        weight = torch.from_numpy(flat).to(mean).view(shape).requires_grad_()
+        total = l2 / 2 * weight[:, :-1].square().sum()
+        total.backward()
+        for batch, target in zip(kept or ((batch - mean) / deviation for batch in part), targets, strict=True):
+            loss = cross_entropy(torch.addmm(weight[:, -1], batch, weight[:, :-1].T), target, reduction="sum") / n
+            loss.backward()
+            total = total.detach() + loss.detach()
+        return float(total), weight.grad.double().cpu().numpy().ravel()
+
+    flat = np.zeros(shape[0] * shape[1])
+    options = {"maxiter": MOST, "maxls": 50, "gtol": 1e-6, "ftol": 64 * np.finfo(float).eps}
+    for l2 in l2_grid:
+        found = minimize(objective, flat, (l2,), "L-BFGS-B", jac=True, options=options)
+        flat, steepest = found.x, np.abs(found.jac).max()
+        if not steepest <= FLAT:
+            raise NotConverged(
+                f"lambda={l2:g}: the probe has not reached its minimum after {found.nit:,} steps; its largest "
+                f"gradient is {steepest:.1e}, expected at most {FLAT:g}. Give l2_grid larger values alone."
+            )
+        weight = torch.from_numpy(flat).to(mean).view(shape)
+        logits = (torch.addmm(weight[:, -1], (batch - mean) / deviation, weight[:, :-1].T) for batch in new)
+        yield torch.cat([part.argmax(dim=1).cpu() for part in logits]).numpy()

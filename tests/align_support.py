@@ -1,6 +1,5 @@
 """A tiny CLIP, training rows with two factors, and runs in processes of their own for the tests of SPEC-align."""
 
-import csv
 import multiprocessing
 import os
 import signal
@@ -10,7 +9,8 @@ import numpy as np
 import open_clip
 import torch
 
-from spec_repro.align import AlignSettings, ModelCard, Reference, align, held_out
+from spec_repro.align import AlignSettings, Reference, align, evaluator
+from spec_repro.embeddings.checkpoints import model_card
 
 CONFIG = {
     "embed_dim": 16,
@@ -18,7 +18,6 @@ CONFIG = {
     "text_cfg": {"context_length": 8, "vocab_size": 50, "layers": 2, "width": 32, "heads": 2},
     "quick_gelu": False,
 }
-CARD = ModelCard("tiny-clip", "random", CONFIG)
 
 
 def tiny_clip(seed=0, dtype=torch.float32, **change):
@@ -26,6 +25,10 @@ def tiny_clip(seed=0, dtype=torch.float32, **change):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return open_clip.CLIP(**{**CONFIG, **change}).to(dtype)
+
+
+def card_of(clip):
+    return model_card(clip, "tiny-clip", "random", CONFIG)
 
 
 class Rows:
@@ -72,13 +75,14 @@ class Deadly(Rows):
         return super().__getitem__(row)
 
 
-def run(out, settings, *, n=60, dtype=torch.float32, deadly=None, look=True):
+def run(out, settings, *, n=60, dtype=torch.float32, deadly=None, look=True, stop_after=None):
     """One alignment of the tiny CLIP on the CPU."""
     rows = Rows(n, dtype=dtype) if deadly is None else Deadly(deadly, n, dtype=dtype)
     unseen = Rows(30, seed=1, dtype=dtype)
-    watch = held_out(unseen, reference_of(unseen), settings) if look else None
+    watch = evaluator(unseen, reference_of(unseen), settings) if look else None
     clip = tiny_clip(dtype=dtype)
-    return align(clip, rows, reference_of(rows), settings, out=out, card=CARD, evaluate=watch, device="cpu")
+    more = {"card": card_of(clip), "evaluate": watch, "stop_after": stop_after}
+    return align(clip, rows, reference_of(rows), settings, out=out, device="cpu", **more)
 
 
 def _worker(rank, world, port, jobs):
@@ -115,9 +119,8 @@ def short(**change):
     return AlignSettings(**{**SHORT, **change})
 
 
-def column(path, name):
-    with open(path, newline="") as file:
-        return [float(row[name]) if row[name] else None for row in csv.DictReader(file)]
+def column(table, name):
+    return [None if np.isnan(value) else value for value in table[name]]
 
 
 def same_weights(a, b):

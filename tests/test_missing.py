@@ -3,8 +3,12 @@
 import json
 
 import pytest
+from experiment_files import CARD, write
 
-from spec_repro.__main__ import main
+from spec_repro.headless import runner
+from spec_repro.headless.experiments import load_experiments
+
+ENTRY = {"title": "Tiny", "reference": "Figure 98", "cards": {"mini": CARD, "paper": CARD}}
 
 
 @pytest.fixture(autouse=True)
@@ -15,15 +19,30 @@ def empty(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_message_of_the_loader_is_all_that_is_said(empty, capsys):
-    assert main(["run", "fig01", "--profile", "paper"]) == 1
-    said = capsys.readouterr()
-    assert said.err == "failed: fig01\n"
-    assert "expected data set 'ffhq'" in said.out
-    for part in ("layout", "get      from https://github.com/NVlabs/ffhq-dataset", "size", "licence", "SPEC_DATA_ROOT"):
-        assert part in said.out
-    assert "Traceback" not in said.out
-    assert "load_data(" not in said.out
-    failed = empty / "SPEC_RESULTS" / "paper" / "fig01_overview.failed.ipynb"
+@pytest.mark.parametrize(
+    ("cell", "parts"),
+    [
+        (
+            "from spec_repro import load_data\nload_data('ffhq')",
+            [
+                "expected data set 'ffhq'",
+                "layout",
+                "https://github.com/NVlabs/ffhq-dataset",
+                "licence",
+                "SPEC_DATA_ROOT",
+            ],
+        ),
+        ("from spec_repro import load_embedding\nload_embedding('dinov2')", ["dinov2", "facebook"]),
+    ],
+)
+def test_the_message_of_the_loader_is_all_that_is_said(empty, cell, parts):
+    tiny = load_experiments(write(empty / "notebooks", "tiny", ENTRY, cells=[cell]))["tiny"]
+    said = []
+    (outcome,) = runner.run([runner.plan(tiny, "paper")], say=said.append)
+    assert outcome.status == "failed"
+    assert outcome.message in said[1]
+    assert [part for part in parts if part not in outcome.message] == []
+    assert "Traceback" not in outcome.message
+    assert "import" not in outcome.message
+    failed = empty / "SPEC_RESULTS" / "paper" / "tiny.failed.ipynb"
     assert json.loads(failed.read_text(encoding="utf-8"))["cells"]
-    assert not (empty / "SPEC_RESULTS" / "paper" / "fig01").exists()

@@ -1,75 +1,72 @@
-"""What an agreement score must survive: the null band of its gap, and the gap out of sample (design.md section 4).
+"""What an agreement score must survive: the null band of its gap, and the gap on unseen rows; `evidence` has both.
 
-The *gap* of a direction is the mean K-means agreement in the embedding that should see the groups, minus that in the
-other embedding; of the distances inside a group it is the other way round, so that a gap above zero always speaks for
-the paper. SPEC selects the members, so a gap above zero appears on pure noise too (selection). And a cloud of few
-dimensions, however structureless, can be cut into compact pieces that another embedding does not know; that part stays
-out of sample. The null band contains both, the out-of-sample form only the second. The paper does neither.
+The *gap* of a direction is the mean K-means agreement in the embedding that should see the clusters, minus that in the
+other embedding; for distances inside a cluster it is the other minus the own, so a gap above zero always speaks for the
+paper. SPEC selects the members, so a gap above zero appears on pure noise too (selection). Even a structureless cloud
+of few dimensions can be cut into compact pieces that another embedding does not share, and this part of the gap
+persists on unseen rows. The null band contains both parts, the gap on unseen rows only the second. The paper does
+neither.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import bootstrap
 
 from spec_repro.agreement.distances import cluster_distances
 from spec_repro.agreement.kmeans import kmeans_agreement
+from spec_repro.agreement.purity import factor_margin, purity_table
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.bandwidths import match_bandwidths
 from spec_repro.core.compare import carry, compare
 
-__all__ = ["Holdout", "NullBand", "gap_table", "holdout_agreement", "interval_of_halves", "null_band", "over_halves"]
-
-PAIRS = 5_000  # random pairs for the unit of distances: enough for a null
-# Two kernels, or the rule that finds them for two arrays: the kernels are its first two results.
+KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
+# Two kernels, or the rule that finds them for two arrays.
 Kernels = Sequence | Callable
 
 
-def _pair(kernels: Kernels, x: np.ndarray, y: np.ndarray) -> dict:
-    kernel_x, kernel_y = (kernels(x, y) if callable(kernels) else kernels)[:2]
-    return {"kernel_x": kernel_x, "kernel_y": kernel_y}
+def _solved(x, y, kernels: Kernels, k: int, rng: np.random.Generator, options: Mapping):
+    pair = kernels(x, y) if callable(kernels) else kernels
+    return compare(x, y, pair, k=k, seed=int(rng.integers(2**31)), **options)
+
+
+def _values(z, members: np.ndarray, runs: int, seed: int, **options) -> tuple[dict[str, np.ndarray], float]:
+    """What each score is the mean of, and the mean distance between clusters; NaN for fewer than two clusters."""
+    if len(members) < 2:
+        return dict.fromkeys(SCORES, np.array([np.nan])), np.nan
+    agreement = kmeans_agreement(z, members, runs=runs, seed=seed)
+    distances = cluster_distances(z, members, seed=seed, **options)
+    return {"ami": agreement.ami, "nmi": agreement.nmi, "distance": distances.inside}, distances.inter
 
 
 def _gaps(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) -> Iterator[dict]:
-    """One row per direction and score; NaN where a direction has fewer than two groups."""
-    for direction, own, other, groups in (("x_only", x, y, members[0]), ("y_only", y, x, members[1])):
-        if len(groups) < 2:
-            scores = dict.fromkeys(("ami", "nmi", "distance"), (np.nan, np.nan))
-        else:
-            a, b = (kmeans_agreement(z, groups, runs=runs, seed=seed) for z in (own, other))
-            scores = {"ami": (a.ami.mean(), b.ami.mean()), "nmi": (a.nmi.mean(), b.nmi.mean())}
-            c, d = (cluster_distances(z, groups, pairs=PAIRS, seed=seed) for z in (own, other))
-            scores["distance"] = c.inside.mean(), d.inside.mean()
-        for score, (mine, theirs) in scores.items():
-            yield {
-                **columns,
-                "direction": direction,
-                "score": score,
-                "own": mine,
-                "other": theirs,
-                "gap": theirs - mine if score == "distance" else mine - theirs,
-            }
-
-
-def _groups(found, m: int) -> list[np.ndarray]:
-    return [d.top(m, pairs=d.count) if d.count else np.empty((0, m), int) for d in (found.x_only, found.y_only)]
+    """One row per direction and score."""
+    for key, rows, sides in zip(KEYS, members, ((x, y), (y, x)), strict=True):
+        # 5,000 random pairs for the unit of distances are enough for a null.
+        (mine, _), (theirs, _) = (_values(z, rows, runs, seed, pairs=5_000) for z in sides)
+        for score in SCORES:
+            own, other = mine[score].mean(), theirs[score].mean()
+            gap = other - own if score == "distance" else own - other
+            yield {**columns, "key": key, "score": score, "own": own, "other": other, "gap": gap}
 
 
 @dataclass(frozen=True)
 class NullBand:
-    """Gaps that appear without any group to find, one row per (null, repeat, direction, score)."""
+    """Gaps that appear without a cluster to find, one row per (null, repeat, key, score)."""
 
     table: pd.DataFrame
 
-    def limit(self, direction: str, score: str = "ami") -> float:
-        """The largest null gap of a direction ("x_only" or "y_only").
+    def limit(self, key: str, score: str = "ami") -> float:
+        """The largest null gap of a direction, ``key`` "forward" or "backward".
 
         Of r gaps of one null the next one is the largest with probability 1/(r + 1). The directions of a shared null
         are interchangeable, so both count for both.
         """
         rows = self.table[self.table["score"] == score]
-        return float(rows.loc[(rows["direction"] == direction) | (rows["null"] != "independent"), "gap"].max())
+        return float(rows.loc[(rows["key"] == key) | (rows["null"] != "independent"), "gap"].max())
 
 
 def null_band(
@@ -78,23 +75,23 @@ def null_band(
     *,
     kernels: Kernels = match_bandwidths,
     k: int = 10,
-    m: int = 100,
+    size: int = 100,
     noise: float = 1.0,
     repeats: int = 10,
     runs: int = 5,
     seed: int = 0,
     **options,
 ) -> NullBand:
-    """The whole experiment (bandwidths, SPEC, members, K-means) repeated on pairs without a group to find.
+    """The whole experiment (bandwidths, SPEC, members, K-means) repeated on pairs without a cluster to find.
 
     "independent": two independent isotropic Gaussian clouds with the n, dims, mean and total variance of x and y.
     "x + noise", "y + noise" (in turn): (z + e_1, z + e_2), where e_1 and e_2 are independent Gaussian noise with
-    ``noise`` squared times the covariance of z. At the default 1 half of the variance of each copy is shared and half
-    its own, in every direction of the embedding, so that the copies really differ where the embedding lives; isotropic
-    noise would spread over the d dims, of which an embedding uses few, and the two copies would hardly differ.
+    ``noise`` squared times the covariance of z. At the default 1 the two copies share half of their variance in every
+    direction of the embedding, so they really differ where the embedding has its variance; isotropic noise would spread
+    over the d dims, of which an embedding uses few, and the two copies would hardly differ.
 
     x, y: (n, d_1), (n, d_2); ``kernels``: two kernels, or the rule that finds them (applied to each null pair);
-    ``options`` go to `compare`.
+    ``size``: members of a cluster; ``runs``: of K-means; ``options`` (``frequencies`` and the like) go to `compare`.
     """
     x, y = (np.asarray(z, dtype=np.float32) for z in (x, y))
     shared = [("x + noise", x, noise * _root(x)), ("y + noise", y, noise * _root(y))]
@@ -107,8 +104,8 @@ def null_band(
             name: tuple(base + rng.standard_normal(base.shape, dtype=np.float32) @ root for _ in range(2)),
         }
         for null, (a, b) in pairs.items():
-            found = compare(a, b, **_pair(kernels, a, b), k=k, seed=int(rng.integers(2**31)), **options)
-            table.extend(_gaps(a, b, _groups(found, m), runs, seed, null=null, repeat=repeat))
+            members = [side.top(size) for side in _solved(a, b, kernels, k, rng, options)]
+            table.extend(_gaps(a, b, members, runs, seed, null=null, repeat=repeat))
     return NullBand(pd.DataFrame(table))
 
 
@@ -123,36 +120,12 @@ def _root(z: np.ndarray) -> np.ndarray:
     return np.sqrt(values.clip(min=0))[:, None] * vectors.T
 
 
-def over_halves(
-    x: np.ndarray,
-    y: np.ndarray,
-    measure: Callable,
-    *,
-    kernels: Kernels = match_bandwidths,
-    k: int = 10,
-    repeats: int = 20,
-    level: float = 0.95,
-    seed: int = 0,
-    **options,
-) -> tuple[float, float]:
-    """Interval of any number that is read off a comparison: its central ``level`` over random halves of the rows.
-
-    ``measure(found, rows)`` gives the number, ``rows`` (n/2,) being the sample indices that ``found`` was made of.
-    """
-
-    def measured(rows, rng):
-        a, b = x[rows], y[rows]
-        return measure(compare(a, b, **_pair(kernels, a, b), k=k, seed=int(rng.integers(2**31)), **options), rows)
-
-    return interval_of_halves(len(x), measured, repeats=repeats, level=level, seed=seed)
-
-
 def interval_of_halves(
     n: int, measure: Callable, *, repeats: int = 20, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Central ``level`` of ``measure(rows, rng)`` over ``repeats`` random halves of n rows.
 
-    The rows of a real data set cannot be drawn again; halves show how far a number hangs on those that were.
+    The rows of a real data set cannot be drawn again; halves show how far a number depends on those that were.
     """
     values = []
     for child in np.random.SeedSequence(seed).spawn(repeats):
@@ -161,90 +134,176 @@ def interval_of_halves(
     return _central(values, level)
 
 
+def over_halves(
+    x: np.ndarray, y: np.ndarray, measure: Callable, *, kernels: Kernels = match_bandwidths, k: int = 10, **options
+) -> tuple[float, float]:
+    """Interval of any number that is read off a comparison, by `interval_of_halves`.
+
+    ``measure(found, rows)`` returns the number, where ``rows`` (n/2,) are the sample indices that ``found`` was made
+    from. ``repeats``, ``level`` and ``seed`` are those of `interval_of_halves`; other ``options`` go to `compare`.
+    """
+    halves = {name: options.pop(name) for name in ("repeats", "level", "seed") if name in options}
+    return interval_of_halves(
+        len(x), lambda rows, rng: measure(_solved(x[rows], y[rows], kernels, k, rng, options), rows), **halves
+    )
+
+
+def factor_margin_interval(
+    x: np.ndarray,
+    y: np.ndarray,
+    factors: Mapping[str, np.ndarray],
+    wanted: str | Sequence[str],
+    key: str,
+    size: int,
+    **options,
+) -> tuple[float, float]:
+    """Interval over random halves of the rows of how much the clusters follow ``wanted`` beyond any other factor.
+
+    The number is the first minus the second value of `factor_margin`, for the direction ``key`` ("forward" or
+    "backward"); if ``factors`` holds one factor alone, it is the median purity above chance by this factor. Half of the
+    rows have half of the members, so a cluster has ``size // 2`` of them. ``options``: as in `over_halves`.
+    """
+
+    def margin(found, rows):
+        members = dict(zip(KEYS, found, strict=True))[key].top(size // 2)
+        table = purity_table({name: levels[rows] for name, levels in factors.items()}, members, draws=200)
+        return table["adjusted"].median() if len(factors) == 1 else np.subtract(*factor_margin(table, wanted))
+
+    return over_halves(x, y, margin, **options)
+
+
 def _central(values: Sequence[float], level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 @dataclass(frozen=True)
-class Holdout:
-    """Gaps on rows that SPEC has not seen, one row per (repeat, direction, score)."""
+class HeldOut:
+    """Gaps on rows that SPEC has not seen, one row per (repeat, key, score)."""
 
     table: pd.DataFrame
-    eigenvalues: np.ndarray  # (repeats, 2): the first of x_only and of y_only, on the half that SPEC has seen
+    eigenvalues: np.ndarray  # (repeats, 2): the first of both directions, on the half that SPEC has seen
 
-    def gaps(self, direction: str, score: str = "ami") -> np.ndarray:
+    def gaps(self, key: str, score: str = "ami") -> np.ndarray:
         """The gap of each repeat, (repeats,)."""
-        return self.table.query("direction == @direction and score == @score")["gap"].to_numpy()
+        return self.table.query("key == @key and score == @score")["gap"].to_numpy()
 
-    def interval(self, direction: str, score: str = "ami", level: float = 0.95) -> tuple[float, float]:
-        """The central ``level`` of the gaps: their spread over random halves, no confidence interval for new data."""
-        return _central(self.gaps(direction, score), level)
+    def interval(self, key: str, score: str = "ami", level: float = 0.95) -> tuple[float, float]:
+        """The central ``level`` of the gaps, their spread over halves; not a confidence interval for new data."""
+        return _central(self.gaps(key, score), level)
 
-    def first_eigenvalue(self, direction: str, level: float = 0.95) -> tuple[float, float]:
+    def first_eigenvalue(self, key: str, level: float = 0.95) -> tuple[float, float]:
         """The central ``level`` of the first eigenvalue over the halves."""
-        return _central(self.eigenvalues[:, ("x_only", "y_only").index(direction)], level)
+        return _central(self.eigenvalues[:, KEYS.index(key)], level)
 
 
-def holdout_agreement(
+def held_out(
     x: np.ndarray,
     y: np.ndarray,
     *,
     kernels: Kernels = match_bandwidths,
     k: int = 10,
-    m: int = 50,
+    size: int = 50,
     repeats: int = 10,
     runs: int = 10,
     seed: int = 0,
     **options,
-) -> Holdout:
+) -> HeldOut:
     """Agreement out of sample: SPEC on a random half of the rows, members and K-means on the other half.
 
-    The eigenvectors of one half are carried to the other by Proposition 1 (`compare.carry`); the members of a group
-    are the m carried rows of largest score. By default m is half of the usual 100, since half of the rows are left.
+    The eigenvectors of one half are carried to the other by Proposition 1 (`carry`); the members of a cluster are the
+    ``size`` carried rows with the largest scores. By default ``size`` is half of the usual 100, since half of the rows
+    are left.
 
-    x, y, kernels and options as in `null_band`; the bandwidths see the first half only.
+    x, y, kernels, runs and options as in `null_band`; the bandwidths see the first half only.
     """
     n = len(x)
-    if m > n - n // 2:
-        raise InvalidInput(f"holdout: expected m of at most {n - n // 2}, half of the {n} rows, got {m}.")
+    if size > n - n // 2:
+        raise InvalidInput(f"held out: expected a size of at most {n - n // 2}, half of the {n} rows, got {size}.")
     table, eigenvalues = [], []
     for repeat, child in enumerate(np.random.SeedSequence(seed).spawn(repeats)):
         rng = np.random.default_rng(child)
         order = rng.permutation(n)
         seen, unseen = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
         a, b, a_new, b_new = x[seen], y[seen], x[unseen], y[unseen]
-        found = compare(a, b, **_pair(kernels, a, b), k=k, seed=int(rng.integers(2**31)), **options)
-        eigenvalues.append([found.x_only.eigenvalues[0], found.y_only.eigenvalues[0]])
+        found = _solved(a, b, kernels, k, rng, options)
+        eigenvalues.append([side.eigenvalues[0] if len(side) else 0.0 for side in found])
         carried = carry(found, a, b, a_new, b_new)
-        members = [
-            np.argsort(-scores[:, : direction.count], axis=0, kind="stable")[:m].T
-            for scores, direction in zip(carried, (found.x_only, found.y_only), strict=True)
-        ]
+        members = [np.argsort(-scores, axis=0, kind="stable")[:size].T for scores in carried]
         table.extend(_gaps(a_new, b_new, members, runs, seed, repeat=repeat))
-    return Holdout(pd.DataFrame(table), np.array(eigenvalues))
+    return HeldOut(pd.DataFrame(table), np.array(eigenvalues))
 
 
-def gap_table(agreement: pd.DataFrame, band: NullBand, held_out: Holdout | None = None) -> pd.DataFrame:
-    """What a verdict on agreement reads: one row per (direction, score) of an `agreement_table`.
+def _mean(name: str, values: np.ndarray) -> dict[str, float]:
+    mean, std = values.mean(), values.std()
+    half = 1.96 * std / np.sqrt(len(values))
+    return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half, f"{name}_std": std}
 
-    Columns: own, other (mean agreement in the two embeddings), gap with its 95 % interval low to high over the runs of
-    K-means, null (the limit of the band), exceeds (low above null), and with ``held_out`` out (mean gap out of sample)
-    and its spread out_low to out_high.
+
+def _gap(score: str, own: np.ndarray, other: np.ndarray, seed: int) -> tuple[float, float, float]:
+    if score != "distance":
+        gap, half = own.mean() - other.mean(), 1.96 * np.sqrt((own.var() + other.var()) / len(own))
+        return gap, gap - half, gap + half
+    if len(own) < 2:
+        return (np.nan,) * 3
+    ends = bootstrap((other - own,), np.mean, method="percentile", rng=seed).confidence_interval
+    return (other - own).mean(), ends.low, ends.high
+
+
+def evidence(
+    x: np.ndarray,
+    y: np.ndarray,
+    found,
+    size: int,
+    band: NullBand | None = None,
+    out: HeldOut | None = None,
+    *,
+    runs: int = 50,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What a verdict on a comparison reads: one row per direction of ``found`` and score, ``size`` members a cluster.
+
+    The score is "ami" or "nmi" (agreement of K-means with the clusters, mean over ``runs``) or "distance" (median
+    distance inside a cluster over the mean distance of all samples, mean over the clusters). What was not measured is
+    NaN: scores of a direction with fewer than two clusters, the limit without ``band``, ``out`` without ``out``.
+
+    Columns
+    - `own`, `other`: the score in the embedding that should see the clusters and in the other one, with 1.96 standard
+      errors of the mean (`own_low` to `own_high`) and the standard deviation (`own_std`).
+    - `gap`: own minus other, for distances other minus own: above zero it speaks for the paper. `low` to `high` is its
+      95 % interval over the runs of K-means, for distances over the clusters.
+    - `limit`: the largest gap of the same experiment on noise; `exceeds`: `low` is above it.
+    - `out`: the mean gap on rows that SPEC has not seen; `out_low` to `out_high`: its spread over random halves.
+    - `closer`: clusters with smaller distances in their own embedding; `between_own`, `between_other`: the mean
+      distance between clusters.
     """
-    x_name, y_name = agreement["embedding"].unique()
-    sides = (("x_only", x_name, y_name), ("y_only", y_name, x_name))
     table = []
-    for (direction, rows), (side, mine, theirs) in zip(agreement.groupby("direction", sort=False), sides, strict=True):
-        for score, means in rows.groupby("score"):
-            means = means.set_index("embedding")
-            own, other = means["mean"][mine], means["mean"][theirs]
-            half = 1.96 * np.sqrt((means["variance"] / means["runs"]).sum())
-            low, high, limit = own - other - half, own - other + half, band.limit(side, score)
-            row = {"direction": direction, "score": score, "own": own, "other": other, "gap": own - other}
-            row |= {"low": low, "high": high, "null": limit, "exceeds": bool(low > limit)}
-            if held_out is not None:
-                ends = dict(zip(("out_low", "out_high"), held_out.interval(side, score), strict=True))
-                row |= {"out": held_out.gaps(side, score).mean()} | ends
+    for side, *sides in ((found.x_only, x, y), (found.y_only, y, x)):
+        (mine, between_own), (theirs, between_other) = (_values(z, side.top(size), runs, seed) for z in sides)
+        for score in SCORES:
+            own, other, distance = mine[score], theirs[score], score == "distance"
+            gap, low, high = _gap(score, own, other, seed)
+            limit = band.limit(side.key, score) if band else np.nan
+            limit = max(0.0, limit) if band and distance else limit
+            row = {"direction": side.name, "key": side.key, "sees": side.sees, "misses": side.misses}
+            row |= {"score": score, "clusters": len(side), **_mean("own", own), **_mean("other", other)}
+            row |= {"gap": gap, "low": low, "high": high, "limit": limit, "exceeds": bool(low > limit)}
+            ends = out.interval(side.key, score) if out else (np.nan, np.nan)
+            row |= {"out": out.gaps(side.key, score).mean() if out else np.nan, "out_low": ends[0], "out_high": ends[1]}
+            if distance:
+                row |= {"closer": int((other > own).sum()), "between_own": between_own, "between_other": between_other}
             table.append(row)
     return pd.DataFrame(table)
+
+
+LEGEND = (inspect.getdoc(evidence) or "").partition("Columns\n")[2]
+
+
+def agreement_notes(table: pd.DataFrame, side, score: str = "ami") -> dict[str, str]:
+    """Embedding to "AMI 0.68 ± 0.02" (mean, standard deviation over the runs), the ``notes`` of `plots.cluster_maps`.
+
+    table: of `evidence`; side: one of its directions. A score that is NaN has no note.
+    """
+    row = table[(table["direction"] == side.name) & (table["score"] == score)].iloc[0]
+    scores = {row[name]: (row[part], row[f"{part}_std"]) for name, part in (("sees", "own"), ("misses", "other"))}
+    return {name: f"{score.upper()} {a:.2f} ± {b:.2f}" for name, (a, b) in scores.items() if not np.isnan(a)}

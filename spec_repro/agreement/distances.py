@@ -5,20 +5,38 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from spec_repro.agreement.members import checked_members, rows
 from spec_repro.base.errors import InvalidInput
+from spec_repro.base.rows import slices
 
-__all__ = ["ClusterDistances", "SimilarityRanking", "cluster_distances", "similarity_ranking"]
 
-_BLOCK = 2048  # pairs at a time
+def checked_members(members: np.ndarray, n: int) -> np.ndarray:
+    """``members`` as an integer array (k, size) of sample indices below n; InvalidInput if it is not one."""
+    members = np.asarray(members)
+    if members.ndim != 2 or members.size == 0 or members.dtype.kind not in "iu":
+        raise InvalidInput(
+            f"members: expected integer sample indices of shape (k, size), got {members.dtype} of shape "
+            f"{members.shape}. Pass what direction.top(size) returns."
+        )
+    if members.min() < 0 or members.max() >= n:
+        raise InvalidInput(
+            f"members: expected indices from 0 to {n - 1}, got {members.min()} to {members.max()}. "
+            "The members must come from a comparison of these same rows."
+        )
+    return members
+
+
+def member_rows(z: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Rows of an embedding in float32 or better; of a memmap no other rows are read."""
+    found = np.asarray(z[index])
+    return found if found.dtype.kind == "f" and found.dtype.itemsize >= 4 else found.astype(np.float32)
 
 
 @dataclass(frozen=True)
 class ClusterDistances:
     """Distances in units of the mean pairwise distance of the whole data set."""
 
-    intra: np.ndarray  # (k, m (m - 1) / 2), the pairs inside each cluster
-    inter: float  # mean over the pairs of different clusters; NaN where there is none
+    intra: np.ndarray  # (k, size (size - 1) / 2), the pairs inside each cluster
+    inter: float  # mean over the pairs of different clusters; NaN if there are none
     scale: float  # the unit, on the embedding's own scale
 
     @property
@@ -28,33 +46,32 @@ class ClusterDistances:
 
 
 def cluster_distances(z: np.ndarray, members: np.ndarray, *, pairs: int = 20_000, seed: int = 0) -> ClusterDistances:
-    """Distances inside and between clusters, as in the violins of Figures 2-11 (paper.md 1.9).
+    """Distances inside and between clusters, as in the violins of Figures 2-11.
 
     The unit is the mean distance of ``pairs`` seeded random pairs of the n samples, never of the n x n matrix: its
-    standard error is 1/141 of the spread of one distance at the default. A sample that sits in two clusters is no
-    pair with itself.
+    standard error is 1/141 of the spread of one distance at the default. A sample that is in two clusters is not
+    paired with itself.
 
-    z: (n, d); members: (k, m), m >= 2. Raises InvalidInput where all sampled pairs coincide.
+    z: (n, d); members: (k, size), size >= 2. Raises InvalidInput if all sampled pairs coincide.
     """
     members = checked_members(members, len(z))
-    k, m = members.shape
-    if m < 2:
-        raise InvalidInput(f"distances inside a cluster: expected at least 2 members, got {m}.")
+    k, size = members.shape
+    if size < 2:
+        raise InvalidInput(f"distances inside a cluster: expected at least 2 members, got {size}.")
     rng = np.random.default_rng(seed)
     first = rng.integers(len(z), size=pairs)
     second = (first + rng.integers(1, len(z), size=pairs)) % len(z)  # any other sample
-    blocks = [slice(start, start + _BLOCK) for start in range(0, pairs, _BLOCK)]
-    total = sum(np.linalg.norm(rows(z, first[b]) - rows(z, second[b]), axis=1).sum(dtype=float) for b in blocks)
-    scale = float(total / pairs)
+    apart = (member_rows(z, first[part]) - member_rows(z, second[part]) for part in slices(pairs, 2048))
+    scale = float(sum(np.linalg.norm(part, axis=1).sum(dtype=float) for part in apart) / pairs)
     if scale == 0:
         raise InvalidInput(f"distances: all {pairs} sampled pairs coincide, so there is no unit. Is z constant?")
-    intra = np.stack([pdist(rows(z, row)) for row in members]) / scale
+    intra = np.stack([pdist(member_rows(z, row)) for row in members]) / scale
 
-    index, cluster = members.ravel(), np.repeat(np.arange(k), m)
+    index, cluster = members.ravel(), np.repeat(np.arange(k), size)
     distinct, where = np.unique(index, return_inverse=True)
-    between = cdist(rows(z, distinct), rows(z, distinct))[np.ix_(where, where)]  # (k m, k m)
-    apart = (cluster[:, None] != cluster) & (index[:, None] != index)
-    inter = float(between[apart].mean() / scale) if apart.any() else float("nan")
+    between = cdist(member_rows(z, distinct), member_rows(z, distinct))[np.ix_(where, where)]  # (k size, k size)
+    counted = (cluster[:, None] != cluster) & (index[:, None] != index)
+    inter = float(between[counted].mean() / scale) if counted.any() else float("nan")
     return ClusterDistances(intra=intra, inter=inter, scale=scale)
 
 
@@ -66,7 +83,7 @@ class SimilarityRanking:
     strangers: np.ndarray  # (shown,) of the random samples in the picture
     member_similarity: np.ndarray  # (shown,)
     stranger_similarity: np.ndarray  # (shown,)
-    wrong: float  # share of all (stranger, member) pairs in which the stranger is the more similar; ties count half
+    wrong: float  # share of all (stranger, member) pairs whose stranger is the more similar; ties count half
     wrong_draws: np.ndarray  # (draws,) the same share in repeated draws of ``shown`` of each
 
 
@@ -77,15 +94,15 @@ def similarity_ranking(
 
     Similarity of sample i: cos(z_i, r), with r the mean of the first ``reference`` members. Strangers are the samples
     outside the cluster. ``wrong`` is exact (one minus the area under the ROC curve of members against strangers);
-    ``wrong_draws`` shows how far a picture of ``shown`` of each, as the paper prints it, may lie from that.
+    ``wrong_draws`` shows how far a picture of ``shown`` of each, as the paper prints it, may be from ``wrong``.
     The draws depend on the seed alone, so two embeddings are shown on the same samples.
 
-    z: (n, d) without zero vectors; members: (m,) by decreasing score, m >= reference + shown.
+    z: (n, d) without zero vectors; members: (size,) by decreasing score, size >= reference + shown.
     """
     if np.ndim(members) != 1:
         raise InvalidInput(
-            f"similarity ranking: expected the members of one cluster, (m,), got shape {np.shape(members)}. "
-            "Pass one row of direction.top(m)."
+            f"similarity ranking: expected the members of one cluster, (size,), got shape {np.shape(members)}. "
+            "Pass one row of direction.top(size)."
         )
     members = checked_members(np.asarray(members)[None], len(z))[0]
     strangers = np.setdiff1d(np.arange(len(z)), members)
@@ -94,7 +111,7 @@ def similarity_ranking(
             f"similarity ranking: expected at least {reference + shown} members and {shown} samples outside the "
             f"cluster, got {len(members)} and {len(strangers)}."
         )
-    centre = rows(z, members[:reference]).mean(axis=0)
+    centre = member_rows(z, members[:reference]).mean(axis=0)
     norms = np.sqrt(np.einsum("ij,ij->i", z, z, dtype=np.float64))
     if not norms.all():
         raise InvalidInput(

@@ -1,39 +1,37 @@
-"""Which factor a cluster follows: purity corrected for chance (design.md section 4)."""
+"""Which factor a cluster follows: purity corrected for chance."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from spec_repro.agreement.members import checked_members
+from spec_repro.agreement.distances import checked_members
 from spec_repro.base.errors import InvalidInput
-
-__all__ = ["factor_margin", "purity", "purity_table"]
 
 
 def purity(labels: np.ndarray, members: np.ndarray, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """How far each cluster follows one factor: 0 as a random set does, 1 pure, whatever the number of levels.
 
-    adjusted = (p - p0) / (1 - p0), with p the share of the most frequent level among the m members and p0 the mean
-    of p over ``draws`` random sets of m samples.
+    adjusted = (p - p0) / (1 - p0), with p the share of the most frequent level among the members and p0 the mean
+    of p over ``draws`` random sets of as many samples.
 
     Columns: cluster (from 1), level (the most frequent), purity p, chance p0, adjusted, low and high (95 % of the
     adjusted purity of random sets), p_value (share of random sets at least as pure, the observed one counted in).
 
-    labels: (n,) levels of any type, at least two different; members: (k, m), m >= 2.
+    labels: (n,) levels of any type, at least two different; members: (k, size), size >= 2.
     """
     codes, levels = pd.factorize(np.asarray(labels), use_na_sentinel=False)
     members = checked_members(members, len(codes))
-    m = members.shape[1]
-    if len(levels) < 2 or m < 2:
+    size = members.shape[1]
+    if len(levels) < 2 or size < 2:
         raise InvalidInput(
-            f"purity: expected at least 2 levels and 2 members, got {len(levels)} and {m}; such a purity is always 1. "
-            "Leave this factor out."
+            f"purity: expected at least 2 levels and 2 members, got {len(levels)} and {size}; such a purity is always "
+            "1. Leave this factor out."
         )
     rng = np.random.default_rng(seed)
-    random = rng.multivariate_hypergeometric(np.bincount(codes), m, size=draws).max(axis=1) / m  # (draws,)
+    random = rng.multivariate_hypergeometric(np.bincount(codes), size, size=draws).max(axis=1) / size  # (draws,)
     counts = np.stack([np.bincount(codes[row], minlength=len(levels)) for row in members])  # (k, levels)
-    p, p0 = counts.max(axis=1) / m, random.mean()
+    p, p0 = counts.max(axis=1) / size, random.mean()
     low, high = (np.quantile(random, [0.025, 0.975]) - p0) / (1 - p0)
     return pd.DataFrame(
         {

@@ -2,32 +2,25 @@
 
 ::
 
-    settings   AlignSettings: what a run does, Table 1 by default
-    batches    the rows of each step, the training data, and the reference joined by sample id
-    objective  (1 - w) contrastive loss + w SPEC-diff, on the rows of all processes
-    checkpoints  weights that reload only into the model they fit, and runs that go on where they stopped
-    evaluation   SPEC-diff and the eigenvalues below it, on held-out rows
-    loop       align(): the training loop
+    settings    AlignSettings: what a run does, Table 1 by default
+    data        the CLIP to start from, the rows of each step, the reference joined by sample id
+    train       align(): (1 - w) contrastive loss + w SPEC-diff, on the rows of all processes
+    evaluation  SPEC-diff and the eigenvalues below it, on held-out rows
 """
 
-from spec_repro.align.batches import ImageTexts, Reference
-from spec_repro.align.evaluation import held_out, tower_features
-from spec_repro.align.loop import Aligned, align
-from spec_repro.align.models import TrainableClip, trainable_clip
+from spec_repro.align.data import ImageTexts, Reference, TrainableClip, trainable_clip
+from spec_repro.align.evaluation import evaluator, tower_features
 from spec_repro.align.settings import AlignSettings
-from spec_repro.embeddings.checkpoints import ModelCard, load_weights, save_weights
+from spec_repro.align.train import Aligned, align
 
 __all__ = [
     "AlignSettings",
     "Aligned",
     "ImageTexts",
-    "ModelCard",
     "Reference",
     "TrainableClip",
     "align",
-    "held_out",
-    "load_weights",
-    "save_weights",
+    "evaluator",
     "tower_features",
     "trainable_clip",
 ]

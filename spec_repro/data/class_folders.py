@@ -10,47 +10,45 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from spec_repro.base.errors import DataMissing
-from spec_repro.data.listing import IMAGES, image_files, listed
+from spec_repro.data.files import IMAGES, image_files, listed
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.registry import dataset_loader
-from spec_repro.data.sources import CARDS, find, from_hub
-
-__all__ = ["afhq", "dogs", "imagenet", "imagenette", "imagewoof"]
+from spec_repro.data.sources import find, from_hub
 
 NETTE = "n01440764 n02102040 n02979186 n03000684 n03028079 n03394916 n03417042 n03425413 n03445777 n03888257"
 WOOF = "n02086240 n02087394 n02088364 n02089973 n02093754 n02096294 n02099601 n02105641 n02111889 n02115641"
 DOGS = slice(151, 269)  # ImageNet's domestic breeds
 
 
-@dataset_loader("afhq", CARDS["afhq"])
+@dataset_loader("afhq", takes=("split", "root"))
 def afhq(*, split: str = "all", root: str | None = None) -> Dataset:
-    """Animal faces; label cat, dog or wild. The description tells which version was found."""
+    """Animal faces; label cat, dog or wild. The description names the version that was found."""
     dataset = _by_folder("afhq", split, root, lambda: {name: name for name in ("cat", "dog", "wild")})
     if not dataset.info.description.startswith("Read from hub:"):
-        version = 2 if dataset[:1]["id"][0].endswith(".png") else 1
+        version = 2 if dataset["id"][0].endswith(".png") else 1
         dataset.info.description += f" This is version {version}."
     return dataset
 
 
-@dataset_loader("imagenet", CARDS["imagenet"])
+@dataset_loader("imagenet", takes=("split", "root"))
 def imagenet(*, split: str = "train", root: str | None = None) -> Dataset:
-    """ImageNet-1K; label is one of its 1,000 classes, also where some of them are absent."""
+    """ImageNet-1K; label is one of its 1,000 classes, even if some of them are absent."""
     return _by_folder("imagenet", split, root, _synsets)
 
 
-@dataset_loader("imagenette", CARDS["imagenette"])
+@dataset_loader("imagenette", takes=("split", "root"))
 def imagenette(*, split: str = "all", root: str | None = None) -> Dataset:
     """Imagenette; classes named as in ImageNet."""
     return _by_folder("imagenette", split, root, lambda: _synsets(NETTE))
 
 
-@dataset_loader("imagewoof", CARDS["imagewoof"])
+@dataset_loader("imagewoof", takes=("split", "root"))
 def imagewoof(*, split: str = "all", root: str | None = None) -> Dataset:
     """ImageWoof; breeds named as in ImageNet."""
     return _by_folder("imagewoof", split, root, lambda: _synsets(WOOF))
 
 
-@dataset_loader("dogs", CARDS["dogs"])
+@dataset_loader("dogs", takes=("split", "root"))
 def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
     """The rows of ``imagenet`` whose class is a breed of dog; label is one of these 118."""
     dataset = imagenet(split=split, root=root)
@@ -63,30 +61,29 @@ def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
 
 
 def _by_folder(name: str, split: str, root: str | None, classes: Callable[[], Mapping[str, str]]) -> Dataset:
-    """Images with the first folder below their split as class; ``classes`` maps these folders to names."""
-    base, places = find(name, split, root) or (Path(), [])
-    files = {place: listed(place, IMAGES) for place in places}
+    """Images whose class is the first folder below their split; ``classes`` maps these folders to names."""
+    base, parts = find(name, split, root)
+    files = {part: listed(part, IMAGES) for part in parts}
     names = classes() if any(files.values()) else {}
     number = {folder: i for i, folder in enumerate(names)}
     ids, labels = [], []
-    for place, inside in files.items():
-        part = place.relative_to(base).as_posix()
+    for part, inside in files.items():
         flat = name == "imagenet" and inside and not any("/" in file for file in inside)
         folder_of = _solution(base) if flat else {}
         for file in inside:
             folder = folder_of.get(Path(file).stem) if flat else file.partition("/")[0]
             if folder in number:
-                ids.append(f"{part}/{file}")
+                ids.append(f"{part.relative_to(base).as_posix()}/{file}")
                 labels.append(number[folder])
     if not ids:
         return from_hub(name, split, root)
-    dataset = image_files(ids, [f"{base}/{i}" for i in ids], {"label": (labels, ClassLabel(names=[*names.values()]))})
-    dataset.info.description = f"Read from {base.name}: {', '.join(place.name for place in places)}."
-    return dataset
+    label = {"label": (labels, ClassLabel(names=[*names.values()]))}
+    description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
+    return image_files(ids, [f"{base}/{i}" for i in ids], label, description)
 
 
 def _synsets(only: str = "") -> dict[str, str]:
-    """Synsets of ImageNet in their usual order, and the first word of each (of two alike with the number)."""
+    """ImageNet's synsets in their usual order with the first word of each, and the number if two share this word."""
     from timm.data import ImageNetInfo
 
     words = {name: text.split(",")[0] for name, text in ImageNetInfo().label_descriptions(as_dict=True).items()}
@@ -97,8 +94,8 @@ def _synsets(only: str = "") -> dict[str, str]:
 
 def _solution(base: Path) -> dict[str, str]:
     """Synset of each image of a flat validation folder, from Kaggle's table or from the development kit."""
-    for place in (base, *base.absolute().parents[:3]):
-        table, kit = place / "LOC_val_solution.csv", place / "ILSVRC2012_devkit_t12" / "data"
+    for folder in (base, *base.absolute().parents[:3]):
+        table, kit = folder / "LOC_val_solution.csv", folder / "ILSVRC2012_devkit_t12" / "data"
         if table.is_file():
             rows = (line.split(",") for line in table.read_text().splitlines()[1:])
             return {image: boxes.split()[0] for image, boxes in rows}

@@ -1,23 +1,21 @@
 """``hub:ID``: data sets of the Hugging Face hub.
 
-The hub is asked once whether a repository can be had, and for the commit that its revision names, before ``datasets``
-starts: without a network that library tries again for half a minute. With HF_HUB_OFFLINE=1 nothing is asked, and what
-an earlier run has kept is used.
+The hub is asked once whether a repository is available, and for the commit that its revision names, before ``datasets``
+starts: without a network that library retries for half a minute. With HF_HUB_OFFLINE=1 nothing is asked, and what an
+earlier run has kept is used.
 """
 
 from pathlib import Path
 
 import datasets
-from datasets import ClassLabel, Dataset, Image, Value
+from datasets import Dataset, Value
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import GatedRepoError
 
 from spec_repro.base.errors import DataMissing, GatedData, InvalidInput
 from spec_repro.data.identity import with_pictures
-from spec_repro.data.local import class_column
-from spec_repro.data.registry import Card, dataset_loader
-
-__all__ = ["commit", "hub", "is_kept"]
+from spec_repro.data.local import class_column, standard_names
+from spec_repro.data.registry import dataset_loader
 
 
 def commit(repository: str, revision: str | None = None, kind: str = "dataset") -> str:
@@ -28,16 +26,14 @@ def commit(repository: str, revision: str | None = None, kind: str = "dataset") 
     name = f"the {kind} {repository}@{revision or 'main'} of the Hugging Face hub"
     try:
         info = HfApi().repo_info(repository, revision=revision, repo_type=kind, timeout=10)
-        if info.gated:
-            if get_token() is None:
-                raise GatedData(f"{name} is gated: accept its terms there, then set HF_TOKEN.")
+        if info.gated and get_token():
             HfApi().auth_check(repository, repo_type=kind)
     except GatedRepoError as error:
         raise GatedData(f"{name} is gated, and this token has no access: accept its terms there.") from error
-    except DataMissing:
-        raise
     except Exception as error:  # what a failed request raises differs between versions of the hub's client
         raise DataMissing(f"{name} cannot be had: {str(error).strip() or type(error).__name__}") from error
+    if info.gated and not get_token():
+        raise GatedData(f"{name} is gated: accept its terms there, then set HF_TOKEN.")
     return info.sha
 
 
@@ -48,19 +44,12 @@ def is_kept(spec: str) -> bool:
     return any(Path(datasets.config.HF_DATASETS_CACHE, folder).glob("*/*/*"))
 
 
-@dataset_loader(
-    "hub:",
-    Card(
-        "A data set of the Hugging Face hub.",
-        licence="that of the repository",
-        obtain="hub:OWNER/NAME[/FOLDER][:CONFIG][@REVISION]",
-    ),
-)
+@dataset_loader("hub:", takes=("split",))
 def hub(spec: str, *, split: str = "train") -> Dataset:
     """``OWNER/NAME[/FOLDER][:CONFIG][@REVISION]``; give a commit as REVISION to have the same rows later, too.
 
-    The first column of images becomes ``image``, else the first of texts ``text``; the only column of classes becomes
-    ``label``. ``id`` is the repository's own column of that name if it is unique, else the row number.
+    Columns are named by ``standard_names``; a ``label`` of plain values becomes classes, the other columns stay as they
+    are. ``id`` is the repository's own column of that name if it is unique, else the row number.
     """
     repository, folder, config, revision = _parts(spec)
     if not constants.HF_HUB_OFFLINE:
@@ -79,8 +68,8 @@ def hub(spec: str, *, split: str = "train") -> Dataset:
 
 def _parts(spec: str) -> tuple[str, str | None, str | None, str | None]:
     head, _, revision = spec.partition("@")
-    place, _, config = head.partition(":")
-    owner, _, rest = place.partition("/")
+    path, _, config = head.partition(":")
+    owner, _, rest = path.partition("/")
     name, _, folder = rest.partition("/")
     if not owner or not name:
         raise InvalidInput(f"hub: takes OWNER/NAME[/FOLDER][:CONFIG][@REVISION], found {spec!r}.")
@@ -89,15 +78,7 @@ def _parts(spec: str) -> tuple[str, str | None, str | None, str | None]:
 
 def _standard(dataset: Dataset) -> Dataset:
     """Columns ``id``, ``image`` or ``text``, and ``label``; the rows of other columns are not touched."""
-    features = dataset.features.items()
-    images = [name for name, feature in features if isinstance(feature, Image)]
-    texts = [name for name, feature in features if isinstance(feature, Value) and "string" in feature.dtype]
-    classes = [name for name, feature in features if isinstance(feature, ClassLabel)]
-    items, wanted = (images, "image") if images else (texts, "text")
-    renamed = {items[0]: wanted} if items and wanted not in dataset.column_names else {}
-    if len(classes) == 1 and "label" not in dataset.column_names:
-        renamed[classes[0]] = "label"
-    dataset = dataset.rename_columns(renamed)
+    dataset = dataset.rename_columns(standard_names(dataset.features))
     if isinstance(dataset.features.get("label"), Value):
         values, feature = class_column([str(value) for value in dataset["label"][:]])
         dataset = dataset.remove_columns("label").add_column("label", values, feature=feature)

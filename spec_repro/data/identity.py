@@ -1,43 +1,41 @@
-"""What identifies a data set: the key of the embedding cache and part of every run record.
+"""What identifies a data set, and how its images are read.
 
-``datasets`` has a fingerprint of its own, but it names the steps by which a table was made, not what lies in it: the
-same rows get another one when they are made another way, and a replaced image file keeps it. So the rows themselves
-are hashed: ids, texts, and the stored bytes of images. Of an image that lies in a file of its own, size and time of
-modification are taken, as make does, since reading 150 GB to look up a cache would cost as much as the embedding. A
-hash of all bytes costs less than one pass of any model. The path is left out, so that a moved folder is still the same
-data.
+``identity`` is the key of the embedding cache and part of every run record. ``datasets`` has a fingerprint of its own,
+but it hashes how a table was made, not its contents: the same rows made differently get a different fingerprint, and
+replacing an image file does not change it. So the rows themselves are hashed: ids, texts and the stored bytes of
+images. An image in a file of its own counts by the size and the time of modification of this file, as for make: reading
+150 GB to look up a cache would cost as much as the embedding. Hashing all bytes in memory costs less than one pass of
+any model. Paths are left out, since a moved folder is still the same data.
 """
 
+import contextlib
 import hashlib
+import io
 import os
+import struct
+import zlib
 
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
 from datasets import Dataset, Image
 
-from spec_repro.base.errors import InvalidInput
-from spec_repro.data.pictures import Picture
-
-__all__ = ["identity", "item_column", "with_pictures"]
+from spec_repro.base.errors import InvalidInput, UnreadableItem
 
 COLUMNS = {"image": ("image",), "text": ("text", "caption")}
+
+# What Pillow raises on files that are cut off, mislabelled, hostile or damaged.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, PIL.Image.DecompressionBombError)
 
 
 def item_column(dataset: Dataset, modality: str) -> str:
     """The column that an embedding of this modality reads: ``image``, or ``text`` and else ``caption``."""
-    found = [column for column in COLUMNS.get(modality, ()) if column in dataset.column_names]
-    if "id" not in dataset.column_names or not found:
-        raise InvalidInput(
-            f"an embedding of modality {modality!r} needs a data set with columns 'id' and "
-            f"{' or '.join(map(repr, COLUMNS.get(modality, (modality,))))}; found {dataset.column_names}."
-        )
+    names, wanted = dataset.column_names, COLUMNS.get(modality, (modality,))
+    found = [column for column in wanted if column in names]
+    if "id" not in names or not found:
+        wanted = f"columns 'id' and {' or '.join(map(repr, wanted))}"
+        raise InvalidInput(f"an embedding of modality {modality!r} needs a data set with {wanted}; found {names}.")
     return found[0]
-
-
-def with_pictures(dataset: Dataset) -> Dataset:
-    """The data set with every plain ``datasets.Image`` column read as ``Picture``: RGB, errors that name the file."""
-    for column, feature in dataset.features.items():
-        if type(feature) is Image:
-            dataset = dataset.cast_column(column, Picture())
-    return dataset
 
 
 def identity(dataset: Dataset, column: str | None = None) -> dict[str, str | int]:
@@ -46,8 +44,7 @@ def identity(dataset: Dataset, column: str | None = None) -> dict[str, str | int
     Equal for equal rows in equal order, on any machine; differs when an id, a text, a pixel or the way of decoding
     changes.
     """
-    modality = "image" if "image" in dataset.column_names else "text"
-    column = column or item_column(dataset, modality)
+    column = column or item_column(dataset, "image" if "image" in dataset.column_names else "text")
     ids, items = hashlib.sha256(), hashlib.sha256(repr(dataset.features[column]).encode())
     if dataset.format["type"] is not None:  # a transform stands between the stored rows and the items
         items.update(dataset._fingerprint.encode())
@@ -56,17 +53,12 @@ def identity(dataset: Dataset, column: str | None = None) -> dict[str, str | int
             for digest, part in ((ids, name.encode()), (items, _stored(value))):
                 digest.update(len(part).to_bytes(8, "big"))
                 digest.update(part)
-    return {
-        "name": dataset.info.dataset_name or "unnamed",
-        "column": column,
-        "rows": len(dataset),
-        "ids": ids.hexdigest(),
-        "items": items.hexdigest(),
-    }
+    found = {"name": dataset.info.dataset_name or "unnamed", "column": column, "rows": len(dataset)}
+    return found | {"ids": ids.hexdigest(), "items": items.hexdigest()}
 
 
 def _stored(value: str | dict | None) -> bytes:
-    """What stands for one item: a text, or the parts of a stored image."""
+    """The bytes that represent one item: a text, or the parts of a stored image."""
     if not isinstance(value, dict):
         return repr(value).encode()
     rest = {k: v for k, v in value.items() if k not in ("bytes", "path")}
@@ -75,3 +67,52 @@ def _stored(value: str | dict | None) -> bytes:
         status = os.stat(value["path"])
         raw = f"{status.st_size} {status.st_mtime_ns}".encode()
     return repr(sorted(rest.items())).encode() + (raw or b"missing")
+
+
+class Picture(Image):
+    """``datasets.Image``, but 16-bit grey is scaled, a broken EXIF block is ignored, and errors name the file.
+
+    Saved and loaded again, the column is a plain ``Image(mode="RGB")``, which ``with_pictures`` turns back. A transform
+    of the data set cannot replace this class: with one, ``dataset["id"]`` decodes every image.
+    """
+
+    def decode_example(self, value, token_per_repo_id=None) -> PIL.Image.Image:
+        if not isinstance(value, dict):
+            return value
+        path, raw = value["path"], value["bytes"]
+        try:
+            with PIL.Image.open(path if raw is None else io.BytesIO(raw)) as image:
+                return to_rgb(image)
+        except _BROKEN as error:
+            where = path or "an image held in memory"
+            raise UnreadableItem(f"expected a readable image, found {where}: {error}. Repair or remove it.") from error
+
+
+RGB = Picture(mode="RGB")
+
+
+def with_pictures(dataset: Dataset) -> Dataset:
+    """The data set with every plain ``datasets.Image`` column read as ``RGB``."""
+    for column, feature in dataset.features.items():
+        if type(feature) is Image:
+            dataset = dataset.cast_column(column, RGB)
+    return dataset
+
+
+def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Upright RGB image of any mode: EXIF rotation applied, 16-bit grey scaled, transparency dropped."""
+    # A broken EXIF block says nothing about the pixels: such a picture stays as it is stored.
+    with contextlib.suppress(ValueError, SyntaxError, struct.error):
+        image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns on the direct way
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def encode(pixels: np.ndarray) -> dict:
+    """An (h, w, 3) or (h, w) uint8 array as a stored item: an uncompressed PNG, whose bytes no zlib version changes."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, format="png", compress_level=0)
+    return {"bytes": buffer.getvalue(), "path": None}

@@ -2,53 +2,37 @@
 ``csv:PATH`` (a table with a column of texts or of image files, and factors).
 
 Files are listed once, in natural order (``img2`` before ``img10``), and their paths relative to the folder are the
-ids, so that pictures and features cannot come apart. Nothing is decoded while listing.
+ids, so pictures and features cannot come apart. Nothing is decoded while listing.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Image, Value
 
 from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem
 from spec_repro.base.files import given_path
-from spec_repro.data.listing import IMAGES, image_files, listed, natural
-from spec_repro.data.registry import Card, dataset_loader
-
-__all__ = ["class_column", "csv", "folder", "read_text", "text"]
+from spec_repro.data.files import IMAGES, STRING, Columns, image_files, listed, natural, texts
+from spec_repro.data.registry import dataset_loader
 
 
-@dataset_loader(
-    "folder:",
-    Card(
-        "Images in a folder of your own; the names of its sub-folders are the labels.",
-        licence="that of the images",
-        obtain="folder:PATH with PATH/CLASS/**/image.jpg, or PATH/**/image.jpg without labels",
-    ),
-)
+@dataset_loader("folder:", takes=("root",))
 def folder(path: str, *, root: str | None = None) -> Dataset:
-    """All images below ``path`` (relative to ``root`` where it is given).
+    """All images below ``path`` (relative to ``root``, if given).
 
-    ``label`` is the first folder below ``path``, provided that every image lies in one.
+    ``label`` is the first folder below ``path``, provided that every image is in one.
     """
     base = _existing(path, root, "a folder of images")
     if not base.is_dir():
-        raise InvalidInput(f"folder: needs a folder of images, found the file {base}; give the folder that it lies in.")
+        raise InvalidInput(f"folder: needs a folder of images, found the file {base}; give the folder that it is in.")
     ids = listed(base, IMAGES)
     if not ids:
         raise DataMissing(f"expected images ({', '.join(sorted(IMAGES))}) below {base}, found none.")
     return image_files(ids, [os.path.join(base, i) for i in ids], _labels(ids))
 
 
-@dataset_loader(
-    "text:",
-    Card(
-        "Texts of your own: the lines of a file, or the .txt files of a folder.",
-        licence="that of the texts",
-        obtain="text:FILE with one text a line, or text:FOLDER with FOLDER/CLASS/**/name.txt or FOLDER/**/name.txt",
-    ),
-)
+@dataset_loader("text:", takes=("root",))
 def text(path: str, *, root: str | None = None) -> Dataset:
     """Texts of a UTF-8 file, one a line (id: the line's number from 1; empty lines are left out), or of a folder.
 
@@ -59,61 +43,57 @@ def text(path: str, *, root: str | None = None) -> Dataset:
         ids = listed(base, {".txt"})
         if not ids:
             raise DataMissing(f"expected .txt files below {base}, found none.")
-        return _texts(ids, [read_text(base / i).strip() for i in ids], _labels(ids))
-    rows = [(str(i), line.strip()) for i, line in enumerate(read_text(base).split("\n"), start=1) if line.strip()]
+        return texts(ids, [read_text(base / i).strip() for i in ids], _labels(ids))
+    rows = {str(i): line.strip() for i, line in enumerate(read_text(base).split("\n"), start=1) if line.strip()}
     if not rows:
         raise DataMissing(f"expected one text a line in {base}, found no text.")
-    return _texts([i for i, _ in rows], [line for _, line in rows], {})
+    return texts(list(rows), list(rows.values()), {})
 
 
-@dataset_loader(
-    "csv:",
-    Card(
-        "A table of your own: a column of texts or of image files, a label and further factors.",
-        licence="that of the data",
-        obtain="csv:FILE with a header row; columns 'image' (paths relative to the file) or 'text', and, where there "
-        "are any, 'id', 'label' and further factors",
-    ),
-)
+@dataset_loader("csv:", takes=("root",))
 def csv(path: str, *, root: str | None = None) -> Dataset:
     """The rows of a UTF-8 table with commas, or of a ``.jsonl`` file with one object a line.
 
-    Without a column ``id``, the number of the row from 1 is the id.
-
-    Every further column becomes a factor; one with a value of its own in most rows, such as a caption, stays text.
+    Columns are named by ``standard_names``, with files in a column ``image``. Without a column ``id``, the number of
+    the row from 1 is the id. Every further column becomes a factor; one whose values differ in most rows, such as a
+    caption, stays text.
     """
-    import pandas
-
     base = _existing(path, root, "a table")
-    try:
-        if base.suffix == ".jsonl":
-            table = pandas.read_json(base, lines=True, dtype=False).fillna("").astype(str)
-        else:
-            table = pandas.read_csv(base, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
-        raise UnreadableItem(f"expected a table in UTF-8 with commas and a header row in {base}: {error}.") from error
-    item = next((column for column in ("image", "text") if column in table), None)
-    if item is None or table.empty:
-        raise InvalidInput(
-            f"expected columns 'image' or 'text', and rows, in {base}; found {len(table)} rows of {list(table)}."
-        )
-    ids = table.pop("id").tolist() if "id" in table else [str(i + 1) for i in range(len(table))]
-    items = table.pop(item).tolist()
+    table = _table(base)
+    names = standard_names({column: Image() if column == "image" else STRING for column in table})
+    table = {names.get(column, column): values for column, values in table.items()}
+    item = "image" if "image" in table else "text"
+    if not table.get(item):
+        raise InvalidInput(f"expected a column 'image' or one of texts, and rows, in {base}; found {list(table)}.")
+    items = table.pop(item)
+    ids = table.pop("id", [str(i) for i in range(1, len(items) + 1)])
     columns = {}
-    for name in table:
-        values = table[name].tolist()
+    for name, values in table.items():
         free = name != "label" and len(set(values)) > len(values) / 2
-        columns[name] = (values, Value("string")) if free else class_column(values)
+        columns[name] = (values, STRING) if free else class_column(values)
     if item == "text":
-        return _texts(ids, items, columns)
-    paths = [os.path.join(base.parent, name) for name in items]
-    gone = [i for i, place in enumerate(paths) if not os.path.isfile(place)]
-    if gone:
-        raise DataMissing(
-            f"{base} names {len(gone):,} images that are not there, first {paths[gone[0]]} in row {gone[0] + 1}; "
-            "paths start from the folder of the table."
-        )
-    return image_files(ids, paths, columns)
+        return texts(ids, items, columns)
+    files = [os.path.join(base.parent, name) for name in items]
+    missing = [i for i, file in enumerate(files) if not os.path.isfile(file)]
+    if missing:
+        first = f"first {files[missing[0]]} in row {missing[0] + 1}"
+        raise DataMissing(f"{base} names {len(missing):,} missing images, {first}; paths start from its folder.")
+    return image_files(ids, files, columns)
+
+
+def standard_names(features: Mapping[str, object]) -> dict[str, str]:
+    """Which columns of a table get another name, {old: new}.
+
+    The first column of images becomes ``image``, or else the first of texts ``text``; the only column of classes
+    becomes ``label``. A column that has the new name already keeps it.
+    """
+    images = [name for name, feature in features.items() if isinstance(feature, Image)]
+    strings = [name for name, feature in features.items() if isinstance(feature, Value) and "string" in feature.dtype]
+    strings = [name for name in strings if name not in ("id", "label")]
+    classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+    items, wanted = (images, "image") if images else (strings, "text")
+    names = {items[0]: wanted} if items and wanted not in features else {}
+    return names | ({classes[0]: "label"} if len(classes) == 1 and "label" not in features else {})
 
 
 def class_column(values: Sequence[str]) -> tuple[list[int], ClassLabel]:
@@ -128,9 +108,21 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableItem(
-            f"expected UTF-8 text in {path}, found byte {error.start} that is not; convert it."
-        ) from error
+        raise UnreadableItem(f"expected UTF-8 text in {path}, found byte {error.start}; convert it.") from error
+
+
+def _table(path: Path) -> dict[str, list[str]]:
+    """The columns of a table, all of them texts; an empty cell is an empty text."""
+    import pandas
+
+    try:
+        if path.suffix == ".jsonl":
+            table = pandas.read_json(path, lines=True, dtype=False).fillna("").astype(str)
+        else:
+            table = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:  # also what pandas raises on an empty file and on broken rows
+        raise UnreadableItem(f"expected a table in UTF-8 with commas and a header row in {path}: {error}.") from error
+    return table.to_dict("list")
 
 
 def _existing(path: str, root: str | None, wanted: str) -> Path:
@@ -140,12 +132,6 @@ def _existing(path: str, root: str | None, wanted: str) -> Path:
     return found
 
 
-def _labels(ids: list[str]) -> dict[str, tuple]:
+def _labels(ids: list[str]) -> Columns:
     """The column ``label``, the first folder of each id, if all ids have one."""
     return {"label": class_column([i.partition("/")[0] for i in ids])} if all("/" in i for i in ids) else {}
-
-
-def _texts(ids: list[str], texts: list[str], columns: dict[str, tuple]) -> Dataset:
-    features = Features({"id": Value("string"), "text": Value("string")} | {k: f for k, (_, f) in columns.items()})
-    values = {k: v for k, (v, _) in columns.items()}
-    return Dataset.from_dict({"id": ids, "text": texts} | values, features=features)

@@ -5,19 +5,17 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Value
 
 from spec_repro.base.errors import DataMissing, UnreadableItem, unknown_name
-from spec_repro.data.listing import IMAGES, image_files, listed
+from spec_repro.data.files import IMAGES, STRING, image_files, listed, texts
 from spec_repro.data.registry import dataset_loader
-from spec_repro.data.sources import CARDS, find, from_hub
-
-__all__ = ["coco", "coco_captions", "ffhq"]
+from spec_repro.data.sources import find, from_hub
 
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
 
-@dataset_loader("ffhq", CARDS["ffhq"])
+@dataset_loader("ffhq", takes=("split", "root"))
 def ffhq(*, split: str = "all", root: str | None = None) -> Dataset:
     """Faces by number; ``split`` is "all" (as in the paper), "train" (the first 60,000) or "val" (the rest)."""
     bounds = {"all": (0, math.inf), "train": (0, FFHQ_TRAIN), "val": (FFHQ_TRAIN, math.inf)}
@@ -28,7 +26,7 @@ def ffhq(*, split: str = "all", root: str | None = None) -> Dataset:
     return dataset.select([i for i, number in enumerate(numbers) if low <= number < high])
 
 
-@dataset_loader("coco", CARDS["coco"])
+@dataset_loader("coco", takes=("split", "root", "captions"))
 def coco(*, split: str = "train", root: str | None = None, captions: bool = False) -> Dataset:
     """Photographs by ``image_id``; ``split`` is "train", "val" or "all".
 
@@ -39,56 +37,51 @@ def coco(*, split: str = "train", root: str | None = None, captions: bool = Fals
         dataset = dataset.add_column("image_id", numbers, feature=Value("int64"))
     dataset = dataset.select_columns(["id", "image", "image_id"])
     if captions:
-        texts = coco_captions(split=split, root=root)
-        text_of = dict(zip(texts["image_id"][:], texts["text"][:], strict=True))
+        found = coco_captions(split=split, root=root)
+        text_of = dict(zip(found["image_id"][:], found["text"][:], strict=True))
         chosen = [text_of.get(number) for number in dataset["image_id"][:]]
         if None in chosen:
-            first = dataset[chosen.index(None)]["id"]
+            first = dataset["id"][chosen.index(None)]
             raise DataMissing(f"coco: {chosen.count(None):,} photographs have no caption, the first is {first}.")
-        dataset = dataset.add_column("caption", chosen, feature=Value("string"))
+        dataset = dataset.add_column("caption", chosen, feature=STRING)
     return dataset
 
 
-@dataset_loader("coco-captions", CARDS["coco-captions"])
+@dataset_loader("coco-captions", takes=("split", "root", "every"))
 def coco_captions(*, split: str = "train", root: str | None = None, every: bool = False) -> Dataset:
     """Captions by ``image_id``; ``split`` is "train", "val" or "all"; an id is "image/annotation".
 
     One for each photograph, that of the lowest annotation id, since the paper has as many texts as photographs;
     ``every`` gives all. Line ends and white space around them are removed.
     """
-    found = find("coco-captions", split, root)
-    if found is None:
-        copy = from_hub("coco-captions", split, root)
-        told, rows = copy.info.description, zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
-        rows = [(image, *pair) for image, ids, texts in rows for pair in zip(ids, texts, strict=True)]
+    _, files = find("coco-captions", split, root)
+    if files:
+        rows = [row for path in files for row in _annotations(path)]
+        description = f"Read from {', '.join(path.name for path in files)}."
     else:
-        told = f"Read from {', '.join(path.name for path in found[1])}."
-        rows = [row for path in found[1] for row in _annotations(path)]
+        copy = from_hub("coco-captions", split, root)
+        lists = zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
+        rows = [(image, *pair) for image, ids, captions in lists for pair in zip(ids, captions, strict=True)]
+        description = copy.info.description
     rows = sorted(rows)
     if not every:
-        rows = list({image: (image, number, text) for image, number, text in reversed(rows)}.values())[::-1]
-    columns = {
-        "id": [f"{image:012d}/{number}" for image, number, _ in rows],
-        "text": [" ".join(text.split()) for _, _, text in rows],
-        "image_id": [image for image, _, _ in rows],
-    }
-    features = Features({"id": Value("string"), "text": Value("string"), "image_id": Value("int64")})
-    dataset = Dataset.from_dict(columns, features=features)
-    dataset.info.description = told
-    return dataset
+        rows = list({row[0]: row for row in reversed(rows)}.values())[::-1]
+    ids = [f"{image:012d}/{number}" for image, number, _ in rows]
+    numbers = ([image for image, _, _ in rows], Value("int64"))
+    return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], {"image_id": numbers}, description)
 
 
 def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
-    """The images whose file names are numbers, and these; from the hub, the numbers of the rows."""
-    base, places = find(name, split, root) or (Path(), [])
-    files = [place / file for place in places for file in listed(place, IMAGES)]
+    """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows."""
+    base, parts = find(name, split, root)
+    files = [part / file for part in parts for file in listed(part, IMAGES)]
     files = [file for file in files if file.stem.isdigit()]
     if not files:
         dataset = from_hub(name, split, root)
         return dataset, range(len(dataset))
-    dataset = image_files([file.relative_to(base).as_posix() for file in files], [str(file) for file in files], {})
-    dataset.info.description = f"Read from {base.name}: {', '.join(place.name for place in places)}."
-    return dataset, [int(file.stem) for file in files]
+    ids = [file.relative_to(base).as_posix() for file in files]
+    description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
+    return image_files(ids, [str(file) for file in files], {}, description), [int(file.stem) for file in files]
 
 
 def _annotations(path: Path) -> list[tuple[int, int, str]]:
@@ -97,6 +90,5 @@ def _annotations(path: Path) -> list[tuple[int, int, str]]:
         entries = json.loads(path.read_text(encoding="utf-8"))["annotations"]
         return [(entry["image_id"], entry["id"], entry["caption"]) for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableItem(
-            f"expected COCO captions (annotations with id, image_id and caption) in {path}, found {error!r}."
-        ) from error
+        wanted = "COCO captions (annotations with id, image_id and caption)"
+        raise UnreadableItem(f"expected {wanted} in {path}, found {error!r}.") from error

@@ -1,32 +1,20 @@
 """Where the paper's data sets are found: a local folder first, the Hugging Face hub second.
 
-Where neither has one, the error says in one message what to get, from where, into which layout, under which licence.
-The facts are those of ``sets.yml`` beside this file.
+If neither has one, a single message says what to get, from where, into which layout, under which licence, all taken
+from ``sets.yml``.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
 from datasets import Dataset
 from huggingface_hub import get_token
 
 from spec_repro.base.errors import DataMissing, GatedData, unknown_name
 from spec_repro.base.files import data_root
 from spec_repro.data.hub import hub, is_kept
-from spec_repro.data.registry import Card, Source, Split
-
-__all__ = ["CARDS", "candidates", "find", "from_hub"]
-
-
-def _card(source: Mapping, **words: str) -> Card:
-    splits = {name: Split(tuple(split["paths"]), split["files"]) for name, split in source["splits"].items()}
-    return Card(**words, source=Source(**source | {"folders": tuple(source["folders"]), "splits": splits}))
-
-
-_FACTS = yaml.safe_load(Path(__file__).with_name("sets.yml").read_text(encoding="utf-8"))
-CARDS = {name: _card(**facts) for name, facts in _FACTS.items()}
+from spec_repro.data.registry import CARDS
 
 
 def candidates(name: str, root: str | os.PathLike | None = None) -> Iterator[tuple[Path, dict[str, Path]]]:
@@ -35,24 +23,22 @@ def candidates(name: str, root: str | os.PathLike | None = None) -> Iterator[tup
     A ``root`` that was given may itself be the folder of the set.
     """
     source, start = CARDS[name].source, data_root(root)
-    for base in [*(start / folder for folder in source.folders), *([start] if root is not None else [])]:
-        found = {
-            s: next((base / p for p in split.paths if (base / p).exists()), None) for s, split in source.splits.items()
-        }
-        yield base, {split: path for split, path in found.items() if path}
+    for base in [start / folder for folder in source.folders] + ([start] if root is not None else []):
+        found = {part: [base / p for p in split.paths if (base / p).exists()] for part, split in source.splits.items()}
+        yield base, {part: paths[0] for part, paths in found.items() if paths}
 
 
-def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, list[Path]] | None:
-    """The first folder that has the split (or, for "all", every split), and the paths of the splits."""
+def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, list[Path]]:
+    """The first folder that has the split (or, for "all", every split), and the paths of the splits; none if absent."""
     names = _parts(name, split)
     for base, found in candidates(name, root):
-        if all(part in found for part in names):
+        if found.keys() >= set(names):
             return base, [found[part] for part in names]
-    return None
+    return Path(), []
 
 
 def from_hub(name: str, split: str, root: str | os.PathLike | None) -> Dataset:
-    """The copy on the hub; if it cannot be had either, the error that says all."""
+    """The copy on the hub; if it is not available either, the error that names every way to get the set."""
     card, start = CARDS[name], data_root(root)
     source = card.source
     try:
@@ -69,7 +55,7 @@ def from_hub(name: str, split: str, root: str | os.PathLike | None) -> Dataset:
             f"    get      from {card.homepage}: {card.obtain}\n"
             f"    size     {card.size}\n"
             f"    licence  {card.licence}\n"
-            "    or       say where it lies: root=PATH, or the variable SPEC_DATA_ROOT\n"
+            "    or       name its folder: root=PATH, or the variable SPEC_DATA_ROOT\n"
             f"    hub      {error}"
         ) from error
 

@@ -1,27 +1,25 @@
-"""``typographic``: a wrong class name drawn over each image of any labelled set (paper, section 2.1 of the dossier).
+"""``typographic``: a wrong class name drawn over each image of any labelled set (the paper's Figure 3).
 
 Red sans-serif letters with a thin white outline, centred, one line, on the original image, before any resizing. The
-word is drawn when the image is accessed, so the set takes no more room than the one below it.
+word is drawn when the image is accessed, so the set takes no more memory than the one below it.
 """
 
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
+import PIL.ImageFont
 import pyarrow as pa
-from datasets import ClassLabel, Dataset
-from datasets.features.features import register_feature
+from datasets import ClassLabel, Dataset, Features
 
 from spec_repro.base.errors import InvalidInput
+from spec_repro.data.identity import Picture
 from spec_repro.data.offline.factors import draw_unlike, labels_of, uniform_of
-from spec_repro.data.offline.pictograms import font
-from spec_repro.data.pictures import Picture
-from spec_repro.data.registry import Card, dataset_loader, load_data
-
-__all__ = ["DrawnWord", "draw_word", "typographic"]
+from spec_repro.data.registry import dataset_loader, load_data
 
 RED, WHITE = (225, 0, 0), (255, 255, 255)
 HEIGHT = 0.11  # em size over the shorter side of the image; the paper's letters take 8 to 12 % of the height
@@ -30,6 +28,14 @@ WIDEST = 0.96  # of the image's width
 
 # Imagenette's classes whose drawn string is not the class name in lower case, as in the paper's figures.
 SPOKEN = {"tench": "fish", "English springer": "dog", "chain saw": "chainsaw"}
+
+
+@lru_cache(maxsize=64)
+def font(size: float) -> PIL.ImageFont.FreeTypeFont:
+    """DejaVu Sans, ``size`` pixels to the em."""
+    from matplotlib import get_data_path
+
+    return PIL.ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 def draw_word(image: PIL.Image.Image, word: str) -> PIL.Image.Image:
@@ -49,53 +55,19 @@ def draw_word(image: PIL.Image.Image, word: str) -> PIL.Image.Image:
 
 @dataclass
 class DrawnWord(Picture):
-    """An image column whose stored items carry a word, which is drawn when the image is decoded."""
+    """A column of pictures whose stored items carry a word, drawn when the picture is decoded."""
 
     style: int = 1  # part of the data's identity: count up when ``draw_word`` changes its pixels
     pa_type: ClassVar[Any] = pa.struct({"bytes": pa.binary(), "path": pa.string(), "word": pa.string()})
-    _type: str = field(default="DrawnWord", init=False, repr=False)
 
     def decode_example(self, value, token_per_repo_id=None) -> PIL.Image.Image:
-        if isinstance(value, PIL.Image.Image):
-            return value
-        return draw_word(super().decode_example(value, token_per_repo_id), value["word"])
-
-    def cast_storage(self, storage: pa.StructArray) -> pa.StructArray:
-        return storage.cast(self.pa_type)
-
-    def embed_storage(self, storage: pa.StructArray, *args, **kwargs) -> pa.StructArray:
-        plain = pa.StructArray.from_arrays([storage.field("bytes"), storage.field("path")], ["bytes", "path"])
-        plain = Picture().embed_storage(plain, *args, **kwargs)
-        fields = [plain.field("bytes"), plain.field("path"), storage.field("word")]
-        return pa.StructArray.from_arrays(fields, ["bytes", "path", "word"])
+        image = super().decode_example(value, token_per_repo_id)
+        return draw_word(image, value["word"]) if isinstance(value, dict) else image
 
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", UserWarning)  # datasets announces that own features are experimental
-    register_feature(DrawnWord, "DrawnWord")
-
-
-@dataset_loader(
-    "typographic",
-    Card(
-        "A labelled image set with a class name drawn over each image: a wrong one, unless wrong=False. Over "
-        "Imagenette it is the paper's typographic set, rebuilt; over pictograms it is a stand-in.",
-        licence="that of the images below",
-        citation="Materzynska, Torralba and Bau, Disentangling visual and written concepts in CLIP, CVPR 2022.",
-        size="that of the images below; words are drawn on access",
-        obtain="nothing for base='pictograms'; otherwise the images of the base set",
-    ),
-)
+@dataset_loader("typographic", takes=None)
 def typographic(
-    *,
-    n: int | None = None,
-    split: str | None = None,
-    root: str | None = None,
-    seed: int = 0,
-    base: str = "pictograms",
-    wrong: bool = True,
-    ratio: float = 0.85,
-    **options,
+    *, base: str = "pictograms", wrong: bool = True, ratio: float = 0.85, seed: int = 0, **options
 ) -> Dataset:
     """The images of ``base`` (loaded with n, split, root, seed and further ``options``), each with a word across it.
 
@@ -103,27 +75,24 @@ def typographic(
     frequencies fall by ``ratio`` from the last class to the first (1: uniform, as in the paper), the image's own class
     left out. ``wrong=False`` draws the true name: the negative control.
     """
-    dataset = load_data(base, n=n, split=split, root=root, seed=seed, **options)
+    dataset = load_data(base, seed=seed, **options)
     if not {"image", "label"} <= set(dataset.column_names):
-        raise InvalidInput(
-            f"typographic needs a base with columns 'image' and 'label'; {base!r} has {dataset.column_names}."
-        )
+        columns = dataset.column_names
+        raise InvalidInput(f"typographic needs a base with columns 'image' and 'label'; {base!r} has {columns}.")
     names = [SPOKEN.get(name, name.lower()) for name in dataset.features["label"].names]
     own = labels_of(dataset)
     chance = uniform_of(dataset["id"][:], seed, "word")
-    words = draw_unlike(own, len(names), ratio, chance) if wrong else own
-    return _with_words(dataset, words, names)
+    return with_words(dataset, draw_unlike(own, len(names), ratio, chance) if wrong else own, names)
 
 
-def _with_words(dataset: Dataset, words: np.ndarray, names: list[str]) -> Dataset:
+def with_words(dataset: Dataset, words: np.ndarray, names: list[str]) -> Dataset:
+    """The data set with ``names[words[i]]`` over image i (nothing where ``words`` is -1) and the column ``word``."""
     table = dataset.with_format("arrow")[:]
     images = table["image"].combine_chunks()
-    stored = [images.field("bytes"), images.field("path"), pa.array(np.array(names)[words], type=pa.string())]
+    stored = [images.field("bytes"), images.field("path"), pa.array(np.array([*names, ""])[words], type=pa.string())]
     images = pa.StructArray.from_arrays(stored, ["bytes", "path", "word"])
-    table = table.set_column(table.column_names.index("image"), "image", images)
-    table = table.append_column("word", pa.array(words, type=pa.int64())).replace_schema_metadata(None)
-    features = dataset.features.copy()
-    features["image"], features["word"] = DrawnWord(), ClassLabel(names=names)
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    columns |= {"image": images, "word": pa.array(words, type=pa.int64())}
     info = dataset.info.copy()
-    info.features = features
-    return Dataset(table, info=info, split=dataset.split)
+    info.features = Features(dataset.features | {"image": DrawnWord(mode="RGB"), "word": ClassLabel(names=names)})
+    return Dataset(pa.table(columns), info=info, split=dataset.split)

@@ -4,9 +4,14 @@ Sizes are those of a two-column page, so that no text is smaller than 7 points w
 matplotlib's settings or leaves a figure open in pyplot.
 """
 
-from spec_repro.plots.charts import distance_violins, eigenvalue_spectrum, factor_purity_bars, kernel_heatmaps
-from spec_repro.plots.curves import alignment_curves
-from spec_repro.plots.grids import cluster_grids, ranking_strips, text_clusters, text_figure
+from spec_repro.plots.charts import (
+    alignment_curves,
+    distance_violins,
+    eigenvalue_spectrum,
+    factor_purity_bars,
+    kernel_heatmaps,
+)
+from spec_repro.plots.grids import cluster_grids, ranking_strips, text_clusters, text_figure, text_titles
 from spec_repro.plots.maps import cluster_maps
 from spec_repro.plots.style import COLUMN, PAGE, direction_colors, embedding_colors, style
 
@@ -26,4 +31,5 @@ __all__ = [
     "style",
     "text_clusters",
     "text_figure",
+    "text_titles",
 ]

@@ -1,4 +1,4 @@
-"""What is measured: distances, kernels, spectra and purities."""
+"""What is measured: distances, kernels, spectra, purities, and the course of SPEC-align."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,16 +8,26 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from spec_repro.base.errors import InvalidInput
-from spec_repro.plots.style import COLUMN, PAGE, direction_colors, direction_title, embedding_colors, new_figure, style
+from spec_repro.plots.style import (
+    BLUE,
+    COLUMN,
+    GREY,
+    PAGE,
+    VERMILION,
+    direction_colors,
+    embedding_colors,
+    new_figure,
+    style,
+)
 
-__all__ = ["distance_violins", "eigenvalue_spectrum", "factor_purity_bars", "kernel_heatmaps"]
+VARIANTS = {"spec-align": BLUE, "weight 0": GREY, "mis-paired": VERMILION}
 
 
 @style()
 def distance_violins(distances: Mapping[str, object], *, title: str = "", width: float = PAGE) -> Figure:
     """Distances inside each cluster in two embeddings, with the mean distance between clusters dashed (Figures 2-11).
 
-    distances: embedding to the result of `agreement.cluster_distances`, the one that should see the groups first.
+    distances: embedding to the result of `agreement.cluster_distances`; the embedding that sees the clusters is first.
     """
     parts, colors = [], {}
     for name, color in embedding_colors(list(distances)).items():
@@ -44,7 +54,7 @@ def distance_violins(distances: Mapping[str, object], *, title: str = "", width:
     )
     for d, color in zip(distances.values(), colors.values(), strict=True):
         ax.axhline(d.inter, color=color, linestyle="--", linewidth=1)
-    ax.set(xlabel="cluster", ylabel="distance /\nmean pairwise distance", title=direction_title(title))
+    ax.set(xlabel="cluster", ylabel="distance /\nmean pairwise distance", title=title)
     ax.set_ylim(bottom=0)
     ax.get_legend().remove()
     figure.legend(loc="outside lower center", ncols=1 if width < PAGE else 2)
@@ -53,12 +63,12 @@ def distance_violins(distances: Mapping[str, object], *, title: str = "", width:
 
 @style()
 def kernel_heatmaps(
-    kernels: Mapping[str, np.ndarray], *, difference: bool = True, groups: Sequence | None = None
+    kernels: Mapping[str, np.ndarray], *, difference: bool = True, clusters: Sequence | None = None
 ) -> Figure:
     """Kernel matrices side by side on one colour scale, and their difference on a scale centred at zero (Figures 1, 5).
 
-    kernels: embedding to K (n, n); a difference needs exactly two. groups: (n,) level of each sample; rows and columns
-    are then ordered by level (in the order of first appearance) and the levels named.
+    kernels: embedding to K (n, n); a difference needs exactly two. clusters: (n,) cluster of each sample; rows and
+    columns are then ordered by cluster (in the order of first appearance), and the clusters are named.
     """
     if difference and len(kernels) != 2:
         raise InvalidInput(
@@ -66,7 +76,7 @@ def kernel_heatmaps(
         )
     matrices = {name: np.asarray(matrix) for name, matrix in kernels.items()}
     n = len(next(iter(matrices.values())))
-    codes, levels = pd.factorize(np.zeros(n) if groups is None else np.asarray(groups))
+    codes, names = pd.factorize(np.zeros(n) if clusters is None else np.asarray(clusters))
     order = np.argsort(codes, kind="stable")
     low, high = min(m.min() for m in matrices.values()), max(m.max() for m in matrices.values())
     panels = [(name, m, {"cmap": "viridis", "vmin": low, "vmax": high}) for name, m in matrices.items()]
@@ -84,12 +94,12 @@ def kernel_heatmaps(
         ax.set_title(name)
         ax.spines[:].set_visible(True)
         ax.set(xticks=[], yticks=[])
-        if groups is not None:
+        if clusters is not None:
             for edge in edges[1:-1]:
                 ax.axhline(edge - 0.5, color="0.6", linewidth=0.4)
                 ax.axvline(edge - 0.5, color="0.6", linewidth=0.4)
-    if groups is not None:
-        axes[0].set_yticks((edges[1:] + edges[:-1] - 1) / 2, levels)
+    if clusters is not None:
+        axes[0].set_yticks((edges[1:] + edges[:-1] - 1) / 2, names)
     last = len(matrices)
     figure.colorbar(pictures[0], ax=axes[:last], location="bottom", shrink=0.5, aspect=40, label="kernel value")
     if difference:
@@ -98,27 +108,24 @@ def kernel_heatmaps(
 
 
 @style()
-def eigenvalue_spectrum(found, *, names: Sequence[str] = ("x", "y"), width: float = COLUMN) -> Figure:
-    """Both ends of the spectrum of the kernel difference: groups of x above zero, groups of y below.
+def eigenvalue_spectrum(found, *, width: float = COLUMN) -> Figure:
+    """Both ends of the spectrum of the kernel difference: clusters of x above zero, clusters of y below.
 
-    Hollow points are empty pairs (numerical noise); the band is the noise floor of the random features, where known.
+    The band is the noise floor of the random features, if it was measured.
     """
-    colors = embedding_colors(names)
+    colors = embedding_colors([side.sees for side in found])
     figure = new_figure(width, 2.6)
     ax = figure.subplots()
     ax.axhline(0, color="black", linewidth=0.6)
     if found.noise_floor:
         label = f"noise floor ±{found.noise_floor:.3f}"
         ax.axhspan(-found.noise_floor, found.noise_floor, color="0.88", linewidth=0, label=label)
-    for name, other, direction, sign in (
-        (*names, found.x_only, 1),
-        (*names[::-1], found.y_only, -1),
-    ):
-        rank, values = np.arange(1, len(direction.eigenvalues) + 1), sign * direction.eigenvalues
-        ax.vlines(rank, 0, values, color=colors[name], linewidth=0.8)
-        faces = np.where(direction.empty, "white", colors[name])
-        ax.scatter(rank, values, s=16, c=faces, edgecolors=colors[name], zorder=3, label=f"{name} − {other}")
-    ax.set(xlabel="rank", ylabel="eigenvalue λ", xticks=rank[:: max(1, len(rank) // 10)])
+    for side, sign in zip(found, (1, -1), strict=True):
+        rank, values, color = np.arange(1, len(side) + 1), sign * side.eigenvalues, colors[side.sees]
+        ax.vlines(rank, 0, values, color=color, linewidth=0.8)
+        ax.scatter(rank, values, s=16, color=color, zorder=3, label=side.name)
+    most = max(len(side) for side in found)
+    ax.set(xlabel="rank", ylabel="eigenvalue λ", xticks=range(1, most + 1, max(1, most // 10)))
     figure.legend(loc="outside lower center", ncols=1)
     return figure
 
@@ -127,7 +134,7 @@ def eigenvalue_spectrum(found, *, names: Sequence[str] = ("x", "y"), width: floa
 def factor_purity_bars(tables: Mapping[str, pd.DataFrame], *, width: float = COLUMN) -> Figure:
     """Which factor the clusters of each direction follow: mean adjusted purity, dots for clusters 1 to k.
 
-    tables: direction ("hog - pixels") to the result of `agreement.purity_table`.
+    tables: direction ("hog − pixels") to the result of `agreement.purity_table`.
     """
     colors = direction_colors(list(tables))
     frame = pd.concat(table.assign(direction=title) for title, table in tables.items())
@@ -143,15 +150,36 @@ def factor_purity_bars(tables: Mapping[str, pd.DataFrame], *, width: float = COL
             # In the order of the clusters; seaborn's jitter would draw on numpy's global generator.
             across = bar.get_x() + bar.get_width() * (np.arange(len(values)) + 0.5) / len(values)
             ax.scatter(across, values, s=7, color="black", edgecolors="white", linewidths=0.4, zorder=4)
-    for place, factor in enumerate(factors):
+    for i, factor in enumerate(factors):
         low, high = frame.loc[frame["factor"] == factor, ["low", "high"]].mean()
-        ends = [place - 0.45, place + 0.45]
-        label = "95 % of random sets" if place == 0 else None
+        ends = [i - 0.45, i + 0.45]
+        label = "95 % of random sets" if i == 0 else None
         ax.fill_between(ends, low, high, color="0.5", alpha=0.5, linewidth=0, zorder=3, label=label)
     ax.axhline(0, color="black", linewidth=0.6)
     ax.set_xticks(range(len(factors)), [factor.replace("_", " ") for factor in factors])
     ax.set(xlabel="", ylabel="purity above chance", ylim=(min(-0.1, frame["adjusted"].min() - 0.04), 1.04))
-    handles, labels = ax.get_legend_handles_labels()
     ax.get_legend().remove()
-    figure.legend(handles, [direction_title(text) for text in labels], loc="outside lower center", ncols=2)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+@style()
+def alignment_curves(curves: pd.DataFrame, panels: Mapping[str, str], *, live: pd.DataFrame | None = None) -> Figure:
+    """How a run of SPEC-align goes, by training step: a panel for each column that ``panels`` maps to a label.
+
+    curves: columns variant, seed, step and those of ``panels``; a line for each variant, thin for each seed. live: step
+    and the same columns of a run that was made just now, drawn as points, which should be on the line of its seed.
+    """
+    figure = new_figure(PAGE, 2.5)
+    for ax, (column, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        look = {"data": curves, "x": "step", "y": column, "hue": "variant", "palette": VARIANTS, "ax": ax}
+        sns.lineplot(**look, units="seed", estimator=None, linewidth=0.6, alpha=0.6, legend=False)
+        sns.lineplot(**look, estimator="mean", errorbar=None, linewidth=1.6)
+        if live is not None:
+            ax.plot(live["step"], live[column], "o", color="black", markersize=3.5, label="run just now", zorder=5)
+        ax.set(xlabel="step", ylabel=label)
+        ax.set_ylim(bottom=0)
+        handles, labels = ax.get_legend_handles_labels()
+        ax.get_legend().remove()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure

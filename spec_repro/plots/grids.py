@@ -1,6 +1,9 @@
-"""What is in a cluster: grids of images, tables of texts, and the ranked images of Figures 12 and 13."""
+"""What is in a cluster: grids of images, tables of texts, and the ranked images of Figures 12 and 13.
 
-import re
+A cluster is marked two-sided if both ends of its eigenvector stand out equally; which end is shown is then arbitrary.
+"""
+
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,9 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from PIL import Image, ImageOps
 
-from spec_repro.plots.style import PAGE, VERMILION, cluster_title, direction_title, new_figure, style
-
-__all__ = ["cluster_grids", "ranking_strips", "text_clusters", "text_figure"]
+from spec_repro.plots.style import PAGE, VERMILION, new_figure, style
 
 THUMB, GAP = 128, 6  # pixels
 
@@ -33,17 +34,20 @@ def _montage(images, members: np.ndarray, columns: int) -> np.ndarray:
     """The images of one cluster as one picture, row by row."""
     rows, side = -(-len(members) // columns), THUMB + GAP
     canvas = np.full((rows * side - GAP, columns * side - GAP, 3), 255, np.uint8)
-    for place, index in enumerate(members):
-        top, left = (side * p for p in divmod(place, columns))
+    for i, index in enumerate(members):
+        top, left = side * (i // columns), side * (i % columns)
         canvas[top : top + THUMB, left : left + THUMB] = _thumbnail(images, index)
     return canvas
 
 
-def _clusters(direction, shown: int, clusters: int) -> list[tuple[str, np.ndarray]]:
-    """Title and members of the first clusters that are not empty."""
-    count = min(clusters, direction.count)
-    members = direction.top(shown, pairs=count) if count else []
-    return [(cluster_title(j, direction.eigenvalues[j], direction.two_sided[j]), row) for j, row in enumerate(members)]
+def _clusters(side, shown: int, clusters: int) -> list[tuple[str, np.ndarray]]:
+    """Title ("cluster 1  λ = 0.034") and members of the first clusters."""
+    found = []
+    for j, members in enumerate(side.top(shown)[:clusters]):
+        value = side.eigenvalues[j]
+        title = f"cluster {j + 1}  λ = {value:.3f}" if value >= 0.001 else f"cluster {j + 1}  λ = {value:.1e}"
+        found.append((title + " (two-sided)" * bool(side.two_sided[j]), members))
+    return found
 
 
 @style()
@@ -53,8 +57,7 @@ def cluster_grids(
     """The first images of the first clusters, one row for each directed comparison (Figures 1, 2, 3, 11, 15).
 
     images: a data set with a column "image", or any sequence of pictures (PIL, or arrays in uint8 or [0, 1]), indexed
-    by sample. directions: title ("dinov2 - clip") to direction (``found.x_only``); only its non-empty clusters appear,
-    at most four beside each other.
+    by sample. directions: title ("dinov2 − clip") to direction; at most four clusters beside each other.
     """
     lines, across = -(-shown // columns), min(clusters, 4)
     down = -(-clusters // across)
@@ -62,83 +65,87 @@ def cluster_grids(
     figure = new_figure(PAGE, row * down * len(directions))
     figure.get_layout_engine().set(w_pad=0.08)  # inches; the gap between clusters is wider than that between images
     parts = np.atleast_1d(figure.subfigures(len(directions), 1))
-    for part, (title, direction) in zip(parts, directions.items(), strict=True):
-        part.suptitle(direction_title(title), fontweight="bold", x=0.01, ha="left")
-        found = _clusters(direction, shown, clusters)
+    for part, (title, side) in zip(parts, directions.items(), strict=True):
+        part.suptitle(title, fontweight="bold", x=0.01, ha="left")
+        found = _clusters(side, shown, clusters)
         for ax, (name, members) in zip(part.subplots(down, across, squeeze=False).ravel(), found, strict=False):
             ax.imshow(_montage(images, members, columns))
             ax.set_title(name.replace(" (", "\n("), pad=3)
         for ax in part.axes:
             ax.axis("off")
         if not found:
-            part.axes[0].text(0, 0.5, "no group above the numerical noise", va="center")
+            part.axes[0].text(0, 0.5, "no cluster above rounding", va="center")
     return figure
 
 
-def text_clusters(texts: Sequence[str], direction, *, clusters: int = 4, shown: int = 9) -> pd.DataFrame:
-    """The first texts of the first clusters: a column for each cluster, a row for each rank (from 1)."""
-    found = _clusters(direction, shown, clusters)
+def text_titles(
+    texts: Sequence[str], side, size: int, *, clusters: int = 4, words: int = 4, stop_words: str | None = None
+) -> list[str]:
+    """The ``words`` words whose mean TF-IDF weight in each of the first clusters exceeds that in other texts most.
+
+    size: members of a cluster; stop_words: as in scikit-learn, for example "english".
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words=stop_words, token_pattern=r"[A-Za-z][a-z]{2,}")
+    weights, titles = vectorizer.fit_transform(list(texts)), []
+    for members in side.top(size)[:clusters]:
+        inside = np.isin(np.arange(len(texts)), members)
+        lift = np.asarray(weights[inside].mean(axis=0) - weights[~inside].mean(axis=0)).ravel()
+        best = np.argsort(-lift, kind="stable")[:words]
+        titles.append(", ".join(vectorizer.get_feature_names_out()[best]))
+    return titles
+
+
+def text_clusters(
+    texts: Sequence[str], side, *, clusters: int = 4, shown: int = 9, titles: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The first texts of the first clusters: a column for each cluster, a row for each rank (from 1).
+
+    titles: what stands in the heads beside the eigenvalues, such as `text_titles`.
+    """
+    found = _clusters(side, shown, clusters)
+    heads = [f"{name}: {title}" for (name, _), title in zip(found, titles, strict=True)] if titles else None
     columns = {name: [str(texts[int(i)]) for i in members] for name, members in found}
-    return pd.DataFrame(columns, index=pd.RangeIndex(1, shown + 1, name="rank"))
+    table = pd.DataFrame(columns, index=pd.RangeIndex(1, shown + 1, name="rank"))
+    return table.set_axis(heads, axis="columns") if heads else table
 
 
 def _wrapped(text: str, width: float, font: FontProperties, lines: int) -> str:
     """A text broken to ``width`` points and cut after ``lines`` lines; characters the font lacks become boxes."""
     known = get_font(findfont(font)).get_charmap()
     text = "".join(c if ord(c) in known or c.isspace() else "□" for c in text)
-
-    def fits(line: str) -> bool:
-        return text_to_path.get_text_width_height_descent(line, font, False)[0] <= width
-
-    out = [""]
-    for word in text.split():
-        longer = f"{out[-1]} {word}".strip()
-        if fits(longer):
-            out[-1] = longer
-            continue
-        pieces = [word] if fits(word) else re.findall(rf"\S{{1,{int(width / font.get_size())}}}", word)
-        out += pieces  # a word wider than the column goes on in the next line
-    out = out[not out[0] :] or [""]
-    if len(out) <= lines:
-        return "\n".join(out)
-    words = out[lines - 1].split(" ")
-    while len(words) > 1 and not fits(" ".join([*words, "…"])):
-        words.pop()
-    return "\n".join([*out[: lines - 1], " ".join([*words, "…"])])
+    for characters in range(int(width / font.get_size() * 2.5), 0, -1):
+        parts = textwrap.wrap(text, characters, max_lines=lines, placeholder=" …")
+        if all(text_to_path.get_text_width_height_descent(part, font, False)[0] <= width for part in parts):
+            break
+    return "\n".join(parts)
 
 
 @style()
 def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure:
     """The tables of `text_clusters` as a figure, one below the other, each text cut after ``lines`` lines."""
-    font, bold = FontProperties(size=7), FontProperties(size=7.5, weight="bold")
-    leading, margin = 1.3 * font.get_size(), 6.0  # points
-    blocks, rules, height = [], [], margin  # (x, y from the top, text, font); heights of thin lines
+    leading, margin = 9.1, 6.0  # points
+    small, bold, head = (FontProperties(size=s, weight=w) for s, w in ((7, "normal"), (7.5, "bold"), (8.5, "bold")))
+    blocks, rules, height = [], [], margin  # (x, y from the top, text, font); y of thin lines
     for title, table in tables.items():
         column = (72 * PAGE - margin) / max(table.shape[1], 1)
-        width = column - 2 * margin
-        blocks.append((margin, height, direction_title(title), FontProperties(size=8.5, weight="bold")))
+        blocks.append((margin, height, title, head))
         height += 2 * leading
-        for weight, row in [(bold, table.columns), *((font, row) for _, row in table.iterrows())]:
-            cells = [_wrapped(text, width, weight, lines) for text in row]
-            blocks += [(margin + j * column, height, cell, weight) for j, cell in enumerate(cells)]
-            height += leading * (max((cell.count("\n") for cell in cells), default=0) + 1) + 0.3 * leading
+        for font, row in [(bold, table.columns), *((small, row) for _, row in table.iterrows())]:
+            cells = [_wrapped(text, column - 2 * margin, font, lines) for text in row]
+            blocks += [(margin + j * column, height, cell, font) for j, cell in enumerate(cells)]
+            height += leading * (max((cell.count("\n") for cell in cells), default=0) + 1.3)
             rules.append(height)
             height += 0.4 * leading
         height += leading
     figure = new_figure(PAGE, height / 72)
-    figure.set_layout_engine("none")  # every text has its place already
+    figure.set_layout_engine("none")  # every text has its position already
     for y in rules:
         figure.add_artist(Line2D([0.01, 0.99], [1 - y / height] * 2, color="0.85", linewidth=0.5))
-    for x, y, text, properties in blocks:
-        figure.text(
-            x / (72 * PAGE),
-            1 - y / height,
-            text,
-            va="top",
-            fontproperties=properties,
-            linespacing=1.1,
-            parse_math=False,
-        )
+    for x, y, text, font in blocks:
+        at = x / (72 * PAGE), 1 - y / height
+        figure.text(*at, text, va="top", fontproperties=font, linespacing=1.1, parse_math=False)
     return figure
 
 

@@ -1,7 +1,7 @@
-"""2-D maps of the selected samples, with the settings of the paper (paper.md 1.9).
+"""2-D maps of the selected samples, with the settings of the paper (section 6).
 
 The map methods are slow to import (UMAP compiles for ten seconds, PaCMAP imports for sixteen), so each is imported when
-drawn. Their coordinates differ between processors even with a seed: look at them, do not compare them.
+drawn. The coordinates differ between processors even with a seed: look at them, do not compare them.
 """
 
 import logging
@@ -12,9 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spec_repro.base.errors import InvalidInput, unknown_name
-from spec_repro.plots.style import PAGE, cluster_style, direction_title, new_figure, style
-
-__all__ = ["MAPS", "cluster_maps", "coordinates"]
+from spec_repro.plots.style import PAGE, cluster_style, new_figure, style
 
 FEWEST = 12
 
@@ -23,7 +21,7 @@ def _umap(z: np.ndarray, seed: int) -> np.ndarray:
     import umap
 
     neighbors = min(15, len(z) - 1)
-    # A seed allows one thread only; said here, umap does not warn of it.
+    # A seed allows one thread only; umap warns if this is not set.
     return umap.UMAP(n_neighbors=neighbors, min_dist=0.1, spread=5, random_state=seed, n_jobs=1).fit_transform(z)
 
 
@@ -50,7 +48,7 @@ MAPS = {"umap": ("UMAP", _umap), "tsne": ("t-SNE", _tsne), "pacmap": ("PaCMAP", 
 
 
 def coordinates(z: np.ndarray, method: str, seed: int = 42) -> np.ndarray:
-    """Places (n, 2) of the rows of z (n, d); ``method`` is "umap", "tsne" or "pacmap"."""
+    """Coordinates (n, 2) of the rows of z (n, d); ``method`` is "umap", "tsne" or "pacmap"."""
     if method not in MAPS:
         raise unknown_name("map method", method, MAPS)
     if len(z) < FEWEST:
@@ -66,30 +64,33 @@ def coordinates(z: np.ndarray, method: str, seed: int = 42) -> np.ndarray:
 
 @style()
 def cluster_maps(
-    embeddings: Mapping[str, np.ndarray],
-    members: np.ndarray,
+    features: Mapping[str, np.ndarray],
+    side,
+    size: int,
     *,
     method: str = "umap",
     title: str = "",
     notes: Mapping[str, str] | None = None,
     seed: int = 42,
 ) -> tuple[Figure, dict[str, np.ndarray]]:
-    """Maps of the union of the selected samples in each embedding, coloured by cluster (Figures 2-11, 15).
+    """Maps of the union of the members of all clusters in each embedding, coloured by cluster (Figures 2-11, 15).
 
-    embeddings: name to z (n, d); members: (k, m); notes: name to what stands beside it in the title ("AMI 0.68").
-    A sample in several clusters has one place and is drawn once for each. Returns the figure and the coordinates of
-    each embedding, (k, m, 2).
+    features: name to z (n, d); of a direction ``side`` between two of them, ``side.sees`` is drawn first and
+    ``side.misses`` second, otherwise all in the given order. size: members of a cluster; title: ``side.name`` by
+    default; notes: name to what stands beside it ("AMI 0.68"). A sample in several clusters has one position and is
+    drawn once for each. Returns the figure and the coordinates in each embedding, (k, size, 2).
     """
+    members = side.top(size)
     distinct, where = np.unique(members, return_inverse=True)
-    placed = {
-        name: coordinates(np.asarray(z[distinct], dtype=np.float32), method, seed)[where].reshape(*members.shape, 2)
-        for name, z in embeddings.items()
-    }
-    figure = new_figure(PAGE, PAGE / len(embeddings) * 0.85 + 0.5)
-    figure.suptitle(f"{direction_title(title)}  ({MAPS[method][0]})".strip(), fontweight="bold")
-    for ax, (name, places) in zip(figure.subplots(1, len(embeddings), squeeze=False)[0], placed.items(), strict=True):
-        for cluster in reversed(range(len(members))):  # the first clusters come to lie on top
-            ax.scatter(*places[cluster].T, s=13, linewidths=0.2, edgecolors="white", **cluster_style(cluster))
+    maps = {}
+    for name in (side.sees, side.misses) if side.misses in features else features:
+        points = coordinates(np.asarray(features[name][distinct], dtype=np.float32), method, seed)
+        maps[name] = points[where].reshape(*members.shape, 2)
+    figure = new_figure(PAGE, PAGE / len(maps) * 0.85 + 0.5)
+    figure.suptitle(f"{title or side.name}  ({MAPS[method][0]})", fontweight="bold")
+    for ax, (name, points) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        for cluster in reversed(range(len(members))):  # the first clusters are drawn on top
+            ax.scatter(*points[cluster].T, s=13, linewidths=0.2, edgecolors="white", **cluster_style(cluster))
         ax.set_title("  ".join(filter(None, [name, (notes or {}).get(name)])))
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
@@ -102,4 +103,4 @@ def cluster_maps(
         markerscale=1.5,
         handletextpad=0.1,
     )
-    return figure, placed
+    return figure, maps

@@ -1,7 +1,7 @@
 """One look for all figures: sizes for print, colours that survive colour blindness, nothing global changed.
 
-An embedding has one colour in the whole package; a cluster has a colour and a marker, since ten hues alone cannot be
-told apart by everybody. The base is the palette of Okabe and Ito (2008), extended by Paul Tol's muted tones.
+An embedding has one colour in the whole package; a cluster has a colour and a marker, since not everybody can
+distinguish ten hues. The base is the palette of Okabe and Ito (2008), extended by Paul Tol's muted tones.
 """
 
 import io
@@ -13,24 +13,12 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = [
-    "COLUMN",
-    "PAGE",
-    "cluster_style",
-    "cluster_title",
-    "direction_colors",
-    "direction_title",
-    "embedding_colors",
-    "new_figure",
-    "style",
-]
-
 COLUMN, PAGE = 3.3, 6.8  # inches: one column and the full width of a two-column page
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY, GREY, WINE, OLIVE, INDIGO = "#e69f00", "#56b4e9", "#777777", "#882255", "#999933", "#332288"
 
-# A stand-in has the colour of the model whose part it plays.
+# A stand-in has the colour of the model in whose role it is.
 EMBEDDINGS = {
     "clip": BLUE,
     "clip-laion400m": BLUE,
@@ -91,16 +79,16 @@ class _Shown(Figure):
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure with its own canvas, unknown to pyplot: it is shown where it is returned, and only there."""
+    """A figure with its own canvas, unknown to pyplot: a notebook shows it where it is returned, and only there."""
     figure = _Shown(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def embedding_colors(names: Sequence[str]) -> dict[str, str]:
-    """The colour of each embedding: fixed for known names, found from the name itself for others.
+    """The colour of each embedding: fixed for known names, derived from the name itself for others.
 
-    Only where two names of one figure would share a colour does the later one move to the next free one.
+    If two names of one figure would share a colour, the later one moves to the next free one.
     """
     colors: dict[str, str] = {}
     for name in names:
@@ -111,23 +99,12 @@ def embedding_colors(names: Sequence[str]) -> dict[str, str]:
 
 
 def direction_colors(directions: Sequence[str]) -> dict[str, str]:
-    """Directions ("clip - dinov2") in the colour of the embedding that sees the groups, the first."""
-    owners = [direction.split(" - ")[0] for direction in directions]
-    colors = embedding_colors(list(dict.fromkeys(owners)))
-    return {direction: colors[owner] for direction, owner in zip(directions, owners, strict=True)}
+    """Directions ("clip − dinov2") in the colour of the embedding that sees the clusters, the first."""
+    owners = {direction: direction.split(" − ")[0] for direction in directions}
+    colors = embedding_colors(list(dict.fromkeys(owners.values())))
+    return {direction: colors[owner] for direction, owner in owners.items()}
 
 
 def cluster_style(cluster: int) -> dict[str, str]:
     """Colour and marker of a cluster (from 0); the first 110 differ in one of the two."""
     return {"color": CLUSTERS[cluster % len(CLUSTERS)], "marker": MARKERS[cluster % len(MARKERS)]}
-
-
-def direction_title(direction: str) -> str:
-    """A direction as it is printed: with a minus sign."""
-    return direction.replace(" - ", " − ")
-
-
-def cluster_title(cluster: int, eigenvalue: float, two_sided: bool = False) -> str:
-    """Title of a cluster (from 0), for example "cluster 1  λ = 0.034"."""
-    value = f"{eigenvalue:.3f}" if eigenvalue >= 0.001 else f"{eigenvalue:.1e}"
-    return f"cluster {cluster + 1}  λ = {value}" + (" (two-sided)" if two_sided else "")

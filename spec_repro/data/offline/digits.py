@@ -5,12 +5,11 @@ pictures (not planted factors): the amount of ink and the slant, each cut at its
 """
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset
 
-from spec_repro.data.pictures import Picture, encode
-from spec_repro.data.registry import Card, dataset_loader
-
-__all__ = ["digits", "ink", "slant"]
+from spec_repro.data.files import STRING, dataset_of
+from spec_repro.data.identity import RGB, encode
+from spec_repro.data.registry import dataset_loader
 
 ENLARGED = 8  # each of the 8 x 8 values becomes a square of this many pixels, so that they can be read back exactly
 INK = ["lightest", "light", "middling", "heavy", "heaviest"]
@@ -31,36 +30,21 @@ def slant(values: np.ndarray) -> np.ndarray:
     return -(mass * dx * dy).sum(axis=(1, 2)) / (mass * dy**2).sum(axis=(1, 2))
 
 
-@dataset_loader(
-    "digits",
-    Card(
-        "1,797 handwritten digits of 43 people, 8 x 8 values enlarged to 64 x 64 pixels. The columns measured_ink and "
-        "measured_slant are quintiles of measurements on the pictures.",
-        licence="CC BY 4.0",
-        homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-        citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Repository, 1998.",
-        size="1,797 pictures, bundled with scikit-learn",
-        obtain="nothing: comes with scikit-learn",
-    ),
-)
+@dataset_loader("digits")
 def digits() -> Dataset:
     """All 1,797 digits in scikit-learn's order; white ink on black, pixel = round(255 value / 16)."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255.0 / 16.0)).astype(np.uint8).repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
-    levels = {"measured_ink": _quintile(ink(bunch.images)), "measured_slant": _quintile(slant(bunch.images))}
-    features = Features(
-        {
-            "id": Value("string"),
-            "image": Picture(),
-            "label": ClassLabel(names=[str(digit) for digit in range(10)]),
-            "measured_ink": ClassLabel(names=INK),
-            "measured_slant": ClassLabel(names=SLANT),
-        }
-    )
-    columns = {"id": [f"{i:04d}" for i in range(len(pixels))], "image": [encode(image) for image in pixels]}
-    return Dataset.from_dict(columns | {"label": bunch.target, **levels}, features=features)
+    columns = {
+        "id": ([f"{i:04d}" for i in range(len(pixels))], STRING),
+        "image": ([encode(image) for image in pixels], RGB),
+        "label": (bunch.target, ClassLabel(names=[str(digit) for digit in range(10)])),
+        "measured_ink": (_quintile(ink(bunch.images)), ClassLabel(names=INK)),
+        "measured_slant": (_quintile(slant(bunch.images)), ClassLabel(names=SLANT)),
+    }
+    return dataset_of(columns)
 
 
 def _quintile(values: np.ndarray) -> np.ndarray:

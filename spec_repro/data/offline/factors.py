@@ -11,8 +11,6 @@ from datasets import ClassLabel, Dataset
 
 from spec_repro.base.errors import InvalidInput
 
-__all__ = ["draw", "draw_unlike", "factors_of", "frequencies", "labels_of", "subsample", "uniform", "uniform_of"]
-
 BLOCK = 100  # samples in which each level comes as often as its frequency says, to within one
 
 

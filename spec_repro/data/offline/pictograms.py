@@ -1,23 +1,26 @@
-"""``pictograms``: ten classes of pictogram with planted factors, the offline stand-in for photographs of objects.
+"""Ten classes of pictogram with planted factors, the offline stand-in for photographs.
 
-Each 64 x 64 picture shows one glyph of the DejaVu Sans font that matplotlib ships. Class, colour, background, rotation,
-size and position are drawn independently, with unequal frequencies (see ``factors``), so that "which factor does this
-cluster follow" has an answer.
+``pictograms`` shows one glyph a picture in place of photographs of objects; ``pictogram-scenes`` two or three, with a
+caption, in place of COCO; ``captioned-pictograms`` typographic and plain pictograms with short captions, on which
+``mini-clip`` is trained.
+
+Each 64 x 64 picture is made of glyphs of the DejaVu Sans font that matplotlib ships. All factors are drawn
+independently, with unequal frequencies (see ``factors``), so "which factor does this cluster follow" has an answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
-from PIL import Image, ImageDraw, ImageFont
+from datasets import ClassLabel, Dataset
+from PIL import Image, ImageDraw
 
-from spec_repro.data.offline.factors import draw
-from spec_repro.data.pictures import Picture, encode
-from spec_repro.data.registry import Card, dataset_loader
-
-__all__ = ["BACKGROUNDS", "CLASSES", "COLOURS", "font", "glyph", "paint", "pictograms"]
+from spec_repro.base.errors import InvalidInput
+from spec_repro.data.files import STRING, dataset_of
+from spec_repro.data.identity import RGB, encode
+from spec_repro.data.offline.factors import draw, draw_unlike, labels_of, uniform
+from spec_repro.data.registry import dataset_loader, load_data
+from spec_repro.data.typographic import font, with_words
 
 SIDE = 64  # pixels
 
@@ -60,13 +63,20 @@ FACTORS = {
     "position": list(POSITIONS),
 }
 
+RELATIONS = {"left of": (-1, 0), "above": (0, -1), "right of": (1, 0), "below": (0, 1)}  # the main glyph's side (x, y)
+GLYPH = 26  # pixels, longer side of each glyph of a scene
+APART = 15  # pixels from the middle of a scene to that of a glyph
+PLURALS = {"snowman": "snowmen", "scissors": "pairs of scissors"}
 
-@lru_cache(maxsize=64)
-def font(size: float) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, ``size`` pixels to the em."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+SCENE_FACTORS = {
+    "label": list(CLASSES),
+    "colour": list(COLOURS),
+    "relation": list(RELATIONS),
+    "count": ["one", "two"],  # of the other pictogram
+    "other": list(CLASSES),
+    "other_colour": list(COLOURS),
+    "background": list(BACKGROUNDS),
+}
 
 
 @lru_cache(maxsize=4096)
@@ -98,33 +108,117 @@ def paint(ground: np.ndarray, coverage: np.ndarray, colour: Sequence[int], centr
     return ground + alpha * (np.asarray(colour, dtype=np.float32) - ground)
 
 
-@dataset_loader(
-    "pictograms",
-    Card(
-        "Ten classes of pictogram, 64 x 64, with colour, background, rotation, size and position as planted factors. "
-        "A generated stand-in, not data of the paper.",
-        licence="MIT (generated here); glyphs of DejaVu Sans, Bitstream Vera licence",
-        homepage="https://dejavu-fonts.github.io",
-        citation="The DejaVu fonts, version 2.37, as shipped with matplotlib.",
-        size="2,000 pictures by default, any number by n",
-        obtain="nothing: made in memory",
-    ),
-)
+@dataset_loader("pictograms", takes=("n", "seed", "ratio"))
 def pictograms(*, n: int = 2000, seed: int = 0, ratio: float = 0.85) -> Dataset:
-    """n pictograms; ``ratio`` is the frequency of each level over that of the level before it (1 for equal groups)."""
+    """n pictograms; ``ratio`` is the frequency of each level over that of the one before it (1: all equal)."""
     levels = {name: draw(len(names), n, ratio, seed, name) for name, names in FACTORS.items()}
-    features = Features(
-        {"id": Value("string"), "image": Picture()} | {k: ClassLabel(names=v) for k, v in FACTORS.items()}
+    return _dataset([_picture(row) for row in _rows(levels, FACTORS)], levels, FACTORS, seed)
+
+
+@dataset_loader("pictogram-scenes", takes=("n", "seed", "ratio"))
+def pictogram_scenes(*, n: int = 2000, seed: int = 0, ratio: float = 0.85) -> Dataset:
+    """n scenes; ``label`` and ``colour`` are those of the main pictogram; ``other`` is always another class.
+
+    The caption is a function of the factors alone: "a red umbrella left of two blue stars".
+    """
+    levels = {name: draw(len(names), n, ratio, seed, f"scene {name}") for name, names in SCENE_FACTORS.items()}
+    levels["other"] = draw_unlike(levels["label"], len(CLASSES), ratio, uniform(n, seed, "scene other"))
+    rows = _rows(levels, SCENE_FACTORS)
+    captions = [
+        f"{_phrase('one', row['colour'], row['label'])} {row['relation']} "
+        f"{_phrase(row['count'], row['other_colour'], row['other'])}"
+        for row in rows
+    ]
+    return _dataset([_scene(row) for row in rows], levels, SCENE_FACTORS, seed, caption=captions)
+
+
+@dataset_loader("captioned-pictograms", takes=("n", "seed", "plain", "word_only", "coloured"))
+def captioned_pictograms(
+    *, n: int = 8000, seed: int = 0, plain: float = 0.15, word_only: float = 0.85, coloured: float = 0.1
+) -> Dataset:
+    """n pairs of image and ``caption``, with the factors of ``typographic``; ``word`` is -1 if none is drawn.
+
+    As on the web, whose captions made CLIP read, many captions only repeat what is written in the picture.
+
+    Args:
+        plain: share of pictures without a word; their captions name the thing.
+        word_only: share, among the others, of captions that name the word alone ("the word umbrella"); the rest name
+            both ("a picture of a horse that says umbrella").
+        coloured: share of the captions that name the thing that also name its colour.
+    """
+    for name, share in (("plain", plain), ("word_only", word_only), ("coloured", coloured)):
+        if not 0 <= share <= 1:
+            raise InvalidInput(f"{name} is a share of the samples, in [0, 1]; found {share}.")
+    drawn = load_data("typographic", n=n, seed=seed)
+    chance = {name: uniform(n, seed, f"caption {name}") for name in ("plain", "word", "form", "colour")}
+    words = np.where(chance["plain"] < plain, -1, labels_of(drawn, "word"))
+    classes, colours, written = [*CLASSES], [*COLOURS], [*CLASSES, ""]  # written[-1]: no word
+    parts = [
+        [classes[label] for label in labels_of(drawn)],
+        [colours[colour] for colour in labels_of(drawn, "colour")],
+        [written[word] for word in words],
+        chance["word"] < word_only,
+        chance["form"] < 0.5,
+        chance["colour"] < coloured,
+    ]
+    captions = [_caption(*row) for row in zip(*parts, strict=True)]
+    return with_words(drawn, words, classes).add_column("caption", captions, feature=STRING)
+
+
+def _caption(label: str, colour: str, word: str, word_only: bool, short: bool, coloured: bool) -> str:
+    thing = f"{colour} {label}" if coloured else label
+    if word and word_only:
+        return word if short else f"the word {word}"
+    seen = f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
+    seen = seen if short else f"a picture of {seen}"
+    return f"{seen} that says {word}" if word else seen
+
+
+def _phrase(count: str, colour: str, name: str) -> str:
+    if name == "scissors":
+        return f"{'a pair' if count == 'one' else 'two pairs'} of {colour} scissors"
+    if count == "two":
+        return f"two {colour} {PLURALS.get(name, name + 's')}"
+    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {name}"
+
+
+def _rows(levels: Mapping[str, np.ndarray], factors: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    """For each sample the name of its level of each factor."""
+    return [{name: factors[name][level[i]] for name, level in levels.items()} for i in range(len(levels["label"]))]
+
+
+def _picture(row: dict[str, str]) -> np.ndarray:
+    coverage = glyph(CLASSES[row["label"]], SIZES[row["size"]], ROTATIONS[row["rotation"]], SIDE)
+    dx, dy = POSITIONS[row["position"]]
+    return paint(_ground(row), coverage, COLOURS[row["colour"]], (SIDE // 2 + dx, SIDE // 2 + dy))
+
+
+def _scene(row: dict[str, str]) -> np.ndarray:
+    side = np.array(RELATIONS[row["relation"]]) * APART  # from the middle to the main pictogram
+    along = side[::-1]  # two of the other kind stand beside each other, across the line to the main pictogram
+    others = [-side] if row["count"] == "one" else [-side - along, -side + along]
+    pixels = paint(
+        _ground(row), glyph(CLASSES[row["label"]], GLYPH, 0, GLYPH + 2), COLOURS[row["colour"]], SIDE // 2 + side
     )
-    images = [_picture({name: FACTORS[name][level[i]] for name, level in levels.items()}) for i in range(n)]
-    ids = [f"seed{seed}-{i:06d}" for i in range(n)]
-    return Dataset.from_dict({"id": ids, "image": images, **levels}, features=features)
+    for offset in others:
+        coverage = glyph(CLASSES[row["other"]], GLYPH, 0, GLYPH + 2)
+        pixels = paint(pixels, coverage, COLOURS[row["other_colour"]], SIDE // 2 + offset)
+    return pixels
 
 
-def _picture(factors: dict[str, str]) -> dict:
-    ground = np.empty((SIDE, SIDE, 3), dtype=np.float32)
-    ground[:] = BACKGROUNDS[factors["background"]]
-    coverage = glyph(CLASSES[factors["label"]], SIZES[factors["size"]], ROTATIONS[factors["rotation"]], SIDE)
-    dx, dy = POSITIONS[factors["position"]]
-    pixels = paint(ground, coverage, COLOURS[factors["colour"]], (SIDE // 2 + dx, SIDE // 2 + dy))
-    return encode(np.rint(pixels).astype(np.uint8))
+def _ground(row: dict[str, str]) -> np.ndarray:
+    return np.full((SIDE, SIDE, 3), BACKGROUNDS[row["background"]], dtype=np.float32)
+
+
+def _dataset(
+    pixels: list[np.ndarray],
+    levels: Mapping[str, np.ndarray],
+    factors: Mapping[str, list[str]],
+    seed: int,
+    **texts: list[str],
+) -> Dataset:
+    """Pictures (64, 64, 3) in [0, 255] and their levels; ``texts`` are further columns."""
+    ids = [f"seed{seed}-{i:06d}" for i in range(len(pixels))]
+    images = [encode(np.rint(picture).astype(np.uint8)) for picture in pixels]
+    columns = {"id": (ids, STRING), "image": (images, RGB)} | {k: (v, STRING) for k, v in texts.items()}
+    return dataset_of(columns | {name: (levels[name], ClassLabel(names=names)) for name, names in factors.items()})

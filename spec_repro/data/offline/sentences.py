@@ -1,4 +1,4 @@
-"""``synthetic-text``: the paper's sentence grid, complete and offline (section 2.2 of the dossier).
+"""``synthetic-text``: the paper's sentence grid, complete and offline (its Appendix B.2, Figures 4, 8 and 9).
 
 The paper asked GPT-4o for 10,000 sentences about a person with five freely chosen attributes; all that are visible in
 its figures follow one pattern, which is filled in here. Compared with the paper this is a templated stand-in.
@@ -9,9 +9,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.data.offline.factors import frequencies
-from spec_repro.data.registry import Card, dataset_loader
-
-__all__ = ["GRID", "sentence", "synthetic_text"]
+from spec_repro.data.registry import dataset_loader
 
 _LISTS = {
     "emotion": "excited, calm, angry, serious, curious, confident, focused, determined, happy, tired",
@@ -25,7 +23,7 @@ SHAPE = tuple(len(names) for names in GRID.values())  # 10 x 10 x 2 x 10 x 10 = 
 
 
 def sentence(emotion: str, gender: str, profession: str, action: str, object: str) -> str:
-    """``A/An {emotion} {gender} {profession} is {action} a/an {object}.``, also where that is no good English."""
+    """``A/An {emotion} {gender} {profession} is {action} a/an {object}.``, even if it is not good English."""
     text = f"{_article(emotion)} {emotion} {gender} {profession} is {action} {_article(object)} {object}."
     return text[0].upper() + text[1:]
 
@@ -34,19 +32,7 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-@dataset_loader(
-    "synthetic-text",
-    Card(
-        "Sentences of one pattern with emotion, gender, profession, action and object from the lists in the paper's "
-        "prompt. A templated stand-in for the paper's GPT-4o sentences.",
-        licence="MIT (generated here); word lists from the paper",
-        homepage="https://arxiv.org/abs/2506.06231",
-        citation="M. Jalali, B. Dibaei Nia and F. Farnia, Towards an Explainable Comparison and Alignment of Feature "
-        "Embeddings, ICML 2025.",
-        size="10,000 sentences by default, at most 20,000",
-        obtain="nothing: made in memory",
-    ),
-)
+@dataset_loader("synthetic-text", takes=("n", "seed", "ratio"))
 def synthetic_text(*, n: int = 10_000, seed: int = 0, ratio: float = 1.0) -> Dataset:
     """n different sentences out of 20,000, drawn without replacement.
 

@@ -1,15 +1,13 @@
 """``pydoc``: Python's language reference as CPython bundles it, the offline stand-in for WikiText.
 
 The text of ``pydoc_data.topics`` is read at run time, so it differs a little between Python versions. Each topic is
-cut into chunks as the paper cuts WikiText (section 2.3 of the dossier): consecutive blocks of 100 white-space tokens,
+cut into chunks as the paper cuts WikiText (its Appendix B.2): consecutive blocks of 100 white-space tokens,
 the rest dropped. Some topics repeat parts of others (``compound`` holds ``if`` and ``while``), so near copies occur.
 """
 
 from datasets import ClassLabel, Dataset, Features, Value
 
-from spec_repro.data.registry import Card, dataset_loader
-
-__all__ = ["AREAS", "chunks", "pydoc"]
+from spec_repro.data.registry import dataset_loader
 
 TOKENS = 100  # per chunk
 
@@ -37,18 +35,7 @@ def chunks(text: str, tokens: int = TOKENS) -> list[str]:
     return [" ".join(words[i : i + tokens]) for i in range(0, len(words) - tokens + 1, tokens)]
 
 
-@dataset_loader(
-    "pydoc",
-    Card(
-        "Python's language reference in chunks of 100 tokens, labelled by area and topic; its text follows the Python "
-        "version. Real prose, a stand-in for WikiText.",
-        licence="PSF-2.0",
-        homepage="https://docs.python.org/3/reference/",
-        citation="The Python Language Reference, Python Software Foundation.",
-        size="about 600 chunks, bundled with Python",
-        obtain="nothing: comes with CPython",
-    ),
-)
+@dataset_loader("pydoc")
 def pydoc() -> Dataset:
     """All chunks, by topic in alphabetical order; ``label`` is the area, ``topic`` the heading inside it."""
     from pydoc_data.topics import topics

@@ -1,0 +1,289 @@
+r"""``align()``: fine-tune a CLIP by :math:`(1 - w)\,L_{CLIP} + w\,\text{SPEC-diff}` (paper, eq. 6).
+
+A script that calls ``align()`` runs on several processes unchanged::
+
+    torchrun --nproc_per_node 2 script.py              # GPUs, or the CPU by gloo
+    accelerate launch --num_processes 2 script.py      # GPUs
+"""
+
+import copy
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from accelerate import Accelerator, skip_first_batches
+from accelerate.state import AcceleratorState
+from open_clip.loss import ClipLoss
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from tqdm.auto import tqdm
+
+from spec_repro.align.data import Order, Reference, loader_of, seed_of
+from spec_repro.align.settings import TOWERS, AlignSettings
+from spec_repro.base.errors import CheckpointError, InvalidInput, NotConverged, unknown_name
+from spec_repro.core.loss import spec_diff
+from spec_repro.embeddings import checkpoints
+
+
+class Aligned(NamedTuple):
+    """The result of a run: the model in eval mode, the file of its weights, and two tables by step.
+
+    ``metrics`` has the losses of each step, ``evaluation`` the numbers of ``evaluate``; "step" counts earlier updates.
+    """
+
+    model: nn.Module
+    weights: Path
+    metrics: pd.DataFrame
+    evaluation: pd.DataFrame
+
+
+def align(
+    model: nn.Module,
+    dataset: Any,
+    reference: Reference,
+    settings: AlignSettings = AlignSettings(),  # noqa: B008 (frozen)
+    *,
+    out: str | Path,
+    card: Mapping[str, Any] | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    stop_after: int | None = None,
+    device: str = "auto",
+) -> Aligned:
+    """Fine-tune a copy of ``model``.
+
+    After an interruption at any moment the same call continues from the last checkpoint in ``out``; on a CPU with as
+    many threads and processes as before, the weights at the end are bit for bit those of an uninterrupted run. A
+    finished run is only loaded. Several processes give the result of one, to rounding; the global random state does
+    not change.
+
+    Args:
+        model: an open_clip CLIP.
+        dataset: training rows, see :class:`ImageTexts`; both losses see them as ``dataset`` gives them. Use the
+            evaluation transform as its ``prepare`` unless the reference was made with the same augmentation.
+        reference: features of the embedding to align to, for all ids of ``dataset``.
+        out: folder of the run: the newest checkpoint ``step-*``, and at the end ``model.safetensors``.
+        card: JSON for the header of the weights: the ``card`` of :func:`trainable_clip`, versions, a commit.
+        evaluate: numbers by name from the model in eval mode (see :func:`evaluator`), before the first step, every
+            ``settings.evaluate_every`` steps and after the last; runs in the first process.
+        stop_after: end the call after so many steps of the run; the same call with a larger number continues.
+        device: "auto" (accelerate's choice) or "cpu".
+
+    Raises:
+        EmbeddingMismatch, NonFiniteInput: the reference does not fit the training set.
+        CheckpointError: ``out`` holds another run, or a checkpoint that does not load.
+        InvalidInput: settings that the data or the model do not fit.
+        NotConverged: a loss or gradient that is not finite; the message names the step.
+    """
+    run, out = _Run(model, dataset, reference, settings, device), Path(out)
+    last, weights = min(len(run.order), stop_after or len(run.order)), out / "model.safetensors"
+    log = run.log(out)
+    tensors, written = checkpoints.read(weights) if weights.exists() else ({}, {})
+    if written.get("settings") == run.identity and written["step"] >= last:
+        checkpoints.load_into(run.clip, tensors, weights)
+    else:
+        with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
+            run.train(out, log, last, evaluate)
+        if run.main:
+            checkpoints.save(weights, run.clip.state_dict(), {**(card or {}), "settings": run.identity, "step": last})
+        run.accelerator.wait_for_everyone()
+    log = run.log(out)
+    return Aligned(run.clip.eval(), weights, pd.DataFrame(log["metrics"]), pd.DataFrame(log["evaluation"]))
+
+
+def objective(
+    towers: Sequence[Tensor], scale: Tensor, pair: Sequence[Tensor] | None, settings: AlignSettings
+) -> dict[str, Tensor | None]:
+    """The losses of one step, 0-d tensors: "total", which is minimised, and its parts "contrastive", "spec_diff".
+
+    Args:
+        towers: image and text features of the batch, ``(B, d)`` each, row by row; not normalised.
+        scale: the factor of the cosines in the contrastive loss.
+        pair: ``(s, d)`` and ``(s, d_2)`` features of the tower to align and of the reference; None without a penalty.
+    """
+    w, penalty = settings.weight, None
+    contrastive = ClipLoss()(*(normalize(z, dim=-1) for z in towers), scale)
+    total = (1 - w) * contrastive
+    if pair is not None and contrastive.isfinite():  # the run reports NaN, with the step
+        with torch.set_grad_enabled(w > 0):
+            penalty = spec_diff(*pair, settings.kernel, settings.kernel)
+        # At weight 0 nothing of the penalty may reach the gradient, not even zero times something undefined.
+        total = total + w * penalty if w > 0 else contrastive
+    return {"total": total, "contrastive": contrastive, "spec_diff": penalty}
+
+
+class Towers(nn.Module):
+    """A CLIP whose forward pass gives features as they leave the towers, not normalised, and the logit scale."""
+
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.clip.encode_image(images), self.clip.encode_text(tokens), self.clip.logit_scale.exp()
+
+
+def freeze(model: nn.Module, settings: AlignSettings) -> None:
+    """Switch off the gradients of the parts that the settings freeze, by open_clip's own locks.
+
+    Raises InvalidInput if the image tower has fewer blocks.
+    """
+    for tower in settings.frozen_towers:
+        getattr(model, f"lock_{tower}_tower")()
+    if k := settings.frozen_blocks:
+        blocks = getattr(getattr(model.visual, "transformer", None), "resblocks", ())
+        if k > len(blocks):
+            raise InvalidInput(f"frozen_blocks={k}: the image tower has {len(blocks)} transformer blocks.")
+        # open_clip's groups: stem, each block, projection; the last block goes with the norm after it.
+        model.lock_image_tower(unlocked_groups=len(blocks) + 1 - k)
+
+
+def optimiser_of(model: nn.Module, settings: AlignSettings) -> torch.optim.AdamW:
+    """AdamW with open_clip's values for a ViT; no decay on vectors and scalars (biases, norms, logit scale)."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parts = [
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
+    ]
+    return torch.optim.AdamW(parts, lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
+
+
+def learning_rate(step: int, steps: int, settings: AlignSettings) -> float:
+    """Linear warm-up, then half a cosine to zero; for step 0, 1, ..., ``steps`` - 1."""
+    if step < settings.warmup:
+        return settings.lr * (step + 1) / settings.warmup
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / (steps - settings.warmup)))
+
+
+class _Run:
+    """A run in one of its processes.
+
+    Its log holds "run", what identifies it; "step", the updates done; "metrics" and "evaluation", lists of rows.
+    """
+
+    def __init__(self, model: nn.Module, dataset: Any, reference: Reference, settings: AlignSettings, device: str):
+        if device not in ("auto", "cpu"):
+            raise unknown_name("device of align", device, ["auto", "cpu"])
+        # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
+        AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=settings.precision)
+        self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
+        if settings.precision == "fp16" and self.device.type == "cpu":
+            raise InvalidInput("precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'.")
+        self.settings, self.dataset = settings, dataset
+        self.order = Order(len(dataset), settings, self.accelerator.num_processes, self.accelerator.process_index)
+        self.features = reference.joined(dataset.ids)
+        self.clip = copy.deepcopy(model).to(self.device).train()
+        freeze(self.clip, settings)
+        self.identity = settings.record() | {
+            "data": hashlib.sha256(json.dumps(list(dataset.ids)).encode()).hexdigest()[:16],
+            "reference": hashlib.sha256(self.features).hexdigest()[:16],
+            "start": checkpoints.digest(self.clip.state_dict())[:16],
+        }
+        optimiser = optimiser_of(self.clip, settings)
+        self.towers, self.optimiser = self.accelerator.prepare(Towers(self.clip), optimiser)
+
+    def train(self, out: Path, log: dict, last: int, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
+        """From the checkpoint of the log to step ``last``, with an evaluation and a checkpoint every so many steps."""
+        start, silent = log["step"], None if self.main else True
+        if start:
+            self.restore(out / f"step-{start:08d}")
+        loader = skip_first_batches(loader_of(self.dataset, self.order), start)
+        batches = iter(tqdm(loader, "SPEC-align", last, leave=False, disable=silent, initial=start, delay=2))
+        for step in range(start, last + 1):
+            fresh = step > start or start == 0
+            if fresh and (step % self.settings.evaluate_every == 0 or step == last):
+                if self.main and evaluate is not None:
+                    with torch.no_grad():
+                        log["evaluation"].append({"step": step, **evaluate(self.clip.eval())})
+                    self.clip.train()
+                self.save(out, log | {"step": step})
+            if step < last:
+                log["metrics"].append(self.step(step, next(batches)))
+
+    def step(self, step: int, batch: Sequence[Tensor]) -> dict[str, Any]:
+        """One update from the rows of this process, those of the batch and then those of a subset; a row of metrics.
+
+        Raises NotConverged, without an update, if a loss or the gradient is not finite.
+        """
+        settings, order = self.settings, self.order
+        lr = learning_rate(step, len(order), settings)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        torch.manual_seed(seed_of(settings.seed, 3, step, order.process))  # of dropout
+        aligned, share = TOWERS.index(settings.tower), settings.batch_size // order.processes
+        batch = [part.to(self.device, non_blocking=True) for part in batch]
+        batch[1 - aligned] = batch[1 - aligned][:share]
+        *local, scale = self.towers(*batch)
+        towers, pair, (_, _, rows) = [self.gathered(z[:share]) for z in local], None, order.rows(step)
+        if rows is not None:
+            penalised = towers[aligned] if settings.subset is None else self.gathered(local[aligned][share:])
+            pair = penalised, torch.from_numpy(self.features[rows]).to(self.device)
+        losses = objective(towers, scale, pair, settings)
+        values = {name: None if loss is None else loss.item() for name, loss in losses.items()}
+        finite = math.isfinite(values["total"])
+        if finite:
+            self.accelerator.backward(losses["total"])
+            norm = self.accelerator.clip_grad_norm_(self.towers.parameters(), math.inf)
+            finite = norm.isfinite() or self.accelerator.scaler is not None  # the scaler skips an update that overflows
+        if not finite:
+            raise NotConverged(
+                f"step {step}: the loss or its gradient is not finite ({values}). Choose another out=, and a "
+                f"smaller lr= than {settings.lr} or more than warmup={settings.warmup} steps."
+            )
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        with torch.no_grad():
+            self.clip.logit_scale.clamp_(0, math.log(100))  # as in open_clip
+        return {"step": step, "epoch": step // order.epoch_steps, **values, "lr": lr}
+
+    def gathered(self, local: Tensor) -> Tensor:
+        """The rows of all processes in the order of their ranks, (B, d) from (B / processes, d).
+
+        Each process computes the same loss of all rows, so the gradient of its own rows is complete; their factor
+        undoes the mean over processes that DistributedDataParallel takes.
+        """
+        processes = self.order.processes
+        parts = list(self.accelerator.gather(local.detach()).chunk(processes))
+        parts[self.order.process] = local + (processes - 1) * (local - local.detach())
+        return torch.cat(parts) if processes > 1 else local
+
+    def save(self, out: Path, log: dict[str, Any]) -> None:
+        """Write a checkpoint, which replaces the older one when it is whole."""
+        path = out / f"step-{log['step']:08d}"
+        partial = path.with_name(f".{path.name}.partial")
+        self.accelerator.save_state(partial)
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            for states in partial.glob("random_states_*"):  # the random state of each step follows from the seed
+                states.unlink()
+            (partial / "log.json").write_text(json.dumps(log), encoding="utf-8")
+            partial.rename(path)
+            for older in set(out.glob("*step-*/")) - {path}:
+                shutil.rmtree(older)
+        self.accelerator.wait_for_everyone()
+
+    def restore(self, path: Path) -> None:
+        """Load a checkpoint."""
+        try:
+            self.accelerator.load_state(path)
+        except (RuntimeError, OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} does not load ({error}); delete it to start again.") from error
+
+    def log(self, out: Path) -> dict[str, Any]:
+        """The log in the newest checkpoint, or an empty one; CheckpointError if ``out`` holds another run."""
+        path = max(out.glob("step-*/log.json"), default=None)
+        if path is None:
+            return {"run": self.identity, "step": 0, "metrics": [], "evaluation": []}
+        log = json.loads(path.read_text(encoding="utf-8"))
+        pairs = {key: (log["run"].get(key), value) for key, value in self.identity.items()}
+        differ = [f"{key}={there!r} there and {here!r} here" for key, (there, here) in pairs.items() if there != here]
+        if differ:
+            raise CheckpointError(f"{out} holds another run: {', '.join(differ)}. Choose another out=.")
+        return log
