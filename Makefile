@@ -3,6 +3,7 @@
 PROFILE ?= mini
 JOBS ?= 2
 ARGS ?=
+EXECUTED = $(or $(SPEC_RESULTS),results)/$(PROFILE)/*/*.ipynb
 PY ?= .venv/bin/python
 # PY=python (a conda environment, Binder) is used as it is; otherwise .venv is made from the lock.
 ENVIRONMENT := $(if $(filter .venv/bin/python,$(PY)),environment)
@@ -23,7 +24,7 @@ help:  ## this list
 figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed results, write the report
 	@$(PY) -m spec_repro run $(OPTIONS); ran=$$?; \
 	$(PY) -m spec_repro check --profile $(PROFILE); same=$$?; \
-	$(PY) -m spec_repro report --profile $(PROFILE) && exit $$((ran | same))
+	$(MAKE) --no-print-directory report && exit $$((ran | same))
 
 test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed notebooks re-run against their stored outputs
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
@@ -34,16 +35,17 @@ test-unit: $(ENVIRONMENT)  ## the unit tests and docstring examples alone
 notebooks: $(ENVIRONMENT)  ## re-execute the notebooks and store their outputs in notebooks/
 	@$(PY) -m spec_repro run --save-outputs --force $(OPTIONS)
 
-report: $(ENVIRONMENT)  ## results/PROFILE/REPORT.md and report.html from the results at hand
+report: $(ENVIRONMENT)  ## results/PROFILE/REPORT.md and report.html from the results at hand, each executed notebook as HTML
+	@$(if $(wildcard $(EXECUTED)),$(PY) -m nbconvert --to html --template classic --log-level ERROR $(EXECUTED))
 	@$(PY) -m spec_repro report --profile $(PROFILE)
 
 check: $(ENVIRONMENT)  ## what moved between results/PROFILE and its committed copy
 	@$(PY) -m spec_repro check --profile $(PROFILE)
 
-list: $(ENVIRONMENT)  ## the experiments: names, aliases, time, memory and data of each profile
+list: $(ENVIRONMENT)  ## every figure and table: names, notebook, YAML, the lines that draw, what each profile needs
 	@$(PY) -m spec_repro list
 
-data: $(ENVIRONMENT)  ## which data sets and models are here, how to get the others, what of the paper profile could run
+data: $(ENVIRONMENT)  ## which data sets and models are here, and how to get the others
 	@$(PY) -m spec_repro doctor
 
 lint: $(ENVIRONMENT)  ## ruff: rules and layout
@@ -66,9 +68,9 @@ clean:  ## remove .venv, caches and the stamps of current results; results and d
 	find results -name .stamp.json -delete
 
 mini-models: $(ENVIRONMENT)  ## train the miniature models from nothing, then repeat the SPEC-align study on them
-	@$(PY) scripts/train_mini_models.py
-	@$(PY) scripts/study_alignment.py --sweep
-	@$(PY) scripts/study_alignment.py
+	@$(PY) scripts/mini/train_mini_models.py
+	@$(PY) scripts/mini/study_alignment.py --sweep
+	@$(PY) scripts/mini/study_alignment.py
 
 bench: $(ENVIRONMENT)  ## every route on every size, hours in full; OFFICIAL=PATH_TO_THE_RELEASED_CODE, ARGS='--n 4000 --m 500'
 	@$(PY) benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL)) $(ARGS)

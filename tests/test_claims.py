@@ -28,7 +28,7 @@ def test_a_rule_on_both_sides_of_its_bound(entry, held, differs):
     assert rule.judge(held) == ("held", "")
     verdict, reason = rule.judge(differs)
     assert verdict == "differs"
-    assert f"asked for {rule}" in reason
+    assert f"expected {rule}" in reason
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_the_whole_interval_has_to_meet_the_rule(entry, measured, interval):
 
 def test_a_null_band_must_be_exceeded_and_measured():
     rule = Rule.parse("exceeds_band", "test")
-    assert rule.judge(0.3, band=(-0.1, 0.2))[0] == "held"
-    assert rule.judge(0.2, band=(-0.1, 0.2)) == (
+    assert rule.judge(0.3, limit=0.2)[0] == "held"
+    assert rule.judge(0.2, limit=0.2) == (
         "differs",
-        "found 0.200, asked for above its null band (-0.100 to 0.200)",
+        "found 0.200, expected above the limit of its null band (0.200)",
     )
-    assert rule.judge(0.3, interval=(0.15, 0.4), band=(-0.1, 0.2))[0] == "differs"
+    assert rule.judge(0.3, interval=(0.15, 0.4), limit=0.2)[0] == "differs"
     verdict, reason = rule.judge(0.9)
     assert verdict == "not run"
     assert "no null band" in reason
@@ -111,7 +111,14 @@ def test_numbers_as_text():
         "word",
         "0.50, 0.25",
     ]
-    row = Claim("c", "s", Rule("observed"), "w", {"mini": "d"}).row(
-        "mini", "observed", "", (0.9, 0.5), (0.3, 0.5), (0, 1)
+    row = Claim("c", {"mini": "s"}, Rule("observed"), "w", {"mini": "d"}).row(
+        "mini", "observed", "", (0.9, 0.5), (0.3, 0.5), 1
     )
-    assert show_measured(row, 1) == "0.9, 0.5 (difference 0.3 to 0.5), null band 0 to 1"
+    assert show_measured(row, 1) == "0.9, 0.5 (difference 0.3 to 0.5), limit 1"
+
+
+def test_near_takes_the_papers_value_and_a_share_of_it():
+    assert Rule.parse({"near": {"share": 0.5}}, "test", 0.034) == Rule("near", (0.034, 0.017))
+    assert Rule.parse({"near": {"tolerance": 0.1}}, "test", 0.68) == Rule("near", (0.68, 0.1))
+    with pytest.raises(InvalidInput, match="near takes value and tolerance"):
+        Rule.parse({"near": {"tolerance": 0.1}}, "test")

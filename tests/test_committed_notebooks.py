@@ -1,4 +1,4 @@
-"""The notebooks of the repository: executed, clean, in step with experiments.yml; and nbval would notice a change."""
+"""The notebooks of the repository: executed, clean, in step with their YAML; and nbval would notice a change."""
 
 import re
 import subprocess
@@ -10,11 +10,11 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from spec_repro.base.files import project_root
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.notebooks import clean_notebook, declared_parameters
+from spec_repro.headless.notebooks import check_parameters, clean_notebook, declared_parameters
 
 FOLDER = project_root() / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-ENTRIES = {item.notebook: item for item in load_experiments().values()}
+ENTRIES = {item.path.stem: item for item in load_experiments().values()}
 HOMES = re.compile(r"(?<![\w.])/(home|Users|root|tmp|work|mnt|var/folders)/\w|\b[A-Z]:\\\\")
 
 each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -32,8 +32,10 @@ def test_every_experiment_has_its_notebook_and_no_notebook_is_without_experiment
 
 
 @each
-def test_defaults_are_the_mini_profile(path, notebook):
-    assert declared_parameters(notebook, path.name) == ENTRIES[path.stem].parameters("mini")
+def test_every_profile_passes_the_gate(path, notebook):
+    declared = declared_parameters(notebook, path.name)
+    for profile in ENTRIES[path.stem].cards:
+        check_parameters(declared, ENTRIES[path.stem].parameters(profile), path.name)
 
 
 @each

@@ -1,34 +1,30 @@
-"""What moved is told line by line; only a changed verdict counts as failure."""
+"""What moved is listed line by line; only a changed verdict counts as failure."""
 
 import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
+from experiment_files import write
 
 from spec_repro.headless import drift
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.ledger import Record
+from spec_repro.headless.record import Record, read_json, write_json
 
 ENTRY = """
-tiny:
-  notebook: tiny
-  title: Tiny
-  reference: Figure 98
-  cards: {mini: {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}}
-  profiles: {mini: {seed: 0}}
-  claims:
-    - {id: colour, statement: s, rule: {at_least: 0.5}, why: w, data: {mini: planted}}
-    - {id: eigenvalues, statement: s, rule: observed, why: w, data: {mini: planted}}
+title: Tiny
+reference: Figure 98
+cards: {mini: {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}}
+claims:
+  - {id: colour, statement: s, rule: {at_least: 0.5}, why: w, data: {mini: planted}}
+  - {id: eigenvalues, statement: s, rule: observed, why: w, data: {mini: planted}}
 """
 
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Write one set of results into a named folder."""
-    path = tmp_path / "experiments.yml"
-    path.write_text(ENTRY)
-    tiny = load_experiments(path)["tiny"]
+    tiny = load_experiments(write(tmp_path / "notebooks", "tiny_one", ENTRY))["tiny"]
 
     def make(place, *, colour=0.9, ami=0.5, scores=(1.0, 2.0), cluster=3, shift=0.0, eigenvalues=(0.5, 0.1)):
         monkeypatch.setenv("SPEC_RESULTS", str(tmp_path / place / "results"))
@@ -45,46 +41,59 @@ def make(tmp_path, monkeypatch):
 
 def test_equal_results_and_rounding_do_not_move(make):
     committed = make("committed")
-    assert drift.compare(make("same"), committed) == drift.Drift((), False)
+    assert drift.compare_results(make("same"), committed) == ([], False)
     rounding = make("rounding", colour=0.9 + 1e-5, ami=0.5 + 1e-5, scores=(1.0 + 1e-5, 2.0), shift=1.0)
-    assert drift.compare(rounding, committed) == drift.Drift((), False)
+    assert drift.compare_results(rounding, committed) == ([], False)
 
 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"ami": 0.6}, "tiny: table agreement: 1 of 4 cells moved, the first '0.5' -> '0.6'"),
-        ({"scores": (1.0, 2.1)}, "tiny: array scores: 1 of 2 entries moved"),
-        ({"scores": (1.0, np.nan)}, "tiny: array scores: 1 of 2 entries moved"),
+        ({"ami": 0.6}, "tiny: table agreement, ami: 1 of 1 moved, the first 0.5 -> 0.6"),
+        ({"scores": (1.0, 2.1)}, "tiny: array scores: 1 of 2 moved, the first 2.0 -> 2.1"),
+        ({"scores": (1.0, np.nan)}, "tiny: array scores: 1 of 2 moved, the first 2.0 -> nan"),
         ({"scores": (1.0, 2.0, 3.0)}, "tiny: array scores: shape (2,) -> (3,)"),
-        ({"cluster": 4}, "tiny: array members: 1 of 2 entries moved"),
-        ({"colour": 0.8}, "tiny: claim colour: 0.900 -> 0.800"),
-        ({"eigenvalues": (0.5, 0.2)}, "tiny: claim eigenvalues: 0.500, 0.100 -> 0.500, 0.200"),
+        ({"cluster": 4}, "tiny: array members: 1 of 2 moved, the first 3 -> 4"),
+        ({"colour": 0.8}, "tiny: claim colour: 1 of 1 moved, the first 0.9 -> 0.8"),
+        ({"eigenvalues": (0.5, 0.2)}, "tiny: claim eigenvalues: 1 of 2 moved, the first 0.1 -> 0.2"),
     ],
 )
-def test_a_moved_number_is_told(make, change, line):
-    assert drift.compare(make("moved", **change), make("committed")) == drift.Drift((line,), False)
+def test_a_moved_number_is_listed(make, change, line):
+    assert drift.compare_results(make("moved", **change), make("committed")) == ([line], False)
 
 
 def test_a_changed_verdict_is_a_failure(make):
-    found = drift.compare(make("moved", colour=0.4), make("committed"))
-    assert found.verdict_changed
-    assert found.lines == ("tiny: VERDICT of colour: held -> differs (found 0.400, asked for at least 0.5)",)
+    lines, changed = drift.compare_results(make("moved", colour=0.4), make("committed"))
+    assert changed
+    assert lines[0] == "tiny: VERDICT of colour: held -> differs (found 0.400, expected at least 0.5)"
 
 
-def test_what_is_gone_is_told(make, tmp_path):
+def test_what_is_gone_is_named(make, tmp_path):
     committed, ours = make("committed"), make("ours")
     (ours / "tiny" / "tables" / "agreement.csv").write_text("name,ami\na,1\nb,2\n")
     (ours / "tiny" / "arrays.npz").unlink()
-    lines = drift.compare(ours, committed).lines
-    assert lines == (
-        "tiny: table agreement: 1 rows -> 2 rows, or other columns",
-        "tiny: arrays.npz is gone",
-    )
+    lines, _ = drift.compare_results(ours, committed)
+    assert lines == [
+        "tiny: table agreement, name: shape (1,) -> (2,)",
+        "tiny: table agreement, ami: shape (1,) -> (2,)",
+        "tiny: array members is gone",
+        "tiny: array scores is gone",
+    ]
     (ours / "tiny" / "tables" / "agreement.csv").unlink()
-    assert "tiny: table agreement is gone" in drift.compare(ours, committed).lines
-    assert drift.compare(tmp_path / "empty", committed).lines == ("tiny: committed, but not in this run",)
-    assert drift.compare(ours, tmp_path / "empty") == drift.Drift((), False)
+    assert "tiny: table agreement, ami is gone" in drift.compare_results(ours, committed)[0]
+    assert drift.compare_results(tmp_path / "empty", committed) == (["tiny: committed, but not in this run"], False)
+    assert drift.compare_results(ours, tmp_path / "empty") == ([], False)
+
+
+def test_a_claim_that_is_gone_is_a_failure_and_older_records_are_read(make):
+    committed, ours = make("committed"), make("ours")
+    rows = read_json(committed / "tiny" / "claims.json")
+    older = [{key: value for key, value in row.items() if key != "limit"} | {"band": None} for row in rows]
+    write_json(committed / "tiny" / "claims.json", older)
+    assert drift.compare_results(ours, committed) == ([], False)
+    write_json(ours / "tiny" / "claims.json", rows[:1])
+    gone = ["tiny: VERDICT of eigenvalues: observed -> gone (no longer measured)"]
+    assert drift.compare_results(ours, committed) == (gone, True)
 
 
 def test_the_committed_copy_is_read_from_git(make, tmp_path, monkeypatch):
@@ -96,13 +105,12 @@ def test_the_committed_copy_is_read_from_git(make, tmp_path, monkeypatch):
     monkeypatch.setattr(drift, "project_root", lambda: checkout)
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "empty")
-    assert drift.compare_with_committed("mini").lines == (
-        "nothing to compare with: no results/mini in the last commit",
-    )
+    nothing = ["nothing to compare with: no git, or no results/mini in the last commit"]
+    assert drift.compare_with_committed("mini") == (nothing, False)
     git("add", "results")
     git("commit", "-q", "-m", "results")
-    assert drift.compare_with_committed("mini") == drift.Drift((), False)
+    assert drift.compare_with_committed("mini") == ([], False)
     make("checkout", colour=0.1)
-    assert drift.compare_with_committed("mini").verdict_changed
+    assert drift.compare_with_committed("mini")[1]
     monkeypatch.setattr(drift.shutil, "which", lambda name: None)
-    assert "git is not installed" in drift.compare_with_committed("mini").lines[0]
+    assert drift.compare_with_committed("mini") == (nothing, False)

@@ -1,43 +1,64 @@
-"""experiments.yml: the package's own file, and every way in which another one is refused."""
+"""The YAML beside the notebooks: the repository's own, and every way in which another one is refused."""
 
 import pytest
 import yaml
+from experiment_files import CARD, write
 
 from spec_repro.base.errors import InvalidInput, SpecError, UnknownName
+from spec_repro.headless.claims import Rule
 from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments
 
-CARD = {"data": "d", "models": "m", "device": "CPU", "minutes": 1, "memory": "1 GB"}
 CLAIM = {"id": "c1", "statement": "s", "rule": {"at_least": 0.5}, "why": "because", "data": {"mini": "noise"}}
 ENTRY = {
-    "notebook": "tiny_one",
     "aliases": ["fig98"],
     "title": "Tiny",
     "reference": "Figure 98",
     "cards": {"mini": CARD},
-    "profiles": {"mini": {"n_samples": 10}},
     "claims": [CLAIM],
+}
+PAIR = {
+    "id": "tiny-{key}",
+    "directions": ["forward", "backward"],
+    "rule": "agrees",
+    "paper": {"where": {"forward": "left", "backward": "right"}, "value": {"forward": 0.5, "backward": 0.25}},
+}
+RULES = {
+    "agrees": {
+        "statement": "K-means sees {direction} in {sees}, not in {misses}.",
+        "rule": {"near": {"share": 0.5}},
+        "why": "named once",
+    }
 }
 
 
 @pytest.fixture
 def load(tmp_path):
-    def load(*entries, text=None, **more):
-        path = tmp_path / "experiments.yml"
-        path.write_text(text or yaml.safe_dump({"tiny": {**ENTRY, **(entries[0] if entries else {})}, **more}))
-        return load_experiments(path)
+    def load(*entries, rules=None, other=None):
+        folder = write(tmp_path / "notebooks", "tiny_one", {**ENTRY, **(entries[0] if entries else {})})
+        if other:
+            write(folder, "other_one", other)
+        if rules:
+            (folder / "rules.yml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+        load_experiments.cache_clear()
+        return load_experiments(folder)
 
     return load
 
 
-def test_the_packages_own_experiments():
+def test_the_repositorys_own_experiments():
     experiments = load_experiments()
     assert next(iter(experiments)) == "fig01"
     assert find_experiment("fig04") is find_experiment("fig08_text") is experiments["fig08"]
     for item in experiments.values():
         assert item.claims_of("mini"), f"{item.name} checks nothing in the mini profile"
-        for profile in item.profiles:
-            assert item.parameters(profile)["profile"] == profile
-            assert set(item.profiles[profile]) == set(item.profiles["mini"]), f"{item.name}: profiles differ in names"
+        assert item.parameters("mini") == item.declared
+        assert item.declared["profile"] == "mini"
+        for profile, changes in item.changes.items():
+            assert item.parameters(profile) == {**item.declared, **changes, "profile": profile}
+            assert set(changes) < set(item.declared), f"{item.name}: {profile} changes what is not declared"
+            assert all(item.declared[name] != value for name, value in changes.items()), f"{item.name} repeats a value"
+        for claim in item.claims:
+            assert not {"{", "}"} & set(claim.id + "".join([*claim.statement.values(), *claim.data.values()]))
 
 
 def test_names_aliases_and_near_misses():
@@ -47,31 +68,49 @@ def test_names_aliases_and_near_misses():
         find_experiment("fig01").parameters("papers")
 
 
-def test_an_entry_becomes_an_experiment(load):
-    tiny = find_experiment("fig98", load())
-    assert (tiny.name, tiny.notebook, tiny.cards["mini"].minutes) == ("tiny", "tiny_one", 1)
-    assert tiny.parameters("mini") == {"profile": "mini", "n_samples": 10}
+def test_two_files_are_an_experiment(load):
+    tiny = load()["tiny"]
+    assert (tiny.aliases, tiny.path.name, tiny.cards["mini"]["minutes"]) == (["fig98"], "tiny_one.ipynb", 1)
+    assert tiny.parameters("mini") == {"profile": "mini", "seed": 0}
     assert [claim.id for claim in tiny.claims_of("mini")] == ["c1"]
     assert tiny.claims_of("paper") == ()
+    assert load({"name": "little"})["little"].path == tiny.path
+
+
+def test_one_entry_makes_a_claim_of_each_direction_by_a_rule_with_a_name(load):
+    names = {"forward": {"mini": ["hog", "lsa"], "paper": ["A", "B"]}, "backward": {"mini": ["lsa", "hog"]}}
+    names["backward"]["paper"] = ["B", "A"]
+    data = {"mini": "noise; {sees} minus {misses}", "paper": "AFHQ"}
+    cards = {"mini": CARD, "paper": CARD}
+    only = {**PAIR, "id": "paper-{key}", "directions": ["backward"], "profiles": ["paper"], "why": "its own"}
+    tiny = load({"directions": names, "data": data, "cards": cards, "claims": [PAIR, only]}, rules=RULES)["tiny"]
+    forward, backward, last = tiny.claims
+    assert [claim.id for claim in tiny.claims] == ["tiny-forward", "tiny-backward", "paper-backward"]
+    assert forward.statement["mini"] == "K-means sees hog − lsa in hog, not in lsa."
+    assert backward.statement["paper"] == "K-means sees B − A in B, not in A."
+    assert (forward.data["mini"], backward.data["mini"]) == ("noise; hog minus lsa", "noise; lsa minus hog")
+    assert (forward.where, backward.where, forward.value, backward.value) == ("left", "right", 0.5, 0.25)
+    assert (forward.rule, backward.rule) == (Rule("near", (0.5, 0.25)), Rule("near", (0.25, 0.125)))
+    assert (forward.why, last.why, list(last.data)) == ("named once", "its own", ["paper"])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"titel": "x"}, "unknown key in experiments.yml, tiny 'titel'; did you mean 'title'"),
-        ({"title": ""}, "tiny: missing title"),
-        ({"profiles": {"mimi": {}}}, "unknown profile in experiments.yml, tiny 'mimi'; did you mean 'mini'"),
-        ({"profiles": {"mini": 3}}, "profiles, mini: expected keys with values, found 3"),
-        ({"cards": {"paper": CARD}}, r"expected a card for each of \['mini'\], found \['paper'\]"),
-        ({"cards": {"mini": {**CARD, "hours": 2}}}, "unknown key in experiments.yml, tiny, cards, mini 'hours'"),
-        ({"claims": [{**CLAIM, "why": ""}]}, "a claim: missing why"),
-        (
-            {"claims": [{**CLAIM, "rule": {"at_leest": 1}}]},
-            "unknown rule of .*, claim c1 'at_leest'",
-        ),
-        ({"claims": [{**CLAIM, "data": {"paper": "x"}}]}, "unknown profile in experiments.yml, tiny, claim c1 'paper'"),
+        ({"titel": "x"}, "unknown key in tiny_one.yml 'titel'; did you mean 'title'"),
+        ({"title": ""}, "tiny_one.yml: missing title"),
+        ({"profiles": {"papier": {}}}, "unknown key in tiny_one.yml, profiles 'papier'"),
+        ({"profiles": 3}, "profiles: expected keys with values, found 3"),
+        ({"cards": {"mimi": CARD}}, "unknown key in tiny_one.yml, cards 'mimi'; did you mean 'mini'"),
+        ({"cards": {"mini": {**CARD, "hours": 2}}}, "unknown key in tiny_one.yml, cards, mini 'hours'"),
+        ({"claims": [{**CLAIM, "why": ""}]}, "claim c1: missing why"),
+        ({"claims": [{**CLAIM, "rule": {"at_leest": 1}}]}, "unknown rule of .*, claim c1 'at_leest'"),
+        ({"claims": [{**CLAIM, "data": {"paper": "x"}}]}, "unknown key in tiny_one.yml, claim c1, data 'paper'"),
+        ({"claims": [{**CLAIM, "profiles": ["paper"]}]}, "unknown key in tiny_one.yml, claim c1, profiles 'paper'"),
         ({"claims": [{**CLAIM, "paper": {"number": 1}}]}, "claim c1, paper 'number'"),
+        ({"claims": [{**CLAIM, "directions": ["forwards"]}]}, "unknown key in tiny_one.yml, claim c1 'forwards'"),
         ({"claims": [CLAIM, CLAIM]}, "claim used twice: c1"),
+        ({"claims": ["c1"]}, "tiny_one.yml, a claim: expected keys with values, found 'c1'"),
     ],
 )
 def test_a_faulty_entry_is_refused(load, change, message):
@@ -79,11 +118,11 @@ def test_a_faulty_entry_is_refused(load, change, message):
         load(change)
 
 
-def test_a_name_used_twice_is_refused(load):
+def test_a_name_used_twice_is_refused(load, tmp_path):
     with pytest.raises(InvalidInput, match="name or alias used twice: fig98"):
-        load(other={**ENTRY, "notebook": "other", "claims": []})
-    with pytest.raises(InvalidInput, match="key used twice: a"):
-        load(text="a: {}\na: {}\n")
+        load(other={**ENTRY, "claims": []})
+    with pytest.raises(InvalidInput, match=r"tiny_one\.yml: key used twice: a"):
+        load_experiments(write(tmp_path / "twice", "tiny_one", "a: {}\na: {}\n"))
 
 
 def test_profiles_are_mini_and_paper():

@@ -16,7 +16,7 @@ def asked(monkeypatch):
 
     def plan(experiment, profile, overrides):
         calls.append((experiment.name, profile, tuple(overrides)))
-        return SimpleNamespace(experiment=experiment, missing=list)
+        return SimpleNamespace(experiment=experiment)
 
     def run(plans, **options):
         calls.append(options)
@@ -32,8 +32,11 @@ def test_list_names_everything(capsys):
     text = capsys.readouterr().out
     for item in load_experiments().values():
         assert item.title in text
-        assert all(card.data in text for card in item.cards.values())
+        assert f"notebooks/{item.path.name}\n    notebooks/{item.path.stem}.yml\n" in text
+        assert all(card["data"] in text for card in item.cards.values())
     assert "fig08, fig04" in text
+    assert 'record.figure(figure, "purity")' in text
+    assert "fig16: Figure 16 is not recoverable." in text
 
 
 def test_run_resolves_aliases_once_and_passes_options_on(asked):
@@ -59,7 +62,7 @@ def test_a_wrong_request_is_one_line(asked, capsys):
 
 @pytest.mark.parametrize(("changed", "status"), [(True, 1), (False, 0)])
 def test_check_fails_for_a_changed_verdict_alone(monkeypatch, capsys, changed, status):
-    monkeypatch.setattr(drift, "compare_with_committed", lambda profile: drift.Drift(("moved",) * changed, changed))
+    monkeypatch.setattr(drift, "compare_with_committed", lambda profile: (["moved"] * changed, changed))
     assert main(["check"]) == status
     assert capsys.readouterr().out == ("moved\n" if changed else "nothing moved\n")
 

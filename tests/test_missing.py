@@ -1,81 +1,48 @@
-"""Before a kernel starts, one message tells all that a run needs and this machine lacks."""
+"""A run that lacks its data fails with the loader's one message: what to get, from where, into which layout."""
+
+import json
 
 import pytest
+from experiment_files import CARD, write
 
-from spec_repro.__main__ import main
-from spec_repro.data import LOADERS
-from spec_repro.embeddings import EMBEDDINGS
-from spec_repro.headless import doctor
+from spec_repro.headless import runner
 from spec_repro.headless.experiments import load_experiments
 
-PAPER = [name for name, item in load_experiments().items() if "paper" in item.profiles]
+ENTRY = {"title": "Tiny", "reference": "Figure 98", "cards": {"mini": CARD, "paper": CARD}}
 
 
 @pytest.fixture(autouse=True)
 def empty(tmp_path, monkeypatch):
-    """A machine without data, weights, caches or a token, and runs that are only noted."""
-    for variable in ("SPEC_DATA_ROOT", "SPEC_CACHE", "SPEC_RESULTS", "TORCH_HOME"):
+    """A machine without data, weights, caches or a token."""
+    for variable in ("SPEC_DATA_ROOT", "SPEC_CACHE", "SPEC_RESULTS", "TORCH_HOME", "HF_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(doctor, "get_token", lambda: None)
-    started = []
-    monkeypatch.setattr(
-        "spec_repro.headless.runner._run_one", lambda item, *rest: started.append(item.experiment.name) or ""
-    )
-    return started
+    return tmp_path
 
 
-def named(name):
-    words = set(doctor._words(load_experiments()[name].profiles["paper"]))
-    return {word for word in words if word in LOADERS or word in EMBEDDINGS or word.startswith("open_clip:")}
-
-
-NEEDY = [name for name in PAPER if named(name)]
-
-
-def test_only_scaling_needs_no_data_and_no_model(empty):
-    assert set(PAPER) - set(NEEDY) == {"scaling"}
-    assert main(["run", "scaling", "--profile", "paper"]) == 0
-    assert empty == ["scaling"]
-
-
-@pytest.mark.parametrize("name", NEEDY)
-def test_all_that_is_missing_is_told_at_once(name, empty, capsys):
-    assert main(["run", name, "--profile", "paper"]) == 2
-    told = capsys.readouterr().err
-    assert empty == []
-    wanted = named(name) - {"synthetic-text", "typographic"}  # made here
-    assert wanted
-    for word in wanted:
-        assert f"  {word} " in told
-        facts = (
-            (EMBEDDINGS if word in EMBEDDINGS else LOADERS)[word].about if not word.startswith("open_clip:") else None
-        )
-        assert facts is None or facts.obtain in told
-    assert told.count("get: ") >= len(wanted)
-    assert told.strip().endswith("`make data` shows what is here and what could run now.")
-
-
-def test_what_lacks_nothing_runs_beside_what_lacks_something(empty, capsys, monkeypatch):
-    monkeypatch.setattr(
-        doctor, "missing", lambda values: [doctor.Finding("afhq", "absent", False)] * ("afhq" in values.values())
-    )
-    assert main(["run", "fig01", "fig02", "--profile", "paper"]) == 1
-    assert empty == ["fig01"]
-    assert "fig02 lacks afhq" in capsys.readouterr().err
-
-
-def test_what_the_hub_would_give_is_not_missing(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    lacks = {
-        name: [finding.name for finding in doctor.missing(load_experiments()[name].profiles["paper"])] for name in PAPER
-    }
-    assert {name for names in lacks.values() for name in names} == {"clip-aligned", "imagenet"}
-    monkeypatch.setattr(doctor, "get_token", lambda: "token")
-    assert doctor.missing({"data": "imagenet"}) == []
-
-
-def test_the_mini_profile_asks_for_nothing(empty):
-    assert main(["run", "fig01"]) == 0
-    assert empty == ["fig01"]
-    assert main(["run", "your_data", "-p", "embeddings=['clip', 'hog']"]) == 2
+@pytest.mark.parametrize(
+    ("cell", "parts"),
+    [
+        (
+            "from spec_repro import load_data\nload_data('ffhq')",
+            [
+                "expected data set 'ffhq'",
+                "layout",
+                "https://github.com/NVlabs/ffhq-dataset",
+                "licence",
+                "SPEC_DATA_ROOT",
+            ],
+        ),
+        ("from spec_repro import load_embedding\nload_embedding('dinov2')", ["dinov2", "facebook"]),
+    ],
+)
+def test_the_message_of_the_loader_is_all_that_is_said(empty, cell, parts):
+    tiny = load_experiments(write(empty / "notebooks", "tiny", ENTRY, cells=[cell]))["tiny"]
+    said = []
+    (outcome,) = runner.run([runner.plan(tiny, "paper")], say=said.append)
+    assert outcome.status == "failed"
+    assert outcome.message in said[1]
+    assert [part for part in parts if part not in outcome.message] == []
+    assert "Traceback" not in outcome.message
+    assert "import" not in outcome.message
+    failed = empty / "SPEC_RESULTS" / "paper" / "tiny.failed.ipynb"
+    assert json.loads(failed.read_text(encoding="utf-8"))["cells"]

@@ -40,7 +40,7 @@ def test_exactly_one_tagged_cell(cells):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("n = 10\ntwice = 2 * n", r"'twice = 2 \* n' is not a literal, and an override would not reach it"),
+        ("n = 10\ntwice = 2 * n", r"'twice = 2 \* n' is not a literal; derive it in a later cell"),
         ("n = int(10)", "is not a literal"),
         ("import os", "a parameters cell holds only 'name = literal', found 'import os'"),
         ("train_size: 0.2", "holds only 'name = literal', found 'train_size: 0.2'"),
@@ -145,9 +145,7 @@ def test_outputs_are_kept_and_volatile_metadata_is_not():
     assert clean.metadata.kernelspec.name == "python3"
     assert parameters.metadata == {"tags": ["parameters"]}
     assert code.metadata == {}
-    assert [cell.execution_count for cell in (parameters, code)] == [1, 2]
     assert code.outputs[0].text == "saved results/mini, ~/x"
-    assert code.outputs[1].execution_count == 2
     assert code.outputs[1].data == {"text/plain": "<T at 0x...>", "image/png": "aGk="}
     assert len(code.outputs) == 2
 
@@ -158,10 +156,3 @@ def test_cleaning_twice_changes_nothing_and_spares_the_original():
     once = clean_notebook(given)
     assert json.dumps(given) == before
     assert clean_notebook(once) == once
-
-
-def test_ids_follow_from_the_source():
-    first, second = clean_notebook(dirty()), clean_notebook(notebook("n = 1"))
-    assert [cell.id for cell in first.cells] == [cell.id for cell in second.cells]
-    twins = clean_notebook(new_notebook(cells=[new_code_cell("x"), new_code_cell("x")]))
-    assert twins.cells[0].id != twins.cells[1].id

@@ -6,7 +6,7 @@ import pytest
 
 from spec_repro.base.errors import UnknownName
 from spec_repro.headless.experiments import find_experiment, load_experiments, the_paper
-from spec_repro.headless.report import collect
+from spec_repro.headless.report import _flat, collect
 
 FIGURES, TABLES = set(range(1, 22)), {1, 2}
 
@@ -47,10 +47,10 @@ def test_each_inconsistency_points_to_experiments_that_exist():
 def test_numbers_are_shown_by_name(monkeypatch, tmp_path):
     monkeypatch.setenv("SPEC_RESULTS", str(tmp_path))
     content = collect("paper")
-    rows = {s["experiment"].name: dict(s["paper"]) for s in content["sections"]}
+    rows = {s["experiment"].name: dict(_flat(s["experiment"].paper or {})) for s in content["sections"]}
     assert rows["fig03"]["clip minus dinov2, eigenvalues"] == "0.03, 0.021, 0.016, 0.013"
     assert rows["fig03"]["clip minus dinov2, ami, clip"] == "0.68, 0.0005"
     assert rows["table2"]["main text, spec-align"] == "73.93"
-    assert dict(content["settings"]["random fourier frequencies"])["released code now"] == "3000"
-    assert content["missing"] == [s["experiment"].name for s in content["sections"]]
-    assert content["others"][0]["done"] == []
+    assert content["the_paper"]["settings"]["random fourier frequencies"]["released code now"] == 3000
+    assert not any(section["run"] for section in content["sections"])
+    assert content["others"] == [("mini", len(load_experiments()), len(load_experiments()))]

@@ -19,5 +19,5 @@ def test_the_paper_profile_runs_from_files_to_claims(paper_world, name):
 
 
 def test_no_paper_profile_is_left_out():
-    paper = {name for name, item in load_experiments().items() if "paper" in item.profiles}
+    paper = {name for name, item in load_experiments().items() if "paper" in item.cards}
     assert paper <= set(NAMES).union(*ELSEWHERE.values())

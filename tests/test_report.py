@@ -5,50 +5,50 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from experiment_files import write
 from matplotlib.figure import Figure
 
 from spec_repro.headless import report
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.ledger import Record
+from spec_repro.headless.record import Record
 
-ENTRY = """
-tiny:
-  notebook: tiny
-  title: Tiny & quick
-  reference: Figure 98
-  cards: {mini: &card {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}, paper: *card}
-  profiles: {mini: {seed: 0}, paper: {seed: 0}}
-  paper: {ami: 0.68}
-  claims:
-    - id: colour
-      statement: Colour | first.
-      rule: {at_least: 0.5}
-      why: planted
-      paper: {where: Fig. 98, value: 0.68}
-      data: {mini: pictograms, paper: AFHQ}
-other:
-  notebook: other
-  title: Other
-  reference: Figure 99
-  cards: {mini: *card}
-  profiles: {mini: {seed: 0}}
-  claims:
-    - {id: shape, statement: Shape second., rule: observed, why: none, data: {mini: pictograms}}
+CARDS = """
+  mini: {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}
+  paper: {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}
+"""
+TINY = f"""
+title: Tiny & quick
+reference: Figure 98
+cards: {CARDS}
+paper: {{ami: 0.68}}
+claims:
+  - id: colour
+    statement: Colour | first.
+    rule: {{at_least: 0.5}}
+    why: planted
+    paper: {{where: Fig. 98, value: 0.68}}
+    data: {{mini: pictograms, paper: AFHQ}}
+"""
+OTHER = """
+title: Other
+reference: Figure 99
+cards: {mini: {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}}
+claims:
+  - {id: shape, statement: Shape second., rule: observed, why: none, data: {mini: pictograms}}
 """
 
 
 @pytest.fixture(autouse=True)
 def tiny(tmp_path, monkeypatch):
-    path = tmp_path / "experiments.yml"
-    path.write_text(ENTRY)
-    experiments = load_experiments(path)
+    folder = write(tmp_path / "notebooks", "tiny_one", TINY)
+    experiments = load_experiments(write(folder, "other", OTHER))
     monkeypatch.setattr(report, "load_experiments", lambda: experiments)
     monkeypatch.setenv("SPEC_RESULTS", str(tmp_path / "results"))
     return experiments["tiny"]
 
 
 def record(tiny, colour, **parameters):
-    made = Record(tiny, parameters=parameters or {"seed": 0})
+    made = Record(tiny, parameters)
     figure = Figure(figsize=(2, 1))
     figure.subplots().plot([0, 1])
     made.figure(figure, "clusters")
@@ -91,14 +91,14 @@ def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_p
     assert "&lt;hog&gt;" in page
     assert "Without results so far: other." in page
     sources = Page(page).sources
-    assert len(sources) == 2
+    assert len(sources) == 1
     assert all(source.startswith("data:image/") for source in sources)
 
 
 def test_a_verdict_that_differs_is_shown_with_its_reason(tiny):
     record(tiny, 0.4)
     page = report.write_report("mini").read_text()
-    assert "the interval 0.300 to 0.500, asked for at least 0.5" in page
+    assert "the interval 0.300 to 0.500, expected at least 0.5" in page
     assert re.search(r'class="verdict differs">✗ differs', page)
 
 

@@ -11,18 +11,28 @@ from dataclasses import replace
 import nbformat
 import numpy as np
 import pytest
+from experiment_files import CARD, write
 from nbformat.v4 import new_code_cell, new_notebook
 
 from spec_repro.base.errors import InvalidInput, ParameterError
 from spec_repro.headless import runner
-from spec_repro.headless.experiments import find_experiment
-from spec_repro.headless.ledger import Record, read_json
+from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.notebooks import clean_notebook
+from spec_repro.headless.record import Record, read_json
 
-PARAMETERS = 'profile = "mini"\nn_samples = 10\nnames = ["hog"]'
+PARAMETERS = {"n_samples": 10, "names": ["hog"]}
+ENTRY = {
+    "name": "fig01",
+    "title": "Tiny",
+    "reference": "Figure 98",
+    "cards": {"mini": CARD, "paper": CARD},
+    "profiles": {"paper": {"n_samples": 50, "names": ["hog", "lsa"]}},
+}
 RECORD = """import numpy as np
-from spec_repro.headless.ledger import Record
-record = Record("fig01", profile=profile, parameters=dict(n_samples=n_samples, names=names))
+from pathlib import Path
+from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.record import Record
+record = Record(load_experiments(Path.cwd())["fig01"], globals())
 record.arrays(scores=np.arange(n_samples))"""
 CLOSE = "# NBVAL_CHECK_OUTPUT\nprint(n_samples * 2)\nrecord.close()"
 # Stands in for Ctrl-C, a lost machine and a mistake in the middle of a notebook.
@@ -34,21 +44,16 @@ class Place:
 
     def __init__(self, path):
         self.notebooks = path / "notebooks"
-        self.notebooks.mkdir()
         self.results = path / "results" / "mini" / "fig01"
-        profiles = {"mini": {"n_samples": 10, "names": ["hog"]}, "paper": {"n_samples": 50, "names": ["hog", "lsa"]}}
-        self.experiment = replace(find_experiment("fig01"), notebook="tiny", profiles=profiles)
         self.write()
 
-    def write(self, *cells, parameters=(PARAMETERS,)):
-        tagged = [new_code_cell(source, metadata={"tags": ["parameters"]}) for source in parameters]
-        sources = cells or (RECORD, CLOSE)
-        made = new_notebook(cells=[*tagged, *map(new_code_cell, sources)])
-        made.metadata["kernelspec"] = {"name": "jane-conda", "display_name": "Jane", "language": "python"}
-        nbformat.write(made, self.notebooks / "tiny.ipynb")
+    def write(self, *cells, parameters=None, entry=ENTRY, stem="tiny"):
+        write(self.notebooks, stem, entry, parameters or PARAMETERS, cells or (RECORD, CLOSE))
+        load_experiments.cache_clear()
+        self.experiment = load_experiments(self.notebooks)[entry["name"]]
 
     def plan(self, *overrides, profile="mini"):
-        return runner.plan(self.experiment, profile, overrides, self.notebooks)
+        return runner.plan(self.experiment, profile, overrides)
 
     def run(self, *overrides, **options):
         self.said = []
@@ -57,7 +62,7 @@ class Place:
 
     def finished(self):
         """The contents of results that an earlier run made."""
-        record = Record("fig01")
+        record = Record(self.experiment)
         record.arrays(scores=np.arange(10))
         record.close()
         return self.contents()
@@ -75,22 +80,24 @@ def place(tmp_path, monkeypatch):
 def test_a_mistyped_name_is_refused_from_the_command_line_and_from_yaml(place):
     with pytest.raises(ParameterError, match=r"unknown parameter of tiny\.ipynb 'n_sample'; did you mean 'n_samples'"):
         place.plan("n_sample=99")
-    place.experiment = replace(place.experiment, profiles={"mini": {"n_sample": 10}})
-    with pytest.raises(ParameterError, match=r"tiny\.ipynb, from experiments\.yml 'n_sample'; did you mean"):
-        place.plan()
+    place.write(entry={**ENTRY, "profiles": {"paper": {"n_sample": 10}}})
+    with pytest.raises(ParameterError, match=r"tiny\.ipynb, from tiny\.yml 'n_sample'; did you mean"):
+        place.plan(profile="paper")
 
 
 def test_a_value_of_another_type_is_refused_from_the_command_line_and_from_yaml(place):
     with pytest.raises(ParameterError, match=r"n_samples = 99\.0 should be of the type of its default, 10"):
         place.plan("n_samples=99.0")
-    place.experiment = replace(place.experiment, profiles={"mini": {"n_samples": "10"}})
-    with pytest.raises(ParameterError, match=r"from experiments\.yml: n_samples = '10' should be"):
-        place.plan()
+    place.write(entry={**ENTRY, "profiles": {"paper": {"n_samples": "10"}}})
+    with pytest.raises(ParameterError, match=r"from tiny\.yml: n_samples = '10' should be"):
+        place.plan(profile="paper")
 
 
-@pytest.mark.parametrize("parameters", [(), (PARAMETERS, "m = 1"), (PARAMETERS + "\nm = 2 * n_samples",)])
-def test_no_tagged_cell_two_tagged_cells_and_derived_values_are_refused(place, parameters):
-    place.write(parameters=parameters)
+@pytest.mark.parametrize("sources", [(), ("n = 1", "m = 1"), ("n = 1\nm = 2 * n",)])
+def test_no_tagged_cell_two_tagged_cells_and_derived_values_are_refused(place, sources):
+    cells = [new_code_cell(source, metadata={"tags": ["parameters"]}) for source in sources]
+    nbformat.write(new_notebook(cells=cells), place.experiment.path)
+    place.experiment = replace(place.experiment)  # it has read no notebook yet
     with pytest.raises(ParameterError, match=r"exactly one cell|is not a literal"):
         place.plan()
 
@@ -106,10 +113,8 @@ def test_the_key_follows_everything_that_a_result_depends_on(place, monkeypatch,
     first = place.plan().key
     assert place.plan().key == first
     assert place.plan("n_samples=11").key != first
-    entry = place.experiment
-    place.experiment = replace(entry, title="Another")
+    place.write(entry={**ENTRY, "title": "Another"})
     assert place.plan().key != first
-    place.experiment = entry
     place.write(RECORD, CLOSE + "  # another")
     assert place.plan().key != first
     place.write()
@@ -123,8 +128,9 @@ def test_the_key_follows_everything_that_a_result_depends_on(place, monkeypatch,
 
 
 def test_a_run_end_to_end_is_current_until_something_changes(place):
-    assert place.run("n_samples=3").status == "done"
-    assert place.said[0].startswith("fig01            started, about")
+    assert place.run("n_samples=3").status == "done", place.said
+    assert place.said[0] == "0 current, 1 to run, 1 at a time, about 1 min"
+    assert place.said[1].startswith("fig01            done in ")
     names = {"arrays.npz", "claims.json", "run.json", "timing.json", "tiny.ipynb", ".stamp.json"}
     assert set(place.contents()) == names
     executed = nbformat.read(place.results / "tiny.ipynb", as_version=4)
@@ -147,7 +153,7 @@ def test_a_broken_run_leaves_finished_results_as_they_are(place, how):
     outcome = place.run()
     assert outcome.status == "failed"
     if how == "error":
-        assert outcome.message.startswith("cell [3] of tiny.ipynb failed:\n1 / 0\n")
+        assert outcome.message.startswith("in cell [3] of tiny.ipynb:\n1 / 0\n")
         assert outcome.message.endswith("ZeroDivisionError: division by zero")
         assert (place.results.parent / "tiny.failed.ipynb").is_file()
     else:
@@ -162,19 +168,24 @@ def test_a_notebook_that_closes_no_record_fails(place):
 
 
 def test_one_failure_does_not_stop_the_others_and_outputs_are_stored_on_request(place):
-    place.write("1 / 0")
+    place.write("1 / 0", entry={**ENTRY, "name": "broken"}, stem="broken")
     broken = place.plan()
-    (place.notebooks / "tiny.ipynb").rename(place.notebooks / "broken.ipynb")
     place.write()
-    plans = [replace(broken, notebook=place.notebooks / "broken.ipynb"), place.plan()]
-    outcomes = runner.run(plans, jobs=2, save_outputs=True, say=lambda line: None)
+    outcomes = runner.run([broken, place.plan()], jobs=2, save_outputs=True, say=lambda line: None)
     assert [outcome.status for outcome in outcomes] == ["failed", "done"]
     stored = nbformat.read(place.notebooks / "tiny.ipynb", as_version=4)
     assert [cell.execution_count for cell in stored.cells] == [1, 2, 3]
-    with pytest.raises(InvalidInput, match=r"run with its own defaults; found others for \['fig01'\]"):
+    with pytest.raises(InvalidInput, match=r"run with its own defaults; \['fig01'\] have others"):
         runner.run([place.plan("n_samples=3")], save_outputs=True)
     with pytest.raises(InvalidInput, match="expected at least 1 job, found 0"):
         runner.run([], jobs=0)
+
+
+def test_an_error_of_the_package_is_its_message_alone(place):
+    place.write(
+        RECORD, "from spec_repro.base.errors import DataMissing\nraise DataMissing('expected a set, found none.')"
+    )
+    assert place.run().message == "in cell [3] of tiny.ipynb:\nexpected a set, found none."
 
 
 def test_relative_paths_start_where_the_command_was_given(place, tmp_path, monkeypatch):
@@ -193,14 +204,12 @@ def test_an_interrupt_ends_the_kernel_and_leaves_finished_results(place, tmp_pat
     place.write(RECORD, mark, "time.sleep(120)", CLOSE)
     script = f"""
 import pathlib, signal
-from dataclasses import replace
-from spec_repro import runner
-from spec_repro.headless.experiments import find_experiment
-profiles = {{"mini": {{"n_samples": 10, "names": ["hog"]}}}}
-experiment = replace(find_experiment("fig01"), notebook="tiny", profiles=profiles)
+from spec_repro.headless import runner
+from spec_repro.headless.experiments import load_experiments
+experiment = load_experiments(pathlib.Path({str(place.notebooks)!r}))["fig01"]
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
-runner.run([runner.plan(experiment, "mini", (), pathlib.Path({str(place.notebooks)!r}))])
+runner.run([runner.plan(experiment, "mini")])
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:

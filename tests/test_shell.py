@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from spec_repro.base.feed import feed
 from support import planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
 from spec_repro.__main__ import main
-from spec_repro.base.feed import feed
 
 X, Y = (planted(150, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((30, 1), (20, 3)))
 PAIRS = ["--data", "captioned-pictograms", "--n", "24"]
@@ -38,35 +38,36 @@ def torchrun(processes, *words):
 
 def test_compare_tells_and_keeps_what_python_gives(files, tmp_path, capsys):
     out = tmp_path / "found.npz"
-    command = ["compare", *files, "-k", "3", "--top", "5", "--features", "50", "--noise-floor", "--out", str(out)]
+    command = ["compare", *files, "--top", "5", "--out", str(out)]
+    command += ["-p", "k=3", "-p", "frequencies=50", "-p", "noise_floor=True"]
     assert main([*command, "--device", "cpu"]) == 0
     matched = match_bandwidths(X, Y, device="cpu")
     kernels = {"kernel_x": matched.kernel_x, "kernel_y": matched.kernel_y}
-    found = compare(X, Y, k=3, features=50, noise_floor=True, device="cpu", **kernels)
+    found = compare(X, Y, k=3, frequencies=50, noise_floor=True, device="cpu", **kernels)
     said = capsys.readouterr().out
     assert f"SPEC-diff {found.spec_diff:.4f}, noise floor {found.noise_floor:.4f} (150 samples" in said
     assert " ".join(map(str, found.y_only.top(5)[0])) in said
     with np.load(out) as kept:
-        np.testing.assert_allclose(kept["x_only_eigenvalues"], found.x_only.eigenvalues, atol=1e-6)
-        np.testing.assert_allclose(kept["y_only_eigenvectors"], found.y_only.eigenvectors, atol=1e-4)
+        np.testing.assert_allclose(kept["forward_eigenvalues"], found.x_only.eigenvalues, atol=1e-6)
+        np.testing.assert_allclose(kept["backward_eigenvectors"], found.y_only.eigenvectors, atol=1e-4)
         assert float(kept["spec_diff"]) == pytest.approx(found.spec_diff)
 
 
 def test_compare_takes_bandwidths_and_the_cosine(files, capsys):
-    assert main(["compare", *files, "-k", "2", "--sigma", "2", "3", "--device", "cpu"]) == 0
+    assert main(["compare", *files, "-p", "k=2", "--kernels", "2", "3", "--device", "cpu"]) == 0
     expected = compare(X, Y, k=2, kernel_x=Gaussian(2.0), kernel_y=Gaussian(3.0), device="cpu")
     assert f"SPEC-diff {expected.spec_diff:.4f}" in capsys.readouterr().out
-    assert main(["compare", *files, "-k", "2", "--kernel", "cosine", "--device", "cpu"]) == 0
+    assert main(["compare", *files, "-p", "k=2", "--kernels", "cosine", "cosine", "--device", "cpu"]) == 0
     assert "Cosine()" in capsys.readouterr().out
 
 
 def test_compare_of_named_embeddings_names_samples(capsys):
     assert (
-        main(["compare", "color-histogram", "hog", "--data", "pictograms", "--n", "60", "-k", "2", "--device", "cpu"])
+        main(["compare", "color-histogram", "hog", "--data", "pictograms", "--n", "60", "-p", "k=2", "--device", "cpu"])
         == 0
     )
     said = capsys.readouterr().out
-    assert "color-histogram - hog" in said
+    assert "color-histogram − hog" in said
     assert "seed0-0000" in said
 
 
@@ -74,13 +75,13 @@ def test_a_wrong_request_is_one_line(files, capsys, tmp_path):
     assert main(["compare", files[0], str(tmp_path / "none.npy")]) == 2
     assert capsys.readouterr().err.startswith("spec_repro: expected an array at")
     assert main(["compare", *files, "--n", "5"]) == 2
-    assert "--n and --split choose samples of a data set" in capsys.readouterr().err
+    assert "the data set that --n and --split choose from" in capsys.readouterr().err
     assert main([*ALIGN, "--out", str(tmp_path / "run"), "-p", "lr=fast"]) == 2
-    assert "expected NAME=LITERAL" in capsys.readouterr().err
+    assert "lr = 'fast' should be of the type of its default" in capsys.readouterr().err
 
 
 def test_two_processes_under_torchrun_tell_what_one_tells(files, tmp_path):
-    words = ["compare", *files, "-k", 3, "--features", 50, "--device", "cpu", "--out"]
+    words = ["compare", *files, "-p", "k=3", "-p", "frequencies=50", "--device", "cpu", "--out"]
     done = torchrun(2, *words, tmp_path / "two.npz")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("SPEC-diff") == 1  # the first process speaks
@@ -94,7 +95,7 @@ def test_a_fault_under_torchrun_is_an_error(files):
     x = X.copy()
     x[149] = np.nan
     np.save(files[0], x)
-    done = torchrun(2, "compare", *files, "--sigma", 2, 3, "--device", "cpu")
+    done = torchrun(2, "compare", *files, "--kernels", 2, 3, "--device", "cpu")
     assert done.returncode != 0
     assert "NaN or infinity in 1 of 150 rows, first [149]" in done.stderr
 
@@ -119,7 +120,8 @@ def test_an_interrupt_within_a_pass_ends_with_one_line_and_leaves_nothing(files,
             yield batch
 
     monkeypatch.setattr("spec_repro.core.operators.feed", interrupted)
-    words = ["compare", *files, "--sigma", "2", "3", "--features", "50", "--batch-size", "40", "--device", "cpu"]
+    words = ["compare", *files, "--kernels", "2", "3", "--device", "cpu"]
+    words += ["-p", "frequencies=50", "-p", "batch_size=40"]
     assert main([*words, "--out", str(tmp_path / "found.npz")]) == 130
     assert capsys.readouterr().err == "spec_repro: interrupted; finished results are whole\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy"]

@@ -35,9 +35,7 @@ def show(value, digits: int | None = 3) -> str:
         return ", ".join(show(item, digits) for item in value)
     if isinstance(value, str | bool | int) or digits is None:
         return str(value)
-    if 0 < abs(value) < TINY:
-        return f"{value:.0e}"
-    return f"{round(float(value), digits) + 0.0:.{digits}f}"
+    return f"{value:.0e}" if 0 < abs(value) < TINY else f"{round(float(value), digits) + 0.0:.{digits}f}"
 
 
 def show_measured(row: Mapping, digits: int = 3) -> str:
@@ -123,8 +121,8 @@ class Rule:
 class Claim:
     """One checkable statement of an experiment.
 
-    ``statement`` and ``data`` (on what it is measured) are keyed by the profiles that measure the claim; ``why`` is the reason for the rule's
-    bound or tolerance; ``where`` and ``value`` are the paper's place and number, if it has one.
+    ``statement`` and ``data`` (on what it is measured) are keyed by the profiles that measure the claim. ``why`` is the
+    reason for the rule's bound or tolerance; ``where`` and ``value`` are the paper's place and number, if it has one.
     """
 
     id: str
@@ -137,16 +135,7 @@ class Claim:
 
     def row(self, profile: str, verdict: str, reason: str, measured=None, interval=None, limit=None) -> dict:
         """The claim with its measurement, as claims.json and the report have it."""
-        return {
-            "id": self.id,
-            "statement": self.statement[profile],
-            "paper": {"where": self.where, "value": self.value},
-            "data": self.data[profile],
-            "rule": str(self.rule),
-            "why": self.why,
-            "measured": measured,
-            "interval": interval,
-            "limit": limit,
-            "verdict": verdict,
-            "reason": reason,
-        }
+        row = {"id": self.id, "statement": self.statement[profile], "paper": {"where": self.where, "value": self.value}}
+        row |= {"data": self.data[profile], "rule": str(self.rule), "why": self.why}
+        row |= {"measured": measured, "interval": interval, "limit": limit}
+        return row | {"verdict": verdict, "reason": reason}

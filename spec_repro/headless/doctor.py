@@ -3,8 +3,6 @@
 Nothing is asked of the network, and no model library is imported.
 """
 
-from collections.abc import Iterator
-
 from spec_repro.base.files import data_root
 from spec_repro.data import LOADERS
 from spec_repro.data.hub import is_kept
@@ -13,37 +11,32 @@ from spec_repro.embeddings import EMBEDDINGS
 
 
 def report() -> str:
-    """A line for each data set and model: its name, where it is or what it is, and how to get what is absent."""
-    heads = f"DATA SETS below {data_root()}", f"MODELS below {data_root() / 'weights'} or in a cache"
-    return "\n".join([heads[0], *_data_sets(), "", heads[1], *_models()])
+    """Each data set and model: its name, where it is, and how to get it if it is absent."""
+    data = [line for name in sorted(LOADERS) if not name.endswith(":") for line in _data_set(name)]
+    models = [line for name in sorted(EMBEDDINGS) if not name.endswith(":") for line in _model(name)]
+    return "\n".join(
+        [f"DATA SETS below {data_root()}", *data, "", "MODELS in the caches of the hub and of torch", *models]
+    )
 
 
-def _data_sets() -> Iterator[str]:
-    for name, loader in sorted(LOADERS.items()):
-        card = loader.about
-        if card.source is None:
-            yield _line(name, "made here or bundled")
-        elif found := [base for base, paths in candidates(name) if any(path.exists() for path in paths.values())]:
-            yield _line(name, str(found[0]))
-        elif is_kept(card.source.hub):
-            yield _line(name, "in the cache of datasets")
-        else:
-            gate = ", after you have accepted its terms and set HF_TOKEN" if card.source.gated else ""
-            hub = f"hub:{card.source.hub.partition('@')[0]} when it is first loaded{gate}"
-            yield _line(name, "", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")
+def _data_set(name: str) -> list[str]:
+    card = LOADERS[name].about
+    if card.source is None:
+        return _lines(name, "made here or bundled")
+    here = [base for base, found in candidates(name) if found]
+    if here or is_kept(card.source.hub):
+        return _lines(name, here[0] if here else "in the cache of datasets")
+    gate = ", after you have accepted its terms and set HF_TOKEN" if card.source.gated else ""
+    hub = f"hub:{card.source.hub.partition('@')[0]}, by itself when first loaded{gate}"
+    return _lines(name, "not here", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")
 
 
-def _models() -> Iterator[str]:
-    for name, embedding in sorted(EMBEDDINGS.items()):
-        facts = embedding.about
-        if facts is None:
-            yield _line(name, "made here or bundled")
-        elif path := facts.found():
-            yield _line(name, str(path))
-        else:
-            yield _line(name, "", f"{facts.size}; {facts.licence}", facts.obtain)
+def _model(name: str) -> list[str]:
+    facts = EMBEDDINGS[name].about
+    if facts is None or (path := facts.found()):
+        return _lines(name, "made here or bundled" if facts is None else path)
+    return _lines(name, "not here", f"{facts.size}; {facts.licence}", f"get: {facts.obtain}")
 
 
-def _line(name: str, where: str, facts: str = "", obtain: str = "") -> str:
-    missing = f"\n      {facts}\n      get: {obtain}" if obtain else ""
-    return f"  {name:<20} {where or 'not here'}{missing}"
+def _lines(name: str, where: object, *more: str) -> list[str]:
+    return [f"  {name:<20} {where}", *(f"      {line}" for line in more)]

@@ -6,10 +6,9 @@ a missing key is an error.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 import yaml
 
@@ -19,34 +18,26 @@ from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
 
 PROFILES = ("mini", "paper")
+CARD_KEYS = "data models device minutes memory"
+FILE_KEYS = ("name", "title", "reference", "aliases", "paper")
+CLAIM_KEYS = "statement why data paper directions profiles"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a run needs: data and models in words, device, minutes on it, memory in words."""
-
-    data: str
-    models: str
-    device: str
-    minutes: float
-    memory: str
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One notebook, at ``path``; it writes ``results/<profile>/<name>/``.
 
-    ``cards`` is keyed by profile. The notebook's parameters cell is the mini profile; ``changes`` holds what other
-    profiles change. ``paper`` holds the paper's numbers.
+    ``cards`` says for each profile what a run needs: data, models, device, minutes, memory. The notebook's parameters
+    cell is the mini profile; ``changes`` holds what other profiles change. ``paper`` holds the paper's numbers.
     """
 
     name: str
     path: Path
     title: str
     reference: str
-    cards: Mapping[str, Card]
-    aliases: tuple[str, ...] = ()
+    cards: Mapping[str, Mapping]
+    aliases: Sequence[str] = ()
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     paper: Mapping[str, object] | None = None
     claims: tuple[Claim, ...] = ()
@@ -84,16 +75,15 @@ def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
     experiments = [_experiment(path, rules) for path in paths]
     _unique([word for item in experiments for word in _names(item)], f"{folder.name}: name or alias")
     _unique([claim.id for item in experiments for claim in item.claims], f"{folder.name}: claim")
-    return MappingProxyType({item.name: item for item in experiments})
+    return {item.name: item for item in experiments}
 
 
-def find_experiment(name: str, experiments: Mapping[str, Experiment] | None = None) -> Experiment:
+def find_experiment(name: str) -> Experiment:
     """The experiment with this name, alias or notebook name.
 
     ``UnknownName`` names the near miss, and says of a figure that could not be recovered why there is none.
     """
-    experiments = load_experiments() if experiments is None else experiments
-    known = {word: item for item in experiments.values() for word in _names(item)}
+    known = {word: item for item in load_experiments().values() for word in _names(item)}
     if name in known:
         return known[name]
     for item in the_paper()["not recoverable"]:
@@ -119,7 +109,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _read(path: Path) -> dict:
     with path.open(encoding="utf-8") as file:
-        return _mapping(yaml.load(file, Loader=_StrictLoader), path.name)
+        return yaml.load(file, Loader=_StrictLoader)
 
 
 def _names(experiment: Experiment) -> set[str]:
@@ -129,76 +119,51 @@ def _names(experiment: Experiment) -> set[str]:
 def _experiment(path: Path, rules: Mapping) -> Experiment:
     where = path.name
     fields = _keys(_read(path), where, "title reference cards", "name aliases profiles paper directions data claims")
-    cards = _mapping(fields["cards"], f"{where}, cards")
-    for profile in [*cards, *(changes := _mapping(fields.get("profiles", {}), f"{where}, profiles"))]:
-        if profile not in PROFILES or profile not in cards:
-            raise unknown_name(
-                f"profile in {where}", profile, [name for name in PROFILES if name in cards or not cards]
-            )
-    card_keys = "data models device minutes memory"
-    return Experiment(
-        name=fields.get("name", path.stem.partition("_")[0]),
-        path=path.with_suffix(".ipynb"),
-        title=fields["title"],
-        reference=fields["reference"],
-        cards={key: Card(**_keys(card, f"{where}, cards, {key}", card_keys)) for key, card in cards.items()},
-        aliases=tuple(fields.get("aliases", ())),
-        changes={key: _mapping(values, f"{where}, profiles, {key}") for key, values in changes.items()},
-        paper=fields.get("paper"),
-        claims=tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where)),
-    )
+    cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
+    changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
+    cards = {name: _keys(card, f"{where}, cards, {name}", CARD_KEYS) for name, card in cards.items()}
+    claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
+    given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
+    return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 
 
-def _claims(entry, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:
+def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:
     """The claim of one entry, or the claims of its directions."""
-    where = f"{where}, claim {_mapping(entry, f'{where}, a claim').get('id')}"
-    shared = rules.get(entry.get("rule"), {}) if isinstance(entry.get("rule"), str) else {}
-    fields = {"data": experiment.get("data"), **shared, **entry, **{k: v for k, v in shared.items() if k == "rule"}}
-    _keys(fields, where, "id statement rule why data", "paper directions profiles")
-    directions = experiment.get("directions", {})
-    for key in fields.get("directions", [None]):
-        if key is not None and key not in directions:
-            raise unknown_name(f"direction of {where}", key, directions)
+    entry = _keys(entry, f"{where}, a claim", "id rule", CLAIM_KEYS)
+    where, rule = f"{where}, claim {entry['id']}", entry["rule"]
+    shared = rules.get(rule, {}) if isinstance(rule, str) else {}
+    fields = {"data": experiment.get("data"), **shared, **entry, "rule": shared.get("rule", rule)}
+    _keys(fields, where, "statement why data", f"id rule {CLAIM_KEYS}")
+    known = experiment.get("directions", {})
+    for key in _keys(dict.fromkeys(fields.get("directions", [""])), where, optional=" ".join(known)):
         one = _part(fields, key)
-        paper = _keys(one.get("paper", {}), f"{where}, paper", "", "where value")
-        data = _mapping(one["data"], f"{where}, data")
-        for profile in [*data, *(wanted := one.get("profiles", list(data)))]:
-            if profile not in experiment["cards"]:
-                raise unknown_name(f"profile in {where}", profile, experiment["cards"])
-        names = {profile: _words(key, directions[key][profile]) if key else {} for profile in wanted}
-        filled = {
-            name: {profile: text.format(**names[profile]) for profile, text in texts.items() if profile in wanted}
-            for name, texts in (("statement", dict.fromkeys(wanted, one["statement"])), ("data", data))
-        }
+        data = _keys(one["data"], f"{where}, data", optional=" ".join(experiment["cards"]))
+        paper = _keys(one.get("paper", {}), f"{where}, paper", optional="where value")
+        texts = {"statement": {}, "data": {}}
+        for profile in _keys(dict.fromkeys(one.get("profiles", data)), f"{where}, profiles", optional=" ".join(data)):
+            sees, misses = known[key][profile] if key else ("", "")
+            words = {"key": key, "sees": sees, "misses": misses, "direction": f"{sees} − {misses}"}
+            texts["statement"][profile] = one["statement"].format(**words)
+            texts["data"][profile] = data[profile].format(**words)
         rule = Rule.parse(one["rule"], where, paper.get("value"))
-        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **filled, **paper)
+        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **texts, **paper)
 
 
-def _part(value, key: str | None):
+def _part(value, key: str):
     """What ``value`` says of one direction: where it has an entry for the direction, that entry."""
     if not isinstance(value, dict):
         return value
     return _part(value[key], key) if key in value else {name: _part(inner, key) for name, inner in value.items()}
 
 
-def _words(key: str, names: list[str]) -> dict[str, str]:
-    sees, misses = names
-    return {"key": key, "sees": sees, "misses": misses, "direction": f"{sees} − {misses}"}
-
-
-def _mapping(value, where: str) -> dict:
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{where}: expected keys with values, found {value!r}.")
-    return value
-
-
-def _keys(entry, where: str, required: str, optional: str = "") -> dict:
+def _keys(entry, where: str, required: str = "", optional: str = "") -> dict:
     """``entry`` if it has all ``required`` keys and no others than these and the ``optional`` ones."""
-    required, known = required.split(), required.split() + optional.split()
-    for key in _mapping(entry, where):
-        if key not in known:
-            raise unknown_name(f"key in {where}", str(key), known)
-    if missing := [key for key in required if entry.get(key) in (None, "")]:
+    if not isinstance(entry, dict):
+        raise InvalidInput(f"{where}: expected keys with values, found {entry!r}.")
+    for key in filter(None, entry):
+        if key not in f"{required} {optional}".split():
+            raise unknown_name(f"key in {where}", str(key), f"{required} {optional}".split())
+    if missing := [key for key in required.split() if entry.get(key) in (None, "")]:
         raise InvalidInput(f"{where}: missing {', '.join(missing)}; every entry states them.")
     return entry
 

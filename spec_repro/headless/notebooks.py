@@ -6,7 +6,6 @@ old number and with a value of another type, all without an error. The gate refu
 
 import ast
 import copy
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ import nbformat
 
 from spec_repro.base.errors import InvalidInput, ParameterError, unknown_name
 from spec_repro.base.files import project_root
-
 
 LITERALS = (bool, int, float, str, list, dict)
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -66,14 +64,9 @@ def declared_parameters(notebook: nbformat.NotebookNode, name: str = "notebook")
         try:
             declared[target] = ast.literal_eval(value)
         except ValueError as error:
-            raise ParameterError(
-                f"{name}: {text!r} is not a literal, and an override would not reach it; derive it in a later cell."
-            ) from error
+            raise ParameterError(f"{name}: {text!r} is not a literal; derive it in a later cell.") from error
         if not _typed(declared[target]):
-            kinds = ", ".join(kind.__name__ for kind in LITERALS)
-            raise ParameterError(
-                f"{name}: {text!r} gives no type to check; use one of {kinds}, and no empty list or dict."
-            )
+            raise ParameterError(f"{name}: {text!r} gives no type to check; use a literal that is not None or empty.")
     return declared
 
 
@@ -110,10 +103,12 @@ def _typed(value) -> bool:
 
 
 def _same_type(default, value) -> bool:
-    """Equal types, for lists and dicts also of what they hold; ``True`` is no int, 3 no float.
+    """Equal types, for lists and dicts also of what they hold; ``True`` is not an int, 3 not a float.
 
-    A dict may bring keys that the default has not, since data sets take different options.
+    A dict may bring keys that the default lacks, since data sets take different options; None takes any value.
     """
+    if default is None:
+        return True
     if type(default) is not type(value):
         return False
     if isinstance(default, dict):
@@ -128,47 +123,33 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy that keeps sources and outputs and drops what changes from run to run or from machine to machine.
 
     Gone: timings, papermill's and widgets' state, stderr, personal kernel names, absolute paths, memory addresses.
-    Execution counts run from 1 to N, and a cell's id follows from its source. Cleaning twice changes nothing.
+    Cleaning twice changes nothing.
     """
     clean = copy.deepcopy(notebook)
     clean.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     clean.nbformat_minor = 5
-    count, seen = 0, {}
     for cell in clean.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.NotebookNode({"tags": tags} if tags else {})
-        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
-        seen[digest] = seen.get(digest, 0) + 1
-        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        if cell.cell_type != "code":
-            continue
-        ran = cell.execution_count is not None
-        count += ran
-        cell.execution_count = count if ran else None
-        cell.outputs = [_clean_output(output, cell.execution_count) for output in cell.outputs if not _volatile(output)]
+        if cell.cell_type == "code":
+            kept = [it for it in cell.outputs if it.get("name") != "stderr" and WIDGET not in it.get("data", ())]
+            cell.outputs = list(map(_clean_output, kept))
     return clean
 
 
-def _volatile(output) -> bool:
-    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
-
-
-def _clean_output(output, count):
-    if output.output_type == "execute_result":
-        output.execution_count = count
+def _clean_output(output):
     if "metadata" in output:
         output.metadata = nbformat.NotebookNode()
-    if "text" in output:
-        output.text = _neutral(output.text)
-    if "traceback" in output:
-        output.traceback = [_neutral(line) for line in output.traceback]
-    for kind, content in output.get("data", {}).items():
-        if kind.startswith("text/") and isinstance(content, str):
-            output.data[kind] = _neutral(content)
+    data = output.get("data", {})
+    for holder, kind in [(output, "text"), (output, "traceback"), *((data, k) for k in data if k.startswith("text/"))]:
+        if kind in holder:
+            holder[kind] = _neutral(holder[kind])
     return output
 
 
-def _neutral(text: str) -> str:
-    """``text`` without this machine's folders and without memory addresses."""
+def _neutral(text):
+    """``text``, or each of several, without this machine's folders and without memory addresses."""
+    if isinstance(text, list):
+        return list(map(_neutral, text))
     text = text.replace(f"{project_root()}/", "").replace(str(project_root()), ".").replace(str(Path.home()), "~")
     return re.sub(r"\b0x[0-9a-f]{6,}\b", "0x...", text)

@@ -12,12 +12,12 @@ import os
 import re
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 
@@ -28,23 +28,17 @@ from spec_repro.headless.notebooks import check_parameters, clean_notebook, pars
 from spec_repro.headless.record import read_json, results_root, write_json
 
 STAMP = ".stamp.json"
-TRACEBACK_LINES = 12
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run that passed the gate: its parameters, those of them that differ from the notebook's, its key."""
+    """One run that passed the gate; ``changed`` are its parameters that differ from the notebook's."""
 
     experiment: Experiment
     profile: str
+    folder: Path  # of its results
     changed: dict[str, object]
     key: str
-
-    @property
-    def folder(self) -> Path:
-        """Where the results are."""
-        return results_root() / self.profile / self.experiment.name
 
     def current(self) -> bool:
         """Whether the results were made here from the same key and are still the files that were made."""
@@ -52,13 +46,11 @@ class Plan:
         return stamp.is_file() and read_json(stamp) == {"key": self.key, "files": _hashes(self.folder)}
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one run ended: ``done``, ``current`` (skipped) or ``failed``, in how many seconds, with what message."""
+class Outcome(NamedTuple):
+    """How one run ended: ``done``, ``current`` (skipped) or ``failed``, with a line or the message of the failure."""
 
     name: str
     status: str
-    seconds: float = 0.0
     message: str = ""
 
 
@@ -69,7 +61,7 @@ def plan(experiment: Experiment, profile: str, overrides: Sequence[str] = ()) ->
     check_parameters(declared, parameters, f"{path.name}, from {path.stem}.yml")
     parameters |= parse_overrides(declared, overrides, path.name)
     changed = {name: value for name, value in parameters.items() if declared[name] != value}
-    return Plan(experiment, profile, changed, _key(experiment, parameters))
+    return Plan(experiment, profile, results_root() / profile / experiment.name, changed, _key(experiment, parameters))
 
 
 def run(
@@ -79,108 +71,86 @@ def run(
     if jobs < 1:
         raise errors.InvalidInput(f"expected at least 1 job, found {jobs}.")
     if save_outputs and (stray := [item.experiment.name for item in plans if item.changed]):
-        raise errors.InvalidInput(
-            f"--save-outputs stores a notebook run with its own defaults; found others for {stray}."
-        )
+        raise errors.InvalidInput(f"--save-outputs stores a notebook run with its own defaults; {stray} have others.")
     outcomes = [Outcome(item.experiment.name, "current") for item in plans]
     stale = [i for i, item in enumerate(plans) if force or save_outputs or not item.current()]
-    minutes = sum(plans[i].experiment.cards[plans[i].profile].minutes for i in stale)
-    say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes / jobs:.0f} min")
-    before = [_made(item.folder) for item in plans]
-    spawn = multiprocessing.get_context("spawn")
-    environment = _environment({item.profile for item in plans})
-    with tempfile.TemporaryDirectory() as room, ProcessPoolExecutor(jobs, spawn, _start, (environment,)) as pool:
-        copies = {i: Path(room, f"{i}.ipynb") for i in stale}
-        runs = {pool.submit(_execute, plans[i].experiment.path, copies[i], plans[i].changed): i for i in stale}
+    minutes = sum(plans[i].experiment.cards[plans[i].profile]["minutes"] for i in stale) / jobs
+    say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes:.0f} min")
+    spawn, mini = multiprocessing.get_context("spawn"), all(item.profile == "mini" for item in plans)
+    with ProcessPoolExecutor(jobs, spawn, _start, (mini, os.getcwd())) as pool:
+        runs = {pool.submit(_run, plans[i], save_outputs): i for i in stale}
         try:
             for done in as_completed(runs):
                 i = runs[done]
-                name = plans[i].experiment.name
                 error = done.exception()
-                seconds, message = (0.0, repr(error)) if error else done.result()
-                message = message or _store(plans[i], copies[i], before[i], save_outputs)
-                if message and copies[i].is_file():
-                    shutil.copyfile(copies[i], _failed(plans[i]))
-                outcomes[i] = Outcome(name, "failed" if message else "done", seconds, message)
-                say(f"{name:16} {outcomes[i].status} in {seconds:.0f} s" + (f"\n{message}" if message else ""))
+                outcomes[i] = Outcome(outcomes[i].name, "failed", repr(error)) if error else done.result()
+                say(f"{outcomes[i].name:16} {outcomes[i].status} {outcomes[i].message}")
         except BaseException:
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 os.kill(process.pid, signal.SIGINT)
             raise
-        finally:
-            pool.shutdown()
-            for item in plans:
-                for leftover in item.folder.parent.glob(f".{item.experiment.name}.*.partial"):
-                    shutil.rmtree(leftover, ignore_errors=True)
     return outcomes
 
 
-def _start(environment: dict[str, str]) -> None:
-    """What a process does before its first notebook; it gets no Ctrl-C from the terminal, but one from the runner."""
+def _start(mini: bool, folder: str) -> None:
+    """What a process does before its first notebook; Ctrl-C in the terminal reaches it through the runner alone.
+
+    Kernels find silence, ``folder`` as the start of relative paths and, for mini, no network and one thread.
+    """
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("MPLBACKEND", None)
-    os.environ.update(environment)
+    os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if mini else {}
+    os.environ["SPEC_FROM"] = folder
 
 
-def _execute(source: Path, target: Path, parameters: dict[str, object]) -> tuple[float, str]:
-    """Execute ``source`` in its folder and write the executed copy: seconds, and the message of a failure.
+def _run(item: Plan, save_outputs: bool) -> Outcome:
+    """Run one notebook, keep the executed copy with its results, and stamp them.
 
-    An error of this package says all; of any other one the failing cell and the end of the traceback are shown.
+    After a failure the copy is ``<notebook>.failed.ipynb`` beside the results. An error of this package says all; of
+    another one the failing cell and the end of the traceback are told.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    began, message = time.perf_counter(), ""
+    source, name, began = item.experiment.path, item.experiment.name, time.time()
+    executed = item.folder.parent / f"{source.stem}.failed.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(source.parent)}
     try:
-        options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(source.parent)}
-        papermill.execute_notebook(str(source), str(target), parameters, **options)
+        papermill.execute_notebook(str(source), str(executed), item.changed, **options)
     except PapermillExecutionError as error:
-        message = f"cell [{error.exec_count}] of {source.name} failed:\n"
+        message = f"in cell [{error.exec_count}] of {source.name}:\n"
         if issubclass(getattr(errors, error.ename, Exception), errors.SpecError):
-            message += error.evalue
-        else:
-            traceback = COLOURS.sub("", "\n".join(error.traceback)).splitlines()
-            message += "\n".join([error.source, "", *traceback[-TRACEBACK_LINES:]])
-    except KeyboardInterrupt:
-        message = "interrupted"
-    return time.perf_counter() - began, message.strip()
-
-
-def _store(item: Plan, executed: Path, before: int | None, save_outputs: bool) -> str:
-    """Keep the executed notebook with the results and stamp them; a message if the notebook made none."""
-    source = item.experiment.path
-    if _made(item.folder) == before:
-        return f"{source.name} ran, but did not close a Record of {item.experiment.name}"
+            return Outcome(name, "failed", message + error.evalue)
+        traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
+        return Outcome(name, "failed", "\n".join([message + error.source, "", *traceback[-12:]]))
+    except (KeyboardInterrupt, RuntimeError) as error:
+        return Outcome(name, "failed", f"in {source.name}: {error or 'interrupted'}")
+    finally:
+        for leftover in item.folder.parent.glob(f".{name}.*.partial"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    timing = item.folder / "timing.json"
+    if not timing.is_file() or timing.stat().st_mtime < began:
+        return Outcome(name, "failed", f"{source.name} ran, but did not close a Record of {name}")
     notebook = nbformat.read(executed, as_version=4)
-    cells = [
-        {"seconds": round(seconds, 2), "code": cell.source.strip().splitlines()[0]}
-        for cell in notebook.cells
-        if (seconds := cell.metadata.get("papermill", {}).get("duration")) and cell.cell_type == "code"
-    ]
-    record = item.folder / "timing.json"
-    write_json(record, read_json(record) | {"cells": cells})
-    clean = clean_notebook(notebook)
+    write_json(timing, read_json(timing) | {"cells": _cells(notebook)})
     for copy in [item.folder / source.name] + [source] * save_outputs:
         with atomic_path(copy) as path:
-            nbformat.write(clean, path)
-    _failed(item).unlink(missing_ok=True)
+            nbformat.write(clean_notebook(notebook), path)
+    executed.unlink()
     write_json(item.folder / STAMP, {"key": item.key, "files": _hashes(item.folder)})
-    return ""
+    return Outcome(name, "done", f"in {time.time() - began:.0f} s")
 
 
-def _failed(item: Plan) -> Path:
-    item.folder.parent.mkdir(parents=True, exist_ok=True)
-    return item.folder.parent / f"{item.experiment.path.stem}.failed.ipynb"
-
-
-def _environment(profiles: set[str]) -> dict[str, str]:
-    """What kernels find in their environment: silence, paths as given here, for mini no network and one thread."""
-    quiet = {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
-    mini = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if profiles == {"mini"} else {}
-    return quiet | mini | {"SPEC_FROM": os.getcwd()}
+def _cells(notebook: nbformat.NotebookNode) -> list[dict]:
+    """Seconds and first line of code of each executed cell, as papermill timed them."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.metadata.get("papermill")]
+    timed = [(cell.metadata.papermill.duration, cell.source.strip().splitlines()[:1]) for cell in code]
+    return [{"seconds": round(seconds, 2), "code": "".join(first)} for seconds, first in timed if seconds]
 
 
 def _key(experiment: Experiment, parameters: dict) -> str:
@@ -196,9 +166,3 @@ def _key(experiment: Experiment, parameters: dict) -> str:
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
     return {str(path.relative_to(folder)): sha256(path) for path in files if path.suffix != ".html"}
-
-
-def _made(folder: Path) -> int | None:
-    """When the results were written, to the nanosecond; None if there are none."""
-    record = folder / "timing.json"
-    return record.stat().st_mtime_ns if record.is_file() else None

@@ -1,4 +1,4 @@
-"""The ledger: whole or absent, the same bytes twice, every claim accounted for."""
+"""The record: whole or absent, the same bytes twice, every claim accounted for."""
 
 import json
 
@@ -6,39 +6,36 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
+from experiment_files import write
 from matplotlib.figure import Figure
 from PIL import Image
 
-from spec_repro.base.errors import InvalidInput, UnknownName
+from spec_repro.base.errors import InvalidInput, ParameterError, UnknownName
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.ledger import Record, read_json, read_table, results_root
+from spec_repro.headless.record import Record, read_json, results_root
 
 ENTRY = """
-tiny:
-  notebook: tiny_pictures
-  title: Tiny
-  reference: Figure 98
-  cards:
-    mini: &card {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}
-    paper: *card
-  profiles:
-    mini: {n_samples: 10, seed: 0}
-    paper: {n_samples: 1000, seed: 0}
-  claims:
-    - {id: colour, statement: s, rule: {greater_than: 0.3}, why: w, data: {mini: planted}}
-    - {id: shape, statement: s, rule: {greater_than: 0.3}, why: w, data: {mini: planted}}
-    - {id: ami, statement: s, rule: exceeds_band, why: w, data: {mini: planted, paper: AFHQ}}
-    - {id: digits, statement: s, rule: observed, why: w, data: {mini: digits}}
-    - {id: size, statement: s, rule: {near: [0.025, 0.01]}, why: w, paper: {value: 0.025}, data: {paper: AFHQ}}
-    - {id: forgotten, statement: s, rule: observed, why: w, data: {mini: planted}}
+title: Tiny
+reference: Figure 98
+cards:
+  mini: &card {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}
+  paper: *card
+profiles:
+  paper: {n_samples: 1000}
+claims:
+  - {id: colour, statement: s, rule: {greater_than: 0.3}, why: w, data: {mini: planted}}
+  - {id: shape, statement: s, rule: {greater_than: 0.3}, why: w, data: {mini: planted}}
+  - {id: ami, statement: s, rule: exceeds_band, why: w, data: {mini: planted, paper: AFHQ}}
+  - {id: digits, statement: s, rule: observed, why: w, data: {mini: digits}}
+  - {id: size, statement: s, rule: {near: [0.025, 0.01]}, why: w, paper: {value: 0.025}, data: {paper: AFHQ}}
+  - {id: forgotten, statement: s, rule: observed, why: w, data: {mini: planted}}
 """
+PARAMETERS = {"n_samples": 10, "seed": 0}
 
 
 @pytest.fixture
 def tiny(tmp_path):
-    path = tmp_path / "experiments.yml"
-    path.write_text(ENTRY)
-    return load_experiments(path)["tiny"]
+    return load_experiments(write(tmp_path / "notebooks", "tiny_pictures", ENTRY, PARAMETERS))["tiny"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +54,7 @@ def fill(record, height=1.0):
     record.figure(drawing(height), "clusters")
     record.table(pd.DataFrame({"ami": [1 / 3, 2.0]}), "agreement")
     record.arrays(map_hog=np.eye(2), scores=np.arange(3) * height)
-    record.uses(data=np.arange(4.0), model={"name": "hog", "revision": None})
+    record.uses({"name": "random rows", "n": 4}, {"name": "hog", "modality": "image"})
     record.claim("colour", (0.9, 0.2), interval=(0.6, 0.8))
 
 
@@ -68,7 +65,7 @@ def contents(folder):
 
 def test_two_runs_write_the_same_bytes_and_another_run_does_not(tiny, results):
     def made(height, **changed):
-        record = Record(tiny, parameters={**tiny.profiles["mini"], **changed})
+        record = Record(tiny, {**PARAMETERS, **changed})
         fill(record, height)
         record.close()
         return contents(results)
@@ -113,15 +110,15 @@ def test_what_was_stored_can_be_read(tiny, results):
         assert picture.size == (220, 110)
         assert picture.text == {"Run": record.run_id}
     assert b"CreationDate" not in (results / "clusters.pdf").read_bytes()
-    assert read_table(results / "tables" / "agreement.csv") == [["ami"], ["0.333333"], ["2"]]
+    assert (results / "tables" / "agreement.csv").read_text() == "ami\n0.333333\n2\n"
     with np.load(results / "arrays.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["scores"], [0, 1, 2])
         assert {entry.date_time for entry in arrays.zip.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     run = read_json(results / "run.json")
     assert run["parameters"] == tiny.parameters("mini")
     assert run["run"] == record.run_id
-    assert run["data"][0]["shape"] == [4]
-    assert run["models"] == [{"name": "hog", "revision": None}]
+    assert run["data"] == [{"name": "random rows", "n": 4}]
+    assert run["models"] == [{"name": "hog", "modality": "image"}]
     assert run["versions"]["numpy"] == np.__version__
     timing = read_json(results / "timing.json")
     assert timing["seconds"] >= 0
@@ -132,7 +129,7 @@ def test_an_index_with_a_name_is_kept(tiny, results):
     record = Record(tiny)
     record.table(pd.DataFrame({"a": [1]}, index=pd.Index(["x"], name="cluster")), "named")
     record.close()
-    assert read_table(results / "tables" / "named.csv") == [["cluster", "a"], ["x", "1"]]
+    assert (results / "tables" / "named.csv").read_text() == "cluster,a\nx,1\n"
 
 
 def test_every_claim_of_the_profile_is_accounted_for(tiny, results):
@@ -169,7 +166,7 @@ def test_a_claim_of_another_profile_is_passed_over(tiny):
         ({"measured": float("nan")}, "measured nan; give None and the reason"),
         ({"measured": None}, "no measured value; give the reason"),
         ({"measured": 1.0, "interval": (2.0, 1.0)}, r"an interval is \(low, high\), found \[2\.0, 1\.0\]"),
-        ({"measured": 1.0, "band": 0.5}, r"an interval is \(low, high\), found 0.5"),
+        ({"measured": 1.0, "interval": 0.5}, r"an interval is \(low, high\), found 0.5"),
         ({"measured": 1.0, "interval": (0.5, float("inf"))}, "measured inf"),
     ],
 )
@@ -190,18 +187,18 @@ def test_names_and_closed_records_are_checked(tiny):
     with pytest.raises(UnknownName, match="did you mean 'fig02'"):
         Record("fig2")
     with pytest.raises(UnknownName, match="unknown profile of tiny 'mimi'"):
-        Record(tiny, profile="mimi")
+        Record(tiny, {"profile": "mimi"})
 
 
 def test_the_printed_table(tiny, capsys):
     record = Record(tiny)
     record.claim("colour", (0.912, 0.2), interval=(0.66, 0.8))
-    record.claim("ami", -0.001, band=(-0.1, 0.2))
+    record.claim("ami", -0.001, limit=0.2)
     record.show_claims()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[:2]] == ["claim", "colour"]
     assert "held     0.91, 0.20 (difference 0.66 to 0.80)  first minus second above 0.3" in lines[1]
-    assert "differs  0.00, null band -0.10 to 0.20" in lines[3]
+    assert "differs  0.00, limit 0.20" in lines[3]
     record.close()
     assert capsys.readouterr().out.startswith(f"mini/tiny: run {record.run_id}, claims: 1 held, 3 not run, 1 differs")
 
@@ -212,19 +209,109 @@ def test_results_lie_in_the_checkout_unless_told_otherwise(monkeypatch):
     assert (results_root().parent / "pyproject.toml").is_file()
 
 
-def test_data_sets_embeddings_and_arrays_are_known_by_content_and_name(tiny, results):
+def test_data_sets_and_embeddings_are_known_by_content_and_name(tiny, results):
     class Model:
         name, dim, modality, revision, license = "hog", 64, "image", "1", "BSD"
 
     record = Record(tiny)
     for words in (["a", "b"], ["a", "b"], ["a", "c"]):
-        record.uses(data=datasets.Dataset.from_dict({"id": ["0", "1"], "text": words}))
-    record.uses(data=np.zeros((2, 3)), model=Model())
+        record.uses(datasets.Dataset.from_dict({"id": ["0", "1"], "text": words}))
+    record.uses(Model())
     record.close()
     run = read_json(results / "run.json")
-    first, same, other, array = run["data"]
+    first, same, other = run["data"]
     assert first == same
     assert first["items"] != other["items"]
     assert first["rows"] == 2
-    assert array["shape"] == [2, 3]
     assert run["models"][0]["revision"] == "1"
+
+
+def test_the_notebooks_globals_give_the_parameters_by_the_names_of_the_parameters_cell(tiny):
+    record = Record(tiny, {"np": np, "profile": "paper", "n_samples": 1000, "seed": 3, "unrelated": 7})
+    assert record.parameters == {"profile": "paper", "n_samples": 1000, "seed": 3}
+    assert record.profile == "paper"
+    assert Record(tiny).parameters == {"profile": "mini", **PARAMETERS}
+    with pytest.raises(ParameterError, match=r"tiny_pictures\.ipynb: seed = '3' should be of the type of its default"):
+        Record(tiny, {"seed": "3"})
+
+
+def test_figures_and_tables_come_back(tiny):
+    record = Record(tiny)
+    figure, frame = drawing(), pd.DataFrame({"a": [1]})
+    assert record.figure(figure, "f") is figure
+    assert record.table(frame, "t") is frame
+
+
+def test_an_embedding_may_be_named(tiny, results):
+    record = Record(tiny)
+    record.uses("color-histogram")
+    record.close()
+    assert read_json(results / "run.json")["models"][0]["name"] == "color-histogram"
+
+
+VERDICTS = """
+title: Pair
+reference: Figure 97
+cards: {mini: {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}}
+data: {mini: noise}
+claims:
+"""
+IDS = [
+    "ami-forward",
+    "ami-third",
+    "nmi-forward",
+    "distances-backward",
+    "forward-own",
+    "backward-other",
+    "digits-backward",
+]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    lines = [f"  - {{id: pair-{name}, statement: s, rule: exceeds_band, why: w}}" for name in IDS]
+    return load_experiments(write(tmp_path / "pairs", "pair_a", VERDICTS + "\n".join(lines)))["pair"]
+
+
+def evidence():
+    rows = [
+        {"key": key, "score": score, "clusters": 10, "own": 0.9 - shift, "own_low": 0.88 - shift, "own_high": 0.92,
+         "other": 0.2, "other_low": 0.1, "other_high": 0.3, "gap": 0.7 - shift, "low": 0.6 - shift, "high": 0.8,
+         "limit": 0.4, "out": 0.5, "out_low": 0.41, "out_high": 0.59, "closer": 9.0}
+        for key, shift in (("forward", 0.0), ("backward", 0.3)) for score in ("ami", "nmi", "distance")
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_verdicts_measure_what_the_experiment_claims(pair):
+    record = Record(pair)
+    record.verdicts(evidence(), "pair")
+    record.verdicts(evidence(), "pair", keys={"backward": "third"})
+    record.verdicts(evidence(), "pair-digits")
+    record.close()
+    rows = {row["id"].removeprefix("pair-"): row for row in read_json(results_root() / "mini" / "pair" / "claims.json")}
+    assert set(rows) == set(IDS)
+    forward = rows["ami-forward"]
+    assert (forward["measured"], forward["interval"], forward["limit"], forward["verdict"]) == (
+        0.7,
+        [0.6, 0.8],
+        0.4,
+        "held",
+    )
+    assert forward["reason"] == "on rows that SPEC has not seen the gap is 0.50 (0.41 to 0.59)"
+    assert (rows["ami-third"]["measured"], rows["ami-third"]["verdict"]) == (0.4, "differs")
+    assert rows["nmi-forward"]["measured"] == 0.7
+    assert rows["distances-backward"]["reason"].endswith("closer in 9 of 10 clusters; on unseen rows the gap is 0.50")
+    assert (rows["forward-own"]["measured"], rows["forward-own"]["interval"]) == (0.9, [0.88, 0.92])
+    assert (rows["backward-other"]["measured"], rows["backward-other"]["limit"]) == (0.2, None)
+    assert rows["digits-backward"]["measured"] == 0.4
+
+
+def test_verdicts_read_the_agreement_of_the_score_that_is_asked_for(pair):
+    record, table = Record(pair), evidence()
+    table.loc[table["score"] == "nmi", "own"] = 0.8
+    table.loc[table["score"] == "nmi", "own_low"] = 0.7
+    record.verdicts(table, "pair", score="nmi")
+    record.close()
+    rows = {row["id"]: row for row in read_json(results_root() / "mini" / "pair" / "claims.json")}
+    assert (rows["pair-forward-own"]["measured"], rows["pair-forward-own"]["interval"]) == (0.8, [0.7, 0.92])
