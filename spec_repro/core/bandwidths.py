@@ -54,11 +54,11 @@ def match_bandwidths(
         sample: above this many rows, a seeded subsample of that size fixes the bandwidths.
 
     Returns:
-        The kernels, and both top eigenvalues on all rows (on 20,000 of them where there are more).
+        The kernels, and both top eigenvalues on all rows (on 20,000 of them if there are more).
 
     Raises:
-        InvalidInput: the target is out of reach, for example where most rows are equal.
-        NotConverged: there the levels differ by more than the paper's 0.01: give a larger ``sample``.
+        InvalidInput: the target is out of reach, for example because most rows are equal.
+        NotConverged: on all rows the levels differ by more than the paper's 0.01: give a larger ``sample``.
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(300, 8))

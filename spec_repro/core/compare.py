@@ -111,18 +111,15 @@ def compare(
     kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
     pair = _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign, memory, processes)
     kernels = processes.everything(kernels)[0]  # processes may have matched the bandwidths separately
-    options = {"frequencies": frequencies, "seed": seed, "device": device, "batch_size": batch_size, "memory": memory}
-    options |= {"processes": processes}
+    options = {"frequencies": frequencies, "seed": seed, "processes": processes}
+    options |= {"device": device, "batch_size": batch_size, "memory": memory}
     operator = kernel_difference(pair, kernels, independent=independent, **options)
     route = cheapest_solver(operator, k) if solver == "auto" else solver
     solve = {"dense": dense, "covariance": covariance, "krylov": partial(krylov, tol=tol, seed=seed)}[route]
     pairs = solve(operator, k)
     x_only, y_only = directions(pairs, k, names, sign, rounding(operator.dtype))
-    radius, floor = max(pairs.values.abs().tolist(), default=0.0), None
-    if noise_floor:
-        random = [(z, kernel) for z, kernel in zip((x, y), kernels, strict=True) if frequencies and kernel != Cosine()]
-        apart = {"k": 1, "tol": 1e-3, "independent": True, **options}  # an embedding against itself, under two draws
-        floor = max((compare(z, z, (kernel, kernel), **apart).spec_diff for z, kernel in random), default=0.0)
+    radius = max(pairs.values.abs().tolist(), default=0.0)
+    floor = _noise_floor((x, y), kernels, options) if noise_floor else None
     settings = {"n": operator.n, "kernel_x": kernels[0], "kernel_y": kernels[1], "k": k, "frequencies": frequencies}
     settings |= {"seed": seed, "independent": independent, "sign": sign}
     settings |= {"precision": str(operator.dtype).removeprefix("torch.")}
@@ -167,6 +164,16 @@ def carry(
         u = torch.from_numpy(np.ascontiguousarray(side.eigenvectors)).to(operator.dtype)
         scores.append(sign * operator.product(u, *new).numpy() / side.eigenvalues)
     return scores[0], scores[1]
+
+
+def _noise_floor(pair: tuple, kernels: tuple[Kernel, Kernel], options: dict[str, Any]) -> float:
+    """SPEC-diff of an embedding against itself under two draws of the frequencies, the larger of both embeddings."""
+    floor = 0.0
+    for z, kernel in zip(pair, kernels, strict=True):
+        if isinstance(kernel, Gaussian) and options["frequencies"]:
+            apart = compare(z, z, (kernel, kernel), k=1, tol=1e-3, independent=True, **options)
+            floor = max(floor, apart.spec_diff)
+    return floor
 
 
 def _kernels(matched: tuple | None, kernel_x: Kernel | None, kernel_y: Kernel | None) -> tuple[Kernel, Kernel]:
