@@ -78,12 +78,12 @@ def explorer(table: pd.DataFrame, side):
     points = table.dropna(subset=f"map {side.sees} x").sort_values(f"cluster {side.name}")  # clusters are drawn on top
     points["cluster"] = points[f"cluster {side.name}"].astype(str)
     colors = {cluster: _look(int(cluster))["color"] for cluster in points["cluster"].unique()}
-    look = {"color_by": "cluster", "color_map": colors, "legend": True, "axes": False, "mouse_mode": "lasso"}
+    look = {"color_by": "cluster", "color_map": colors, "opacity": 0.9, "size": 5, "legend": True, "axes": False}
     hover = {"tooltip": True, "tooltip_properties": ["id", "color"], "tooltip_preview": kind}
     maps = {}
     for name in (side.sees, side.misses):
         place = {"data": points, "data_use_index": True, "x": f"map {name} x", "y": f"map {name} y"}
-        maps[name] = jscatter.Scatter(**place, **look, **hover, tooltip_preview_type=kind)
+        maps[name] = jscatter.Scatter(**place, **look, **hover, tooltip_preview_type=kind, mouse_mode="lasso")
     titled = [(scatter, name) for name, scatter in maps.items()]
     return jscatter.compose(titled, sync_selection=True, sync_hover=True, row_height=440), maps
 
