@@ -8,7 +8,6 @@ from pathlib import Path
 
 # Before torch or numba are imported by anyone; kernels inherit them.
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-QUIET["SPEC_HEADLESS"] = "1"  # no widgets in notebooks
 os.environ.update(QUIET)
 os.environ.pop("MPLBACKEND", None)
 
