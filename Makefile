@@ -66,9 +66,9 @@ clean:  ## remove .venv, caches and the stamps of current results; results and d
 	find results -name .stamp.json -delete
 
 mini-models: $(ENVIRONMENT)  ## train the miniature models from nothing, then repeat the SPEC-align study on them
-	@$(PY) scripts/train_mini_models.py
-	@$(PY) scripts/study_alignment.py --sweep
-	@$(PY) scripts/study_alignment.py
+	@$(PY) scripts/mini/train_mini_models.py
+	@$(PY) scripts/mini/study_alignment.py --sweep
+	@$(PY) scripts/mini/study_alignment.py
 
 bench: $(ENVIRONMENT)  ## every route on every size, hours in full; OFFICIAL=PATH_TO_THE_RELEASED_CODE, ARGS='--n 4000 --m 500'
 	@$(PY) benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL)) $(ARGS)

@@ -18,6 +18,7 @@ from paper_layouts import NETTE, WOOF, by_class, captions, picture
 
 from spec_repro.base.files import project_root
 from spec_repro.embeddings import EMBEDDINGS
+from spec_repro.embeddings.weights import ModelFacts
 from spec_repro.headless.experiments import find_experiment
 
 ROWS = 60  # of each data set
@@ -74,35 +75,30 @@ def data_sets(root: Path) -> None:
 
 
 def models(root: Path) -> None:
-    """Weights where ``python -m spec_repro doctor`` says that they may be put."""
-    shelf = root / "weights"
-    shelf.mkdir()
-    made = root / "made"
+    """Weights in the caches of the hub, ``root/hub/hub``, and of torch, ``root/torch``."""
+    made, files = root / "made", root / "torch" / "hub" / "checkpoints"
     made.mkdir()
+    files.mkdir(parents=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for make in (small_models.dinov2, small_models.roberta, small_models.bert, small_models.t5):
             make(made / make.__name__)
         small_models.clip(made / "clip", small_models.CLIP)
-        small_models.swav(EMBEDDINGS["swav"].about.shelf)
-        small_models.inception(EMBEDDINGS["inception"].about.shelf)
+        small_models.swav(files / EMBEDDINGS["swav"].about.cached.name)
+        small_models.inception(files / EMBEDDINGS["inception"].about.cached.name)
     places = {"dinov2": "dinov2", "roberta": "roberta", "e5": "bert", "t5-xl": "t5"}
     places |= dict.fromkeys(("clip", "clip-laion400m", "clip-laion2b"), "clip")
-    for name, source in places.items():
-        shutil.copytree(made / source, EMBEDDINGS[name].about.shelf)
-    shutil.copytree(made / "clip", shelf / "vit_base_patch32_clip_224.laion2b_e16")
+    sources = {EMBEDDINGS[name].about: made / source for name, source in places.items()}
+    sources[ModelFacts("timm/vit_base_patch32_clip_224.laion2b_e16", "", "")] = made / "clip"
+    for facts, source in sources.items():
+        small_models.into_hub(root / "hub" / "hub", facts.source, source, facts.revision or "8" * 40)
 
 
 def build(root: Path) -> dict[str, str]:
     """Make the world below ``root``; the environment variables that a run in it needs."""
     data = root / "data"
     data_sets(data)
-    before = os.environ.get("SPEC_DATA_ROOT")
-    os.environ["SPEC_DATA_ROOT"] = str(data)
-    try:
-        models(data)
-    finally:
-        os.environ.pop("SPEC_DATA_ROOT") if before is None else os.environ.update(SPEC_DATA_ROOT=before)
+    models(root)
     shutil.copytree(os.environ["IPYTHONDIR"], root / "ipython")
     (root / "ipython" / "profile_default" / "startup" / "10-small-clip.py").write_text(CONFIG)
     return {

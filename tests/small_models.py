@@ -1,6 +1,7 @@
 """Small random models in the formats of the real ones, written to disk with tokenizers that are real, too."""
 
 import json
+import shutil
 
 import sentencepiece
 import torch
@@ -124,3 +125,11 @@ def inception(path):
     for key in [key for key in state if key.endswith("conv.weight")]:
         state[key] *= 6**0.5  # torch's own initialisation halves the signal in each layer
     torch.save(state, path)
+
+
+def into_hub(cache, repository, source, commit):
+    """What a download of ``repository`` leaves in the cache of the hub: the files of the folder ``source``."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(source, folder / "snapshots" / commit)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)

@@ -2,28 +2,24 @@
 
 import pytest
 from rehearsal import check, run
-from safetensors.torch import load_file
 
-from spec_repro.base.errors import DataMissing
-from spec_repro.embeddings import load_embedding
+from spec_repro.embeddings.checkpoints import read
 
 
 @pytest.fixture(scope="module")
 def aligned(paper_world):
-    """The results of Figure 5, which writes the weights of ``clip-aligned``."""
+    """The results of Figure 5, which writes the weights of the aligned model."""
     return run("fig05", paper_world)
 
 
-def test_figure_5_leaves_an_aligned_model(paper_world, aligned, monkeypatch, tmp_path):
+def test_figure_5_leaves_an_aligned_model(paper_world, aligned):
     check("fig05", aligned)
     settings = (aligned / "tables" / "settings.csv").read_text()
     assert "weight,0.1" in settings  # Table 1
     assert "lr,1e-05" in settings
-    weights = load_file(f"{paper_world['SPEC_CACHE']}/alignment/paper/aligned.safetensors")
+    weights, card = read(f"{paper_world['SPEC_CACHE']}/alignment/paper/aligned.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) > 10_000
-    monkeypatch.setenv("SPEC_CACHE", str(tmp_path))
-    with pytest.raises(DataMissing, match="make fig05 PROFILE=paper"):
-        load_embedding("clip-aligned")
+    assert (card["name"], card["tag"], card["settings"]["weight"]) == ("ViT-B-32", "laion2b_e16", 0.1)
 
 
 @pytest.mark.parametrize("name", ["fig18", "fig21", "table2", "fig20"])

@@ -4,10 +4,10 @@ The order of the rows is a function of the seed and the step, whatever the numbe
 random state under which each row is read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,36 +16,31 @@ from torch.utils.data import DataLoader
 
 from spec_repro.align.settings import AlignSettings
 from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, unknown_name
+from spec_repro.embeddings import load_embedding
 from spec_repro.embeddings.checkpoints import model_card
+from spec_repro.embeddings.offline.mini import CLIP_CONFIG, WordTokenizer
 
 
-@dataclass(frozen=True)
-class TrainableClip:
+class TrainableClip(NamedTuple):
     """An open_clip CLIP; ``prepare``: PIL image -> tensor (the evaluation transform), ``tokenize``: texts -> tokens."""
 
     model: nn.Module
     prepare: Callable[[Any], Tensor]
     tokenize: Callable[[list[str]], Tensor]
-    card: Mapping[str, Any]
+    card: dict[str, Any]
 
 
 def trainable_clip(name: str) -> TrainableClip:
     """``"mini-clip"``, ``"mini-clip:PATH"`` or ``"open_clip:MODEL/TAG-or-PATH"``."""
-    kind, _, rest = name.partition(":")
-    if kind == "mini-clip":
-        from spec_repro.embeddings.offline.mini import CLIP_CONFIG, mini_clip_model, prepare_picture
-
-        model, tokenizer = mini_clip_model(rest or None)
-        return TrainableClip(model, prepare_picture, tokenizer, model_card(model, "mini-clip", rest, CLIP_CONFIG))
     import open_clip
 
-    from spec_repro.embeddings import load_embedding
-
-    architecture, _, tag = rest.partition("/")
-    found = load_embedding(f"open_clip:{architecture}/{tag}")
-    model = found.network.network.requires_grad_(True)
-    card = model_card(model, architecture, tag)
-    return TrainableClip(model, found.prepare, open_clip.get_tokenizer(architecture), card)
+    found, (kind, _, rest) = load_embedding(name), name.partition(":")
+    architecture, _, tag = (kind, "", rest) if kind == "mini-clip" else rest.partition("/")
+    config, tokenize = (
+        (CLIP_CONFIG, WordTokenizer()) if kind == "mini-clip" else (None, open_clip.get_tokenizer(architecture))
+    )
+    model = found.encode.clip.requires_grad_(True)
+    return TrainableClip(model, found.prepare, tokenize, model_card(model, architecture, tag, config))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import copy
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ from tqdm.auto import tqdm
 from spec_repro.align.data import Order, Reference, loader_of, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
 from spec_repro.base.errors import CheckpointError, InvalidInput, NotConverged, unknown_name
-from spec_repro.base.files import atomic_path
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
 
@@ -52,7 +50,7 @@ def align(
     reference: Reference,
     settings: AlignSettings = AlignSettings(),  # noqa: B008 (frozen)
     *,
-    out: str | os.PathLike,
+    out: str | Path,
     card: Mapping[str, Any] | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     stop_after: int | None = None,
@@ -70,8 +68,7 @@ def align(
         dataset: training rows, see :class:`ImageTexts`; both losses see them as ``dataset`` gives them. Use the
             evaluation transform as its ``prepare`` unless the reference was made with the same augmentation.
         reference: features of the embedding to align to, for all ids of ``dataset``.
-        out: folder of the run: the newest checkpoint ``step-*``, ``metrics.csv``, ``evaluation.csv``, ``run.json``, and
-            at the end ``model.safetensors``.
+        out: folder of the run: the newest checkpoint ``step-*``, and at the end ``model.safetensors``.
         card: JSON for the header of the weights: the ``card`` of :func:`trainable_clip`, versions, a commit.
         evaluate: numbers by name from the model in eval mode (see :func:`evaluator`), before the first step, every
             ``settings.evaluate_every`` steps and after the last; runs in the first process.
@@ -80,59 +77,42 @@ def align(
 
     Raises:
         EmbeddingMismatch, NonFiniteInput: the reference does not fit the training set.
-        CheckpointError: ``out`` holds another run or a damaged checkpoint.
-        InvalidInput: settings that the data, the model or the device do not fit; out of memory.
-        NotConverged: a loss or gradient that is not finite; the message names the step and the last checkpoint.
+        CheckpointError: ``out`` holds another run, or a checkpoint that does not load.
+        InvalidInput: settings that the data or the model do not fit.
+        NotConverged: a loss or gradient that is not finite; the message names the step.
     """
-    out, accelerator = Path(out), _accelerator(settings, device)
-    order = Order(len(dataset), settings, accelerator.num_processes, accelerator.process_index)
-    last = min(len(order), stop_after or len(order))
-    features = reference.joined(dataset.ids)
-    clip = copy.deepcopy(model).to(accelerator.device).train()
-    freeze(clip, settings)
-    identity = {
-        **settings.record(),
-        "data": hashlib.sha256(json.dumps(list(dataset.ids)).encode()).hexdigest()[:16],
-        "reference": hashlib.sha256(features).hexdigest()[:16],
-        "start": checkpoints.digest(clip.state_dict())[:16],
-    }
-    _refuse_another_run(out / "run.json", identity)
-    weights = out / "model.safetensors"
-    if not _finished(weights, clip, last):
-        with torch.random.fork_rng([accelerator.device] if accelerator.device.type == "cuda" else []):
-            _Run(out, clip, order, features, accelerator, evaluate).train(dataset, last)
-        if accelerator.is_main_process:
-            checkpoints.save(weights, clip.state_dict(), {**(card or {}), "run": identity, "step": last})
-        accelerator.wait_for_everyone()
-    return Aligned(clip.eval(), weights, _table(out / "metrics.csv"), _table(out / "evaluation.csv"))
-
-
-class Losses(NamedTuple):
-    """0-d tensors: the quantity that is minimised, and its two parts; ``spec_diff`` is None without a penalty."""
-
-    total: Tensor
-    contrastive: Tensor
-    spec_diff: Tensor | None
+    run, out = _Run(model, dataset, reference, settings, device), Path(out)
+    last, weights = min(len(run.order), stop_after or len(run.order)), out / "model.safetensors"
+    log = run.log(out)
+    if not run.finished(weights, last):
+        with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
+            run.train(out, log, last, evaluate)
+        if run.main:
+            checkpoints.save(weights, run.clip.state_dict(), {**(card or {}), "settings": run.identity, "step": last})
+        run.accelerator.wait_for_everyone()
+    log = run.log(out)
+    return Aligned(run.clip.eval(), weights, pd.DataFrame(log["metrics"]), pd.DataFrame(log["evaluation"]))
 
 
 def objective(
     towers: Sequence[Tensor], scale: Tensor, pair: Sequence[Tensor] | None, settings: AlignSettings
-) -> Losses:
-    """The losses of one step.
+) -> dict[str, Tensor | None]:
+    """The losses of one step, 0-d tensors: "total", which is minimised, and its parts "contrastive", "spec_diff".
 
     Args:
         towers: image and text features of the batch, ``(B, d)`` each, row by row; not normalised.
         scale: the factor of the cosines in the contrastive loss.
         pair: ``(s, d)`` and ``(s, d_2)`` features of the tower to align and of the reference; None without a penalty.
     """
+    w, penalty = settings.weight, None
     contrastive = ClipLoss()(*(normalize(z, dim=-1) for z in towers), scale)
-    w = settings.weight
-    if pair is None or not contrastive.isfinite():  # the run reports NaN, with the step
-        return Losses((1 - w) * contrastive, contrastive, None)
-    with torch.set_grad_enabled(w > 0):
-        penalty = spec_diff(*pair, settings.kernel, settings.kernel)
-    # At weight 0 nothing of the penalty may reach the gradient, not even zero times something undefined.
-    return Losses((1 - w) * contrastive + w * penalty if w > 0 else contrastive, contrastive, penalty)
+    total = (1 - w) * contrastive
+    if pair is not None and contrastive.isfinite():  # the run reports NaN, with the step
+        with torch.set_grad_enabled(w > 0):
+            penalty = spec_diff(*pair, settings.kernel, settings.kernel)
+        # At weight 0 nothing of the penalty may reach the gradient, not even zero times something undefined.
+        total = total + w * penalty if w > 0 else contrastive
+    return {"total": total, "contrastive": contrastive, "spec_diff": penalty}
 
 
 class Towers(nn.Module):
@@ -151,10 +131,8 @@ def freeze(model: nn.Module, settings: AlignSettings) -> None:
 
     Raises InvalidInput if the image tower has fewer blocks.
     """
-    if "image" in settings.frozen_towers:
-        model.lock_image_tower()
-    if "text" in settings.frozen_towers:
-        model.lock_text_tower()
+    for tower in settings.frozen_towers:
+        getattr(model, f"lock_{tower}_tower")()
     if k := settings.frozen_blocks:
         blocks = getattr(getattr(model.visual, "transformer", None), "resblocks", ())
         if k > len(blocks):
@@ -181,58 +159,80 @@ def learning_rate(step: int, steps: int, settings: AlignSettings) -> float:
 
 
 class _Run:
-    """A run in one of its processes; the tables are lists of rows."""
+    """A run in one of its processes.
 
-    def __init__(self, out: Path, clip: nn.Module, order: Order, features, accelerator: Accelerator, evaluate) -> None:
-        self.out, self.clip, self.order, self.features = out, clip, order, features
-        self.accelerator, self.evaluate = accelerator, evaluate
-        self.towers, self.optimiser = accelerator.prepare(Towers(clip), optimiser_of(clip, order.settings))
-        self.tables: dict[str, list[dict]] = {"metrics": [], "evaluation": []}
+    Its log holds "run", what identifies it; "step", the updates done; "metrics" and "evaluation", lists of rows.
+    """
 
-    def train(self, dataset: Any, last: int) -> None:
-        """From the newest checkpoint to step ``last``."""
-        start, silent = self.restored(), None if self.accelerator.is_main_process else True
-        batches = skip_first_batches(loader_of(dataset, self.order), start)
-        bar = tqdm(batches, "SPEC-align", last, leave=False, disable=silent, unit="step", initial=start, delay=2)
-        try:
-            for step, batch in zip(range(start, last), bar, strict=False):
-                if step % self.order.settings.evaluate_every == 0:
-                    self.pause(step, keep=step > start)
-                self.tables["metrics"].append(self.step(step, batch))
-        finally:
-            self.write_tables()
-        self.pause(last)
+    def __init__(self, model: nn.Module, dataset: Any, reference: Reference, settings: AlignSettings, device: str):
+        if device not in ("auto", "cpu"):
+            raise unknown_name("device of align", device, ["auto", "cpu"])
+        # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
+        AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=settings.precision)
+        self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
+        if settings.precision == "fp16" and self.device.type == "cpu":
+            raise InvalidInput("precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'.")
+        self.settings, self.dataset = settings, dataset
+        self.order = Order(len(dataset), settings, self.accelerator.num_processes, self.accelerator.process_index)
+        self.features = reference.joined(dataset.ids)
+        self.clip = copy.deepcopy(model).to(self.device).train()
+        freeze(self.clip, settings)
+        self.identity = settings.record() | {
+            "data": hashlib.sha256(json.dumps(list(dataset.ids)).encode()).hexdigest()[:16],
+            "reference": hashlib.sha256(self.features).hexdigest()[:16],
+            "start": checkpoints.digest(self.clip.state_dict())[:16],
+        }
+        optimiser = optimiser_of(self.clip, settings)
+        self.towers, self.optimiser = self.accelerator.prepare(Towers(self.clip), optimiser)
+
+    def train(self, out: Path, log: dict, last: int, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
+        """From the checkpoint of the log to step ``last``, with an evaluation and a checkpoint every so many steps."""
+        start, silent = log["step"], None if self.main else True
+        if start:
+            self.restore(out / f"step-{start:08d}")
+        loader = skip_first_batches(loader_of(self.dataset, self.order), start)
+        batches = iter(tqdm(loader, "SPEC-align", last, leave=False, disable=silent, initial=start, delay=2))
+        for step in range(start, last + 1):
+            fresh = step > start or start == 0
+            if fresh and (step % self.settings.evaluate_every == 0 or step == last):
+                if self.main and evaluate is not None:
+                    with torch.no_grad():
+                        log["evaluation"].append({"step": step, **evaluate(self.clip.eval())})
+                    self.clip.train()
+                self.save(out, log | {"step": step})
+            if step < last:
+                log["metrics"].append(self.step(step, next(batches)))
 
     def step(self, step: int, batch: Sequence[Tensor]) -> dict[str, Any]:
         """One update from the rows of this process, those of the batch and then those of a subset; a row of metrics.
 
         Raises NotConverged, without an update, if a loss or the gradient is not finite.
         """
-        settings, accelerator, order = self.order.settings, self.accelerator, self.order
+        settings, order = self.settings, self.order
         lr = learning_rate(step, len(order), settings)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         torch.manual_seed(seed_of(settings.seed, 3, step, order.process))  # of dropout
         aligned, share = TOWERS.index(settings.tower), settings.batch_size // order.processes
-        batch = [part.to(accelerator.device, non_blocking=True) for part in batch]
+        batch = [part.to(self.device, non_blocking=True) for part in batch]
         batch[1 - aligned] = batch[1 - aligned][:share]
         *local, scale = self.towers(*batch)
         towers, pair, (_, _, rows) = [self.gathered(z[:share]) for z in local], None, order.rows(step)
         if rows is not None:
             penalised = towers[aligned] if settings.subset is None else self.gathered(local[aligned][share:])
-            pair = penalised, torch.from_numpy(self.features[rows]).to(accelerator.device)
+            pair = penalised, torch.from_numpy(self.features[rows]).to(self.device)
         losses = objective(towers, scale, pair, settings)
-        values = {name: None if value is None else value.item() for name, value in losses._asdict().items()}
+        values = {name: None if loss is None else loss.item() for name, loss in losses.items()}
         finite = math.isfinite(values["total"])
         if finite:
-            accelerator.backward(losses.total)
-            norm = accelerator.clip_grad_norm_(self.towers.parameters(), math.inf)
-            finite = norm.isfinite() or accelerator.scaler is not None  # the scaler skips an update that overflows
+            self.accelerator.backward(losses["total"])
+            norm = self.accelerator.clip_grad_norm_(self.towers.parameters(), math.inf)
+            finite = norm.isfinite() or self.accelerator.scaler is not None  # the scaler skips an update that overflows
         if not finite:
             raise NotConverged(
-                f"step {step}: the loss or its gradient is not finite ({values}). The last checkpoint is "
-                f"{_newest(self.out)}. Try a smaller lr= than {settings.lr}, or more than warmup={settings.warmup} "
-                "steps, in another out=."
+                f"step {step}: the loss or its gradient is not finite ({values}). Choose another out=, and a "
+                f"smaller lr= than {settings.lr} or more than warmup={settings.warmup} steps."
             )
         self.optimiser.step()
         self.optimiser.zero_grad()
@@ -251,89 +251,43 @@ class _Run:
         parts[self.order.process] = local + (processes - 1) * (local - local.detach())
         return torch.cat(parts) if processes > 1 else local
 
-    def pause(self, step: int, keep: bool = True) -> None:
-        """After ``step`` updates: an evaluation, and a checkpoint that replaces the older one when it is whole."""
-        main, partial = self.accelerator.is_main_process, self.out / f".step-{step:08d}.partial"
-        if main and self.evaluate is not None:
-            with torch.no_grad():
-                self.tables["evaluation"].append({"step": step, **self.evaluate(self.clip.eval())})
-            self.clip.train()
-        self.write_tables()
+    def save(self, out: Path, log: dict[str, Any]) -> None:
+        """Write a checkpoint, which replaces the older one when it is whole."""
+        path = out / f"step-{log['step']:08d}"
+        partial = path.with_name(f".{path.name}.partial")
+        self.accelerator.save_state(partial)
         self.accelerator.wait_for_everyone()
-        if keep:
-            self.accelerator.save_state(partial)
-            self.accelerator.wait_for_everyone()
-        if keep and main:
-            older = _newest(self.out)
-            for path in partial.glob("random_states_*"):  # every draw of a run is seeded by its step
-                path.unlink()
-            partial.rename(self.out / f"step-{step:08d}")
-            if older:
+        if self.main:
+            for states in partial.glob("random_states_*"):  # the random state of each step follows from the seed
+                states.unlink()
+            (partial / "log.json").write_text(json.dumps(log), encoding="utf-8")
+            partial.rename(path)
+            for older in set(out.glob("*step-*")) - {path}:
                 shutil.rmtree(older)
         self.accelerator.wait_for_everyone()
 
-    def restored(self) -> int:
-        """Load the newest checkpoint and the tables up to it; the number of steps done."""
-        path = _newest(self.out)
-        if path is None:
-            return 0
+    def restore(self, path: Path) -> None:
+        """Load a checkpoint."""
         try:
             self.accelerator.load_state(path)
-        except (SafetensorError, RuntimeError, OSError) as error:
-            raise CheckpointError(
-                f"{path} is damaged or of another number of processes ({error}); delete it to start again."
-            ) from error
-        start = int(path.name.removeprefix("step-"))
-        for name in self.tables:
-            table = _table(self.out / f"{name}.csv")
-            self.tables[name] = table[table.step < start].to_dict("records")
-        return start
+        except (RuntimeError, OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} does not load ({error}); delete it to start again.") from error
 
-    def write_tables(self) -> None:
-        for name, rows in self.tables.items() if self.accelerator.is_main_process else ():
-            with atomic_path(self.out / f"{name}.csv") as partial:
-                pd.DataFrame(rows, columns=None if rows else ["step"]).to_csv(partial, index=False)
+    def log(self, out: Path) -> dict[str, Any]:
+        """The log in the newest checkpoint, or an empty one; CheckpointError if ``out`` holds another run."""
+        path = max(out.glob("step-*/log.json"), default=None)
+        if path is None:
+            return {"run": self.identity, "step": 0, "metrics": [], "evaluation": []}
+        log = json.loads(path.read_text(encoding="utf-8"))
+        pairs = {key: (log["run"].get(key), value) for key, value in self.identity.items()}
+        differ = [f"{key}={there!r} there and {here!r} here" for key, (there, here) in pairs.items() if there != here]
+        if differ:
+            raise CheckpointError(f"{out} holds another run: {', '.join(differ)}. Choose another out=.")
+        return log
 
-
-def _accelerator(settings: AlignSettings, device: str) -> Accelerator:
-    if device not in ("auto", "cpu"):
-        raise unknown_name("device of align", device, ["auto", "cpu"])
-    # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=settings.precision)
-    if settings.precision == "fp16" and accelerator.device.type == "cpu":
-        raise InvalidInput("precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'.")
-    return accelerator
-
-
-def _refuse_another_run(path: Path, identity: Mapping[str, Any]) -> None:
-    """Compare a run with the one that ``path`` describes; describe it there if there is none yet."""
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else identity
-    differ = [
-        f"{key}={found.get(key)!r} there and {identity[key]!r} here"
-        for key in identity
-        if found.get(key) != identity[key]
-    ]
-    if differ:
-        raise CheckpointError(
-            f"{path.parent} holds a run that cannot be continued: {', '.join(differ)}. Choose another out=."
-        )
-    if not path.exists():
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(identity, indent=2), encoding="utf-8")
-
-
-def _finished(weights: Path, clip: nn.Module, last: int) -> bool:
-    """Load the weights of a run that has done ``last`` steps."""
-    tensors, card = checkpoints.read(weights) if weights.exists() else ({}, {"step": -1})
-    if card["step"] >= last:
-        checkpoints.load_into(clip, tensors, weights)
-    return card["step"] >= last
-
-
-def _newest(out: Path) -> Path | None:
-    return max(out.glob("step-*"), default=None)
-
-
-def _table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, float_precision="round_trip")
+    def finished(self, weights: Path, last: int) -> bool:
+        """Load the weights if the run has done ``last`` steps."""
+        tensors, card = checkpoints.read(weights) if weights.exists() else ({}, {"step": -1})
+        if card["step"] >= last:
+            checkpoints.load_into(self.clip, tensors, weights)
+        return card["step"] >= last

@@ -62,7 +62,7 @@ def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
 
 def _by_folder(name: str, split: str, root: str | None, classes: Callable[[], Mapping[str, str]]) -> Dataset:
     """Images whose class is the first folder below their split; ``classes`` maps these folders to names."""
-    base, parts = find(name, split, root) or (Path(), [])
+    base, parts = find(name, split, root)
     files = {part: listed(part, IMAGES) for part in parts}
     names = classes() if any(files.values()) else {}
     number = {folder: i for i, folder in enumerate(names)}
@@ -77,13 +77,13 @@ def _by_folder(name: str, split: str, root: str | None, classes: Callable[[], Ma
                 labels.append(number[folder])
     if not ids:
         return from_hub(name, split, root)
-    dataset = image_files(ids, [f"{base}/{i}" for i in ids], {"label": (labels, ClassLabel(names=[*names.values()]))})
-    dataset.info.description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
-    return dataset
+    label = {"label": (labels, ClassLabel(names=[*names.values()]))}
+    description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
+    return image_files(ids, [f"{base}/{i}" for i in ids], label, description)
 
 
 def _synsets(only: str = "") -> dict[str, str]:
-    """ImageNet's synsets in their usual order and the first word of each; a word that two share gets the number, too."""
+    """ImageNet's synsets in their usual order with the first word of each, and the number if two share this word."""
     from timm.data import ImageNetInfo
 
     words = {name: text.split(",")[0] for name, text in ImageNetInfo().label_descriptions(as_dict=True).items()}

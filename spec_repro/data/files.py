@@ -1,14 +1,17 @@
-"""Lists of files in natural order, and data sets of images that stay undecoded in their files."""
+"""Lists of files in natural order, and data sets out of files and columns."""
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, Value
 
 from spec_repro.data.identity import Picture
+
+Columns = dict[str, tuple[Sequence, object]]  # name: (values, feature)
+STRING = Value("string")
 
 IMAGES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 _DIGITS = re.compile(r"\d+")
@@ -30,11 +33,20 @@ def listed(base: Path, endings: Collection[str]) -> list[str]:
     return sorted(found, key=natural)
 
 
-def image_files(ids: list[str], paths: list[str], columns: Mapping[str, tuple[Sequence, object]]) -> Dataset:
-    """A data set of image files; ``columns`` maps further names to (values, feature). A million rows take seconds."""
-    features = Features({"id": Value("string"), "image": Picture()} | {k: f for k, (_, f) in columns.items()})
+def image_files(ids: list[str], paths: list[str], columns: Columns, description: str = "") -> Dataset:
+    """A data set of images that stay undecoded in their files."""
     images = [pa.nulls(len(paths), pa.binary()), pa.array(paths, pa.string())]
-    arrays = [pa.array(ids, pa.string()), pa.StructArray.from_arrays(images, ["bytes", "path"])]
-    arrays += [pa.array(values) for values, _ in columns.values()]
-    table = pa.table(arrays, names=list(features)).cast(features.arrow_schema)
-    return Dataset(table, info=DatasetInfo(features=features))
+    images = pa.StructArray.from_arrays(images, ["bytes", "path"])
+    return dataset_of({"id": (ids, STRING), "image": (images, Picture())} | columns, description)
+
+
+def texts(ids: list[str], values: list[str], columns: Columns, description: str = "") -> Dataset:
+    """A data set of texts."""
+    return dataset_of({"id": (ids, STRING), "text": (values, STRING)} | columns, description)
+
+
+def dataset_of(columns: Columns, description: str = "") -> Dataset:
+    """A data set with these columns, {name: (values, feature)}; nothing is read, and a million rows take seconds."""
+    features = Features({name: feature for name, (_, feature) in columns.items()})
+    table = pa.table([pa.array(values) for values, _ in columns.values()], names=list(columns))
+    return Dataset(table.cast(features.arrow_schema), info=DatasetInfo(features=features, description=description))

@@ -31,12 +31,11 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
 
 def item_column(dataset: Dataset, modality: str) -> str:
     """The column that an embedding of this modality reads: ``image``, or ``text`` and else ``caption``."""
-    found = [column for column in COLUMNS.get(modality, ()) if column in dataset.column_names]
-    if "id" not in dataset.column_names or not found:
-        raise InvalidInput(
-            f"an embedding of modality {modality!r} needs a data set with columns 'id' and "
-            f"{' or '.join(map(repr, COLUMNS.get(modality, (modality,))))}; found {dataset.column_names}."
-        )
+    names, wanted = dataset.column_names, COLUMNS.get(modality, (modality,))
+    found = [column for column in wanted if column in names]
+    if "id" not in names or not found:
+        wanted = f"columns 'id' and {' or '.join(map(repr, wanted))}"
+        raise InvalidInput(f"an embedding of modality {modality!r} needs a data set with {wanted}; found {names}.")
     return found[0]
 
 
@@ -55,13 +54,8 @@ def identity(dataset: Dataset, column: str | None = None) -> dict[str, str | int
             for digest, part in ((ids, name.encode()), (items, _stored(value))):
                 digest.update(len(part).to_bytes(8, "big"))
                 digest.update(part)
-    return {
-        "name": dataset.info.dataset_name or "unnamed",
-        "column": column,
-        "rows": len(dataset),
-        "ids": ids.hexdigest(),
-        "items": items.hexdigest(),
-    }
+    found = {"name": dataset.info.dataset_name or "unnamed", "column": column, "rows": len(dataset)}
+    return found | {"ids": ids.hexdigest(), "items": items.hexdigest()}
 
 
 def _stored(value: str | dict | None) -> bytes:
@@ -78,10 +72,10 @@ def _stored(value: str | dict | None) -> bytes:
 
 @dataclass
 class Picture(Image):
-    """``Image(mode="RGB")``, except that 16-bit grey is scaled, a broken EXIF block is ignored, and errors name the file.
+    """``Image(mode="RGB")``, but 16-bit grey is scaled, a broken EXIF block is ignored, and errors name the file.
 
-    The stored column is that of ``datasets.Image``. A transform of the data set would not do instead of this class:
-    with one, ``dataset["id"]`` decodes every image.
+    The stored column is that of ``datasets.Image``. A transform of the data set cannot replace this class: with one,
+    ``dataset["id"]`` decodes every image.
     """
 
     mode: str | None = "RGB"

@@ -9,11 +9,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Image, Value
 
 from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem
 from spec_repro.base.files import given_path
-from spec_repro.data.files import IMAGES, image_files, listed, natural
+from spec_repro.data.files import IMAGES, STRING, Columns, image_files, listed, natural, texts
 from spec_repro.data.registry import dataset_loader
 
 
@@ -43,11 +43,11 @@ def text(path: str, *, root: str | None = None) -> Dataset:
         ids = listed(base, {".txt"})
         if not ids:
             raise DataMissing(f"expected .txt files below {base}, found none.")
-        return _texts(ids, [read_text(base / i).strip() for i in ids], _labels(ids))
+        return texts(ids, [read_text(base / i).strip() for i in ids], _labels(ids))
     rows = {str(i): line.strip() for i, line in enumerate(read_text(base).split("\n"), start=1) if line.strip()}
     if not rows:
         raise DataMissing(f"expected one text a line in {base}, found no text.")
-    return _texts(list(rows), list(rows.values()), {})
+    return texts(list(rows), list(rows.values()), {})
 
 
 @dataset_loader("csv:", takes=("root",))
@@ -60,7 +60,7 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
     """
     base = _existing(path, root, "a table")
     table = _table(base)
-    names = standard_names({column: Image() if column == "image" else Value("string") for column in table})
+    names = standard_names({column: Image() if column == "image" else STRING for column in table})
     table = {names.get(column, column): values for column, values in table.items()}
     item = "image" if "image" in table else "text"
     if not table.get(item):
@@ -70,30 +70,28 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
     columns = {}
     for name, values in table.items():
         free = name != "label" and len(set(values)) > len(values) / 2
-        columns[name] = (values, Value("string")) if free else class_column(values)
+        columns[name] = (values, STRING) if free else class_column(values)
     if item == "text":
-        return _texts(ids, items, columns)
+        return texts(ids, items, columns)
     files = [os.path.join(base.parent, name) for name in items]
     missing = [i for i, file in enumerate(files) if not os.path.isfile(file)]
     if missing:
-        raise DataMissing(
-            f"{base} names {len(missing):,} images that do not exist, first {files[missing[0]]} in row "
-            f"{missing[0] + 1}; paths start from the folder of the table."
-        )
+        first = f"first {files[missing[0]]} in row {missing[0] + 1}"
+        raise DataMissing(f"{base} names {len(missing):,} missing images, {first}; paths start from its folder.")
     return image_files(ids, files, columns)
 
 
 def standard_names(features: Mapping[str, object]) -> dict[str, str]:
     """Which columns of a table get another name, {old: new}.
 
-    The first column of images becomes ``image``, or else the first of texts ``text``; the only column of classes becomes
-    ``label``. A column that has the new name already keeps it.
+    The first column of images becomes ``image``, or else the first of texts ``text``; the only column of classes
+    becomes ``label``. A column that has the new name already keeps it.
     """
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     strings = [name for name, feature in features.items() if isinstance(feature, Value) and "string" in feature.dtype]
-    texts = [name for name in strings if name not in ("id", "label")]
+    strings = [name for name in strings if name not in ("id", "label")]
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
-    items, wanted = (images, "image") if images else (texts, "text")
+    items, wanted = (images, "image") if images else (strings, "text")
     names = {items[0]: wanted} if items and wanted not in features else {}
     return names | ({classes[0]: "label"} if len(classes) == 1 and "label" not in features else {})
 
@@ -110,9 +108,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableItem(
-            f"expected UTF-8 text in {path}, but byte {error.start} is not; convert the file to UTF-8."
-        ) from error
+        raise UnreadableItem(f"expected UTF-8 text in {path}, found byte {error.start}; convert it.") from error
 
 
 def _table(path: Path) -> dict[str, list[str]]:
@@ -136,12 +132,6 @@ def _existing(path: str, root: str | None, wanted: str) -> Path:
     return found
 
 
-def _labels(ids: list[str]) -> dict[str, tuple]:
+def _labels(ids: list[str]) -> Columns:
     """The column ``label``, the first folder of each id, if all ids have one."""
     return {"label": class_column([i.partition("/")[0] for i in ids])} if all("/" in i for i in ids) else {}
-
-
-def _texts(ids: list[str], texts: list[str], columns: dict[str, tuple]) -> Dataset:
-    features = Features({"id": Value("string"), "text": Value("string")} | {k: f for k, (_, f) in columns.items()})
-    values = {k: v for k, (v, _) in columns.items()}
-    return Dataset.from_dict({"id": ids, "text": texts} | values, features=features)

@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Value
 
 from spec_repro.base.errors import DataMissing, UnreadableItem, unknown_name
-from spec_repro.data.files import IMAGES, image_files, listed
+from spec_repro.data.files import IMAGES, STRING, image_files, listed, texts
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
 
@@ -37,13 +37,13 @@ def coco(*, split: str = "train", root: str | None = None, captions: bool = Fals
         dataset = dataset.add_column("image_id", numbers, feature=Value("int64"))
     dataset = dataset.select_columns(["id", "image", "image_id"])
     if captions:
-        texts = coco_captions(split=split, root=root)
-        text_of = dict(zip(texts["image_id"][:], texts["text"][:], strict=True))
+        found = coco_captions(split=split, root=root)
+        text_of = dict(zip(found["image_id"][:], found["text"][:], strict=True))
         chosen = [text_of.get(number) for number in dataset["image_id"][:]]
         if None in chosen:
             first = dataset["id"][chosen.index(None)]
             raise DataMissing(f"coco: {chosen.count(None):,} photographs have no caption, the first is {first}.")
-        dataset = dataset.add_column("caption", chosen, feature=Value("string"))
+        dataset = dataset.add_column("caption", chosen, feature=STRING)
     return dataset
 
 
@@ -54,40 +54,34 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
     One for each photograph, that of the lowest annotation id, since the paper has as many texts as photographs;
     ``every`` gives all. Line ends and white space around them are removed.
     """
-    _, files = find("coco-captions", split, root) or (None, [])
+    _, files = find("coco-captions", split, root)
     if files:
         rows = [row for path in files for row in _annotations(path)]
         description = f"Read from {', '.join(path.name for path in files)}."
     else:
         copy = from_hub("coco-captions", split, root)
         lists = zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
-        rows = [(image, *pair) for image, ids, texts in lists for pair in zip(ids, texts, strict=True)]
+        rows = [(image, *pair) for image, ids, captions in lists for pair in zip(ids, captions, strict=True)]
         description = copy.info.description
     rows = sorted(rows)
     if not every:
-        rows = list({image: (image, number, text) for image, number, text in reversed(rows)}.values())[::-1]
-    columns = {
-        "id": [f"{image:012d}/{number}" for image, number, _ in rows],
-        "text": [" ".join(text.split()) for _, _, text in rows],
-        "image_id": [image for image, _, _ in rows],
-    }
-    features = Features({"id": Value("string"), "text": Value("string"), "image_id": Value("int64")})
-    dataset = Dataset.from_dict(columns, features=features)
-    dataset.info.description = description
-    return dataset
+        rows = list({row[0]: row for row in reversed(rows)}.values())[::-1]
+    ids = [f"{image:012d}/{number}" for image, number, _ in rows]
+    numbers = ([image for image, _, _ in rows], Value("int64"))
+    return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], {"image_id": numbers}, description)
 
 
 def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
     """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows."""
-    base, parts = find(name, split, root) or (Path(), [])
+    base, parts = find(name, split, root)
     files = [part / file for part in parts for file in listed(part, IMAGES)]
     files = [file for file in files if file.stem.isdigit()]
     if not files:
         dataset = from_hub(name, split, root)
         return dataset, range(len(dataset))
-    dataset = image_files([file.relative_to(base).as_posix() for file in files], [str(file) for file in files], {})
-    dataset.info.description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
-    return dataset, [int(file.stem) for file in files]
+    ids = [file.relative_to(base).as_posix() for file in files]
+    description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
+    return image_files(ids, [str(file) for file in files], {}, description), [int(file.stem) for file in files]
 
 
 def _annotations(path: Path) -> list[tuple[int, int, str]]:
@@ -96,6 +90,5 @@ def _annotations(path: Path) -> list[tuple[int, int, str]]:
         entries = json.loads(path.read_text(encoding="utf-8"))["annotations"]
         return [(entry["image_id"], entry["id"], entry["caption"]) for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableItem(
-            f"expected COCO captions (annotations with id, image_id and caption) in {path}, found {error!r}."
-        ) from error
+        wanted = "COCO captions (annotations with id, image_id and caption)"
+        raise UnreadableItem(f"expected {wanted} in {path}, found {error!r}.") from error

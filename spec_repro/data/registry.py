@@ -7,13 +7,12 @@ A loader is one function and one decorator::
         return Dataset.from_dict({"id": ids, "image": paths, "label": labels}, features=...)
 
 It returns a ``datasets.Dataset`` with a column ``id`` (unique strings that name the same sample on every machine), a
-column ``image`` or ``text``, and, if there are any, ``label`` and further factors as ``ClassLabel``. ``takes`` names its
-keywords. All loaders share four of them: ``n`` and ``seed`` (a loader that takes ``n`` makes this many samples itself,
-otherwise ``load_data`` subsamples), ``split`` and ``root``. The cards of the sets of this package are in ``sets.yml``;
-for sets read from disk or the hub, ``sources`` locates the files.
+column ``image`` or ``text``, and, if there are any, ``label`` and further factors as ``ClassLabel``. ``takes`` names
+the keywords of the loader. Four of them mean the same for all: ``n`` and ``seed`` (a loader that takes ``n`` makes this
+many samples itself, otherwise ``load_data`` subsamples), ``split`` and ``root``. The cards of the sets of this package
+are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the files.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,9 +79,7 @@ _FACTS = yaml.safe_load(Path(__file__).with_name("sets.yml").read_text(encoding=
 CARDS = {name: _card(**facts) for name, facts in _FACTS.items()}
 
 
-def dataset_loader(
-    name: str, card: Card | None = None, *, takes: tuple[str, ...] | None = ()
-) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
+def dataset_loader(name: str, card: Card | None = None, *, takes: tuple[str, ...] | None = ()) -> Callable:
     """Register a loader under ``name``; one that ends in a colon is open: ``"folder:"`` answers ``"folder:PATH"``.
 
     ``card`` is by default the one in ``sets.yml``. ``takes`` names the keywords of the loader; None hands it all that
@@ -97,13 +94,7 @@ def dataset_loader(
 
 
 def load_data(
-    name: str,
-    *,
-    n: int | None = None,
-    split: str | None = None,
-    root: str | None = None,
-    seed: int = 0,
-    **options,
+    name: str, *, n: int | None = None, split: str | None = None, root: str | None = None, seed: int = 0, **options
 ) -> Dataset:
     """Load a data set by name.
 
@@ -143,9 +134,7 @@ def _checked(name: str, dataset: Dataset) -> Dataset:
     """The contract of a loader, checked as far as it is cheap, so that a new loader fails here and not in a figure."""
     columns = dataset.column_names
     if "id" not in columns or not {"image", "text"} & set(columns):
-        raise InvalidInput(
-            f"data set {name!r} must have columns 'id' and 'image' or 'text'; its loader made {columns}."
-        )
+        raise InvalidInput(f"data set {name!r} must have columns 'id' and 'image' or 'text', found {columns}.")
     label = dataset.features.get("label")
     if label is not None and not isinstance(label, ClassLabel):
         raise InvalidInput(f"column 'label' of data set {name!r} must be a ClassLabel; its loader made {label}.")

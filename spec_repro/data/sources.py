@@ -23,20 +23,18 @@ def candidates(name: str, root: str | os.PathLike | None = None) -> Iterator[tup
     A ``root`` that was given may itself be the folder of the set.
     """
     source, start = CARDS[name].source, data_root(root)
-    for base in [*(start / folder for folder in source.folders), *([start] if root is not None else [])]:
-        found = {
-            s: next((base / p for p in split.paths if (base / p).exists()), None) for s, split in source.splits.items()
-        }
-        yield base, {split: path for split, path in found.items() if path}
+    for base in [start / folder for folder in source.folders] + ([start] if root is not None else []):
+        found = {part: [base / p for p in split.paths if (base / p).exists()] for part, split in source.splits.items()}
+        yield base, {part: paths[0] for part, paths in found.items() if paths}
 
 
-def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, list[Path]] | None:
-    """The first folder that has the split (or, for "all", every split), and the paths of the splits."""
+def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, list[Path]]:
+    """The first folder that has the split (or, for "all", every split), and the paths of the splits; none if absent."""
     names = _parts(name, split)
     for base, found in candidates(name, root):
-        if all(part in found for part in names):
+        if found.keys() >= set(names):
             return base, [found[part] for part in names]
-    return None
+    return Path(), []
 
 
 def from_hub(name: str, split: str, root: str | os.PathLike | None) -> Dataset:

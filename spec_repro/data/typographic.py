@@ -77,9 +77,8 @@ def typographic(
     """
     dataset = load_data(base, seed=seed, **options)
     if not {"image", "label"} <= set(dataset.column_names):
-        raise InvalidInput(
-            f"typographic needs a base with columns 'image' and 'label'; {base!r} has {dataset.column_names}."
-        )
+        columns = dataset.column_names
+        raise InvalidInput(f"typographic needs a base with columns 'image' and 'label'; {base!r} has {columns}.")
     names = [SPOKEN.get(name, name.lower()) for name in dataset.features["label"].names]
     own = labels_of(dataset)
     chance = uniform_of(dataset["id"][:], seed, "word")
@@ -87,7 +86,7 @@ def typographic(
 
 
 def with_words(dataset: Dataset, words: np.ndarray, names: list[str]) -> Dataset:
-    """The data set with the word ``names[words[i]]`` over image i, none where ``words`` is -1, and the column ``word``."""
+    """The data set with ``names[words[i]]`` over image i (nothing where ``words`` is -1) and the column ``word``."""
     table = dataset.with_format("arrow")[:]
     images = table["image"].combine_chunks()
     stored = [images.field("bytes"), images.field("path"), pa.array(np.array([*names, ""])[words], type=pa.string())]

@@ -6,9 +6,10 @@ space (WikiText is tokenised already), and cut into consecutive blocks; the rema
 
 from pathlib import Path
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset
 
 from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.data.files import texts
 from spec_repro.data.local import read_text
 from spec_repro.data.offline.factors import subsample
 from spec_repro.data.offline.pydoc import TOKENS, chunks
@@ -37,17 +38,14 @@ def wikitext(
         raise unknown_name("split of data set 'wikitext':", split, splits)
     if tokens < 1:
         raise InvalidInput(f"tokens must be at least 1, found {tokens}.")
-    found = find("wikitext", split, root)
-    if found:
-        _, (path,) = found
-        text, description = _text(path), f"Read from {path.parent.name}/{path.name}."
+    _, files = find("wikitext", split, root)
+    if files:
+        text, description = _text(files[0]), f"Read from {files[0].parent.name}/{files[0].name}."
     else:
         copy = from_hub("wikitext", split, root)
         text, description = " ".join(copy["text"][:]), copy.info.description
-    texts = chunks(text, tokens)
-    columns = {"id": [f"{split}/{i:05d}" for i in range(len(texts))], "text": texts}
-    dataset = Dataset.from_dict(columns, features=Features({"id": Value("string"), "text": Value("string")}))
-    dataset.info.description = description
+    values = chunks(text, tokens)
+    dataset = texts([f"{split}/{i:05d}" for i in range(len(values))], values, {}, description)
     n = min(CHUNKS, len(dataset)) if n is None else n
     return dataset.select(range(n)) if first and n <= len(dataset) else subsample(dataset, n, seed)
 

@@ -1,77 +1,30 @@
 """``file:PATH``: vectors that you made elsewhere, one row for each sample of the data set, in its order.
 
 ``.npy``, ``.npz`` or ``.safetensors``; ``file:PATH:KEY`` chooses an array of the last two. No file can execute code.
-Where the file holds an array (``.npz``) named ``ids``, it is compared with the ids of the data set.
+If the file holds an array (``.npz``) named ``ids``, it is compared with the ids of the data set.
 """
 
+import functools
 import re
 import zipfile
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from spec_repro.base.errors import CheckpointError, DataMissing, EmbeddingMismatch, InvalidInput, unknown_name
 from spec_repro.base.files import given_path, sha256
-from spec_repro.embeddings.registry import embedding
-
-__all__ = ["StoredArray", "stored_array"]
+from spec_repro.embeddings.registry import Embedding, embedding
 
 KEYED = re.compile(r"(?P<path>.+\.(?:npz|safetensors)):(?P<key>[^:/\\]+)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, eq=False)
-class StoredArray:
-    """Finished vectors (n, dim) as an embedding; ``ids`` are those of the samples, where the file tells them."""
-
-    path: Path
-    array: np.ndarray = field(repr=False)
-    ids: list[str] | None = field(repr=False, default=None)
-
-    modality: ClassVar[str] = "any"
-    license: ClassVar[str] = "that of the file"
-
-    @property
-    def name(self) -> str:
-        return f"file:{self.path}"
-
-    @property
-    def dim(self) -> int:
-        return self.array.shape[1]
-
-    @property
-    def revision(self) -> str:
-        return sha256(self.path)
-
-    def prepare(self, item: Any) -> Any:
-        raise InvalidInput(f"{self.name!r} holds finished vectors; use embed(dataset, ...) or .rows(dataset).")
-
-    __call__ = prepare
-
-    def rows(self, dataset: Dataset) -> np.ndarray:
-        """The vectors, (n, dim) float32, checked against the data set."""
-        if len(self.array) != len(dataset):
-            raise EmbeddingMismatch(
-                f"{self.name} has {len(self.array):,} rows, the data set {len(dataset):,} samples; both must hold the "
-                "same samples in the same order. Check n= and split= of the data set."
-            )
-        if self.ids is not None and (own := dataset["id"][:]) != self.ids:
-            first = next(i for i, (a, b) in enumerate(zip(own, self.ids, strict=True)) if a != b)
-            raise EmbeddingMismatch(
-                f"the ids in {self.path} differ from those of the data set, first in row {first}: {self.ids[first]!r} "
-                f"against {own[first]!r}. Bring both into the same order."
-            )
-        return self.array if self.array.dtype == np.float32 else self.array.astype(np.float32)
-
-
 @embedding("file:")
-def stored_array(place: str) -> StoredArray:
+def stored_array(spec: str) -> Embedding:
     """The (n, dim) float array at ``PATH`` or ``PATH:KEY``; a ``.npy`` file is memory-mapped."""
-    keyed = KEYED.fullmatch(place)
-    path, key = (Path(keyed["path"]), keyed["key"]) if keyed else (Path(place), None)
-    path = given_path(path)
+    keyed = KEYED.fullmatch(spec)
+    path, key = given_path(keyed["path"] if keyed else spec), keyed and keyed["key"]
     if not path.is_file():
         raise DataMissing(f"expected an array at {path.absolute()}, found no file; check the path.")
     try:
@@ -88,7 +41,30 @@ def stored_array(place: str) -> StoredArray:
     array = arrays[key] if key is not None else next(iter(arrays.values()))
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InvalidInput(f"expected a float array of shape (n, dim) in {path}, found {array.dtype} {array.shape}.")
-    return StoredArray(path, array, None if ids is None else [str(i) for i in ids])
+    rows = functools.partial(_rows, path, array, None if ids is None else [*map(str, ids)])
+    identity = (f"file:{path}", array.shape[1], "any", sha256(path), "that of the file")
+    refuse = functools.partial(_refuse, path)
+    return Embedding(*identity, prepare=refuse, encode=refuse, rows=rows)
+
+
+def _rows(path: Path, array: np.ndarray, ids: list[str] | None, dataset: Dataset) -> np.ndarray:
+    """The vectors, (n, dim) float32, checked against the data set."""
+    if len(array) != len(dataset):
+        raise EmbeddingMismatch(
+            f"file:{path} has {len(array):,} rows, the data set {len(dataset):,} samples; both must hold the same "
+            "samples in the same order. Check n= and split= of the data set."
+        )
+    if ids is not None and (own := dataset["id"][:]) != ids:
+        first = next(i for i, (a, b) in enumerate(zip(own, ids, strict=True)) if a != b)
+        raise EmbeddingMismatch(
+            f"the ids in {path} differ from those of the data set, first in row {first}: {ids[first]!r} against "
+            f"{own[first]!r}. Bring both into the same order."
+        )
+    return array if array.dtype == np.float32 else array.astype(np.float32)
+
+
+def _refuse(path: Path, item: Any) -> Any:
+    raise InvalidInput(f"{path} holds finished vectors; use embed(dataset, ...) or .rows(dataset).")
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

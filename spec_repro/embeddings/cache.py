@@ -1,157 +1,107 @@
-"""The cache of one embedding of one data set: shards while it is being made, one array when it is done.
+"""The cache of one embedding of one data set: one array, filled in place, and a mark for every finished row.
 
 ::
 
     <root>/<embedding>/<data set>-<key>/
-        record.json                  what the key is made of, and the layout of the shards
-        rows-00000000.safetensors    one shard, float32, with the hash of its content; written beside, then renamed
-        embeddings.npy               all rows, when every shard is there; the shards are then removed
+        record.json       what the key is made of
+        embeddings.npy    (n, dim) float32
+        marks.npy         (n,) uint8: 0 to do, 1 done, 2 a sample that could not be read (its row is NaN)
 
-A process that is killed at any moment leaves whole shards behind, or none; the next run takes them up.
+A row is marked after it was written. A process that is killed at any moment leaves finished rows and their marks, and
+the next run computes the others. Processes of one machine may fill one array, each its own rows.
 """
 
 import errno
 import hashlib
 import json
+import os
 import re
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from spec_repro.base.errors import CheckpointError, DiskFull
-from spec_repro.base.files import atomic_path, cache_root
+from spec_repro.base.files import atomic_path
 
-__all__ = ["Store", "cache_root", "open_store"]
+DONE, UNREADABLE = 1, 2
 
 
 @dataclass(frozen=True)
 class Store:
-    """The folder of one cache entry of ``n`` rows, ``dim`` numbers each, in shards of ``shard_rows`` rows."""
+    """The folder of one cache entry of ``n`` rows, ``dim`` numbers each."""
 
     folder: Path
     n: int
     dim: int
-    shard_rows: int
 
-    @property
-    def final(self) -> Path:
-        return self.folder / "embeddings.npy"
+    def array(self, mode: str = "c") -> np.ndarray:
+        """The vectors (n, dim), memory-mapped; by default copy on write, so that the file stays as it is."""
+        return self._map("embeddings.npy", mode, (self.n, self.dim))
 
-    def shards(self) -> list[range]:
-        """The row numbers of every shard."""
-        return [range(i, min(i + self.shard_rows, self.n)) for i in range(0, self.n, self.shard_rows)]
+    def marks(self, mode: str = "c") -> np.ndarray:
+        """The mark of every row (n,)."""
+        return self._map("marks.npy", mode, (self.n,))
 
-    def path(self, rows: range) -> Path:
-        return self.folder / f"rows-{rows.start:08d}.safetensors"
+    def write(self, rows: range, vectors: np.ndarray, marks: np.ndarray) -> None:
+        """Store finished rows: first the vectors (rows, dim), then their marks (rows,)."""
+        for open_map, values in ((self.array, vectors), (self.marks, marks)):
+            held = open_map("r+")
+            held[rows.start : rows.stop] = values
+            held.flush()
 
-    def write(self, rows: range, vectors: np.ndarray, skipped: list[str]) -> None:
-        """Store a finished shard (rows, dim); ``skipped`` are the ids of samples that could not be read."""
-        from safetensors.numpy import save_file
+    def wait(self) -> None:
+        """Return when every row is marked: the other processes of a torchrun compute theirs."""
+        while not self.marks().all():
+            time.sleep(0.1)
 
-        told = {"sha256": hashlib.sha256(vectors).hexdigest(), "skipped": json.dumps(skipped)}
-        with _disk(self.folder), atomic_path(self.path(rows)) as path:
-            save_file({"vectors": vectors}, path, metadata=told)
-
-    def read(self, rows: range) -> tuple[np.ndarray, list[str]]:
-        """The vectors of a shard and its skipped ids; CheckpointError if it is not what was written."""
-        from safetensors import SafetensorError, safe_open
-
-        path = self.path(rows)
+    def _map(self, name: str, mode: str, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.folder / name
         try:
-            with safe_open(path, "np") as file:
-                vectors, told = file.get_tensor("vectors"), file.metadata()
-            whole = vectors.shape == (len(rows), self.dim) and told["sha256"] == hashlib.sha256(vectors).hexdigest()
-        except SafetensorError:
-            whole = False
-        if not whole:
-            raise CheckpointError(f"the shard {path} is damaged; delete it and run again, all other shards are kept.")
-        return vectors, json.loads(told["skipped"])
-
-    def join(self) -> None:
-        """Put all shards into one array."""
-        skipped: list[str] = []
-        with _disk(self.folder), atomic_path(self.final) as path:
-            joined = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(self.n, self.dim))
-            for rows in self.shards():
-                joined[rows.start : rows.stop], lost = self.read(rows)
-                skipped += lost
-            joined.flush()
-            del joined
-            if skipped:  # before the array appears, so that no array is ever taken for complete that is not
-                _write_json(self.folder / "skipped.json", skipped)
-
-    def tidy(self) -> None:
-        """Once the array is there, remove the shards and what a killed process left half-written."""
-        for left in self.folder.glob("rows-*.safetensors"):
-            left.unlink(missing_ok=True)
-        for left in self.folder.glob(".*.partial"):
-            shutil.rmtree(left, ignore_errors=True)
-
-    def skipped(self) -> list[str]:
-        """Ids of the samples whose rows are NaN because they could not be read."""
-        path = self.folder / "skipped.json"
-        return json.loads(path.read_text()) if path.is_file() else []
-
-    def array(self) -> np.ndarray:
-        """The joined array (n, dim), memory-mapped; copy on write, so that the file stays as it is."""
-        try:
-            array = np.load(self.final, mmap_mode="c", allow_pickle=False)
+            array = np.load(path, mmap_mode=mode, allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise CheckpointError(f"{self.final} is damaged ({error}); delete it and run again.") from error
-        if array.shape != (self.n, self.dim):
+            raise CheckpointError(f"{path} is damaged ({error}); delete {self.folder} and run again.") from error
+        if array.shape != shape:
             raise CheckpointError(
-                f"{self.final} has shape {array.shape}, expected {(self.n, self.dim)}; delete it and run again."
+                f"{path} has shape {array.shape}, expected {shape}; delete {self.folder} and run again."
             )
         return array
 
-    def wait(self, paths: list[Path]) -> None:
-        """Until all of ``paths`` exist, or the joined array does: the other processes of a torchrun make them."""
-        while not self.final.exists() and not all(path.exists() for path in paths):
-            time.sleep(0.1)
 
-
-def open_store(root: Path, record: dict, n: int, dim: int, shard_rows: int) -> Store:
-    """The cache entry whose key is the hash of ``record``; a started entry keeps the shard size it was started with."""
+def open_store(root: Path, record: dict, n: int, dim: int) -> Store:
+    """The cache entry whose key is the hash of ``record``; a new one has all its room on the disk from the start."""
     unnamed = {**record, "data": {k: v for k, v in record["data"].items() if k != "name"}}  # "folder:PATH" may move
     key = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
     folder = root / _plain(record["model"]["name"]) / f"{_plain(record['data']['name'])}-{key}"
-    path = folder / "record.json"
-    if not path.is_file():
-        with _disk(root):
-            need, free = 2 * 4 * n * dim, shutil.disk_usage(_nearest(root)).free  # shards and array exist together
-            if free < need:
-                raise OSError(errno.ENOSPC, f"{need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
-            _write_json(path, {**record, "shape": [n, dim], "dtype": "float32", "shard_rows": shard_rows})
-    return Store(folder, n, dim, json.loads(path.read_text())["shard_rows"])
-
-
-def _nearest(path: Path) -> Path:
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[-60:] or "unnamed"
-
-
-def _write_json(path: Path, content: object) -> None:
-    with atomic_path(path) as beside:
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _disk(place: Path) -> Iterator[None]:
-    """Turns "no space left" into an error that says where, and what to do."""
+    told = json.dumps({**record, "shape": [n, dim], "dtype": "float32"}, indent=2, ensure_ascii=False)
     try:
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if not (folder / "marks.npy").is_file():
+                (folder / "record.json").write_text(told + "\n", encoding="utf-8")
+                _allocate(folder / "embeddings.npy", np.float32, (n, dim))
+                _allocate(folder / "marks.npy", np.uint8, (n,))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DiskFull(
-            f"no room for embeddings in {place} ({error.strerror}). Free some, or choose another place with root= or "
-            "the environment variable SPEC_CACHE; finished shards are kept."
+            f"no room for {4e-9 * n * dim:.1f} GB of embeddings in {root} ({error.strerror}). Free some, or choose "
+            "another folder with root= or the environment variable SPEC_CACHE."
         ) from error
+    return Store(folder, n, dim)
+
+
+def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> None:
+    """An array of zeros, whole or absent, whose blocks are taken: a write to a map on a full disk would be a SIGBUS."""
+    with atomic_path(path) as partial:
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+        array.flush()
+        with open(partial, "r+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[-60:] or "unnamed"

@@ -9,13 +9,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, unknown_name
-from spec_repro.base.files import atomic_path
+from spec_repro.base.files import atomic_path, given_path, project_root
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Any) -> None:
@@ -48,7 +49,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any, prefix: str = "") -> None:
-    """Load the tensors whose names begin with ``prefix``; CheckpointError, naming ``origin``, unless all fit exactly."""
+    """Load the tensors whose names begin with ``prefix``; CheckpointError, which names ``origin``, unless all fit."""
     state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     found, wanted = ({name: tuple(value.shape) for name, value in s.items()} for s in (state, module.state_dict()))
     differ = [name for name in wanted | found if found.get(name) != wanted.get(name)]
@@ -99,3 +100,17 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         found.update(name.encode())
         found.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
+
+
+def is_checkpoint(path: str | os.PathLike) -> bool:
+    """Whether a safetensors file has a card in its header; published weights have none."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return "card" in (file.metadata() or {})
+
+
+def given_weights(path: str | os.PathLike) -> Path:
+    """The path of a checkpoint as it was given: relative to where the command was given, else to the checkout."""
+    given = given_path(path)
+    return given if given.exists() else project_root() / path

@@ -1,8 +1,7 @@
-"""CLIP by open_clip: ``clip``, ``clip-laion400m``, ``clip-laion2b``, ``clip-text``, ``open_clip:MODEL/TAG-or-PATH``,
-and ``clip-aligned``, which the paper profile of Figure 5 makes.
+"""CLIP by open_clip: ``clip``, ``clip-laion400m``, ``clip-laion2b``, ``clip-text``, ``open_clip:MODEL/TAG-or-PATH``.
 
 Features as the towers give them, not L2-normalised (the bandwidths of the paper belong to those); images through the
-evaluation transform, texts cut at the context length. A path may be a checkpoint that ``spec_repro.align`` wrote.
+evaluation transform, texts cut at the context length. A path may be a checkpoint of ``spec_repro.align``.
 
 The weights of OpenAI and of LAION-400M were trained with QuickGELU: with the other activation they load, and give other
 features. open_clip warns of the pair; here it is an error, before anything is downloaded.
@@ -13,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
-from spec_repro.base.files import cache_root, given_path
-from spec_repro.embeddings.registry import embedding
-from spec_repro.embeddings.weights import ModelFacts, Pretrained, Weights, building, fetch, listed, revision_of
-
-__all__ = ["clip", "clip_aligned", "clip_laion2b", "clip_laion400m", "clip_text", "facts_of_tag", "open_clip_model"]
+from spec_repro.embeddings.checkpoints import given_weights, is_checkpoint, load_model, model_card
+from spec_repro.embeddings.registry import Embedding, embedding
+from spec_repro.embeddings.weights import ModelFacts, Weights, fetch, loading, revision_of
 
 FILES = ("open_clip_model.safetensors",)
 OPENAI = ModelFacts(
@@ -35,75 +31,49 @@ LAION2B = ModelFacts(
 )
 
 
-class _Made(ModelFacts):
-    """Weights that a notebook makes, and nobody publishes."""
-
-    published = False
-
-    @property
-    def shelf(self) -> Path:
-        return cache_root() / "alignment" / "paper" / "aligned.safetensors"
-
-    @property
-    def obtain(self) -> str:
-        return self.source
-
-    def found(self, download: bool = False) -> Path | None:
-        return self.shelf if self.shelf.is_file() else None
-
-
-ALIGNED = _Made("make fig05 PROFILE=paper", "0.61 GB", "MIT")
-
-
-@listed("clip", OPENAI)
-def clip(*, weights: Weights = None, tower: str = "image") -> Pretrained:
+@embedding("clip", OPENAI)
+def clip(*, weights: Weights = None, tower: str = "image") -> Embedding:
     """CLIP ViT-B/32 of OpenAI, the paper's CLIP."""
     return _tower("clip", "ViT-B-32-quickgelu", "openai", OPENAI, weights, tower)
 
 
-@listed("clip-laion400m", LAION400M)
-def clip_laion400m(*, weights: Weights = None, tower: str = "image") -> Pretrained:
+@embedding("clip-laion400m", LAION400M)
+def clip_laion400m(*, weights: Weights = None, tower: str = "image") -> Embedding:
     """CLIP ViT-B/32 trained on LAION-400M, 32 epochs."""
     return _tower("clip-laion400m", "ViT-B-32-quickgelu", "laion400m_e32", LAION400M, weights, tower)
 
 
-@listed("clip-laion2b", LAION2B)
-def clip_laion2b(*, weights: Weights = None, tower: str = "image") -> Pretrained:
+@embedding("clip-laion2b", LAION2B)
+def clip_laion2b(*, weights: Weights = None, tower: str = "image") -> Embedding:
     """CLIP ViT-B/32 trained on LAION-2B."""
     return _tower("clip-laion2b", "ViT-B-32", "laion2b_s34b_b79k", LAION2B, weights, tower)
 
 
-@listed("clip-text", OPENAI)
-def clip_text(*, weights: Weights = None) -> Pretrained:
+@embedding("clip-text", OPENAI)
+def clip_text(*, weights: Weights = None) -> Embedding:
     """Text tower of CLIP ViT-B/32 of OpenAI."""
     return _tower("clip-text", "ViT-B-32-quickgelu", "openai", OPENAI, weights, "text")
 
 
-@listed("clip-aligned", ALIGNED)
-def clip_aligned(*, weights: Weights = None, tower: str = "image") -> Pretrained:
-    """OpenCLIP ViT-B/32 (laion2b_e16) after SPEC-align towards DINOv2, as ``make fig05 PROFILE=paper`` leaves it."""
-    if weights is None and ALIGNED.found() is None:
-        raise DataMissing(f"expected {ALIGNED.shelf}, found nothing; it is made by {ALIGNED.obtain}.")
-    return _tower("clip-aligned", "ViT-B-32", "", ALIGNED, weights or ALIGNED.shelf, tower)
-
-
 @embedding("open_clip:")
-def open_clip_model(place: str, *, tower: str = "image") -> Pretrained:
+def open_clip_model(spec: str, *, tower: str = "image") -> Embedding:
     """Any model of open_clip: ``MODEL/TAG`` with published weights, ``MODEL/PATH`` with those of a checkpoint."""
     import open_clip
 
-    name, (model, _, rest) = f"open_clip:{place}", place.partition("/")
+    name, (model, _, rest) = f"open_clip:{spec}", spec.partition("/")
     config = open_clip.get_model_config(model)
     if config is None:
         raise unknown_name("open_clip model", model, open_clip.list_models())
     quick = bool(config.get("quick_gelu"))
     twin = model.removesuffix("-quickgelu") if quick else f"{model}-quickgelu"
     tag = open_clip.get_pretrained_cfg(model, rest) or open_clip.get_pretrained_cfg(twin, rest)
-    if not tag and not (rest and given_path(rest).exists()):
+    if not tag and not (rest and given_weights(rest).exists()):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise DataMissing(f"expected a tag of {model} ({tags}) or a checkpoint after the slash, found {rest!r}.")
     if not tag:
-        return _tower(name, model, "", ModelFacts("", "", "that of the checkpoint"), rest, tower)
+        return _tower(
+            name, model, "", ModelFacts("", "", "that of the checkpoint", files=FILES), given_weights(rest), tower
+        )
     if bool(tag.get("quick_gelu")) != quick:
         used, here = ("GELU", "QuickGELU") if quick else ("QuickGELU", "GELU")
         raise CheckpointError(
@@ -114,7 +84,7 @@ def open_clip_model(place: str, *, tower: str = "image") -> Pretrained:
 
 
 def facts_of_tag(model: str, tag: str) -> ModelFacts | None:
-    """Where open_clip has the weights of a tag of a model; None where it knows no such tag."""
+    """Where open_clip has the weights of a tag of a model; None if it does not know the tag."""
     import open_clip
 
     known = open_clip.get_pretrained_cfg(model, tag)
@@ -125,53 +95,41 @@ def facts_of_tag(model: str, tag: str) -> ModelFacts | None:
     return ModelFacts(repository or known["url"], "size on its page", "that of its page", files=files)
 
 
-def _tower(name: str, model: str, tag: str, facts: ModelFacts, weights: Weights, tower: str) -> Pretrained:
-    if tower not in ("image", "text"):
-        raise unknown_name("tower", tower, ("image", "text"))
-    place = fetch(name, facts, weights)
-    place = next((file for file in map(place.joinpath, facts.files) if file.is_file()), place)
-    import open_clip
+class Tower(nn.Module):
+    """One tower of a CLIP: prepared images (b, 3, side, side), or a list of b rows of tokens -> (b, dim)."""
 
-    with building(name, place):
-        ours = _is_ours(place)
-        shown = open_clip.get_pretrained_cfg(model, tag)
-        shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
-        network, _, prepare = open_clip.create_model_and_transforms(
-            model, None if ours else str(place), pretrained_text=False, **shown
-        )
-        if ours:
-            from spec_repro.embeddings.checkpoints import ModelCard, load_weights
-
-            load_weights(place, network, ModelCard.open_clip(model))
-        inputs = ", ".join(f"{key} {value}" for key, value in network.visual.preprocess_cfg.items())
-        if tower == "text":
-            tokenizer = open_clip.get_tokenizer(model)
-            inputs, prepare = f"at most {tokenizer.context_length} tokens", functools.partial(_tokens, tokenizer)
-    dim = open_clip.get_model_config(model)["embed_dim"]
-    identity = (name, dim, tower, revision_of(place), facts.licence)
-    return Pretrained(*identity, inputs, f"{tower} tower, not normalised", prepare, _Tower(network, tower))
-
-
-class _Tower(nn.Module):
-    """Prepared images (b, 3, side, side), or a list of b rows of tokens -> (b, dim)."""
-
-    def __init__(self, network: nn.Module, tower: str) -> None:
+    def __init__(self, clip: nn.Module, tower: str) -> None:
         super().__init__()
-        self.network, self.tower = network, tower
+        self.clip, self.tower = clip, tower
 
     def forward(self, batch: Tensor | list[Tensor]) -> Tensor:
         if self.tower == "image":
-            return self.network.encode_image(batch, normalize=False)
-        return self.network.encode_text(torch.stack(batch).to(self.network.logit_scale.device), normalize=False)
+            return self.clip.encode_image(batch, normalize=False)
+        return self.clip.encode_text(torch.stack(batch).to(self.clip.logit_scale.device), normalize=False)
 
 
-def _tokens(tokenizer: Any, text: str) -> Tensor:
+def tokens_of(tokenizer: Any, text: str) -> Tensor:
+    """One text -> (context length,) int64."""
     return tokenizer([text])[0]
 
 
-def _is_ours(place: Path) -> bool:
-    """Whether ``spec_repro.align`` wrote this: a folder of checkpoints, or a file with a card in its header."""
-    if place.is_dir() or place.suffix != ".safetensors":
-        return place.is_dir()
-    with safe_open(place, "pt") as file:
-        return "card" in (file.metadata() or {})
+def _tower(name: str, model: str, tag: str, facts: ModelFacts, weights: Weights, tower: str) -> Embedding:
+    if tower not in ("image", "text"):
+        raise unknown_name("tower", tower, ("image", "text"))
+    path = fetch(name, facts, weights)
+    path = path / facts.files[0] if path.is_dir() else path
+    import open_clip
+
+    with loading(name, path):
+        shown = open_clip.get_pretrained_cfg(model, tag)
+        shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
+        clip, _, prepare = open_clip.create_model_and_transforms(model, str(path), pretrained_text=False, **shown)
+        if path.suffix == ".safetensors" and is_checkpoint(path):
+            load_model(path, clip, model_card(clip, model))
+    inputs = ", ".join(f"{key} {value}" for key, value in clip.visual.preprocess_cfg.items())
+    if tower == "text":
+        tokenizer = open_clip.get_tokenizer(model)
+        inputs, prepare = f"at most {tokenizer.context_length} tokens", functools.partial(tokens_of, tokenizer)
+    dim, preprocessing = open_clip.get_model_config(model)["embed_dim"], f"{inputs}; {tower} tower, not normalised"
+    identity = (name, dim, tower, revision_of(path), facts.licence, preprocessing)
+    return Embedding(*identity, prepare=prepare, encode=Tower(clip, tower))

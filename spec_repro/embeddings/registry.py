@@ -1,6 +1,6 @@
-"""``load_embedding(name)``, the protocol that an embedding meets, and the decorator that adds one.
+"""``load_embedding(name)``, what an embedding is, and the decorator that adds one.
 
-An embedding is one small class (or a function that returns one)::
+An embedding is a function that returns an `Embedding`, or a small class of your own with the same members::
 
     @embedding("my-model")
     class MyModel:
@@ -12,34 +12,35 @@ An embedding is one small class (or a function that returns one)::
         def __call__(self, batch):           # (b, ...) tensor of prepared images -> (b, 512)
             return self.network(batch)
 
-An object that meets the protocol needs no registration: ``embed(dataset, MyModel())`` works as it is.
+Such an object needs no registration: ``embed(dataset, MyModel())`` works as it is. A ``to(device)`` of its own, if it
+has one, moves it; without ``to`` it stays on the CPU.
 """
 
-import inspect
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
-from torch import Tensor
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
 
-from spec_repro.base.errors import UnknownName, unknown_name
 from spec_repro.base.registry import Registry
-
-__all__ = ["EMBEDDINGS", "Embedding", "embedding", "identity", "load_embedding"]
 
 EMBEDDINGS = Registry("embedding")
 
 
-@runtime_checkable
-class Embedding(Protocol):
+@dataclass(frozen=True, eq=False)
+class Embedding:
     """A map from images or texts to vectors.
 
-    ``revision`` names the weights and the code: another revision is another cache entry. Prepared images reach
-    ``__call__`` as one stacked tensor, prepared texts as a list. Optional members, used where they are present:
+    ``revision`` names the weights and the code: another revision is another cache entry. ``prepare`` turns one PIL
+    image or string into a tensor or tokens; ``preprocessing`` says how, and is part of the cache key. Prepared images
+    reach ``encode`` as one stacked tensor, prepared texts as a list; it returns (b, dim) floats, the same for an item
+    whatever else is in the batch. A network in the role of ``encode`` is frozen in eval mode, and moves with ``to``.
 
-    - ``fit(dataset) -> Embedding``: for one that is fitted on the data (PCA, SVD); ``embed`` calls it first;
-    - ``to(device) -> Embedding``: moves the weights; without it the model stays on the CPU;
-    - ``preprocessing: str``: what ``prepare`` does, part of the cache key;
-    - ``rows(dataset) -> array``: for one that has its vectors already (``file:PATH``).
+    Optional: ``fit(dataset)`` returns the embedding fitted on the data (PCA, SVD), and ``embed`` calls it first;
+    ``rows(dataset)`` returns vectors that exist already (``file:PATH``).
     """
 
     name: str
@@ -47,19 +48,33 @@ class Embedding(Protocol):
     modality: str  # "image" or "text"
     revision: str
     license: str
+    preprocessing: str = ""
+    prepare: Callable[[Any], Any] = field(repr=False, kw_only=True)
+    encode: Callable[[Any], Tensor] = field(repr=False, kw_only=True)
+    fit: Callable[[Dataset], "Embedding"] | None = field(repr=False, default=None, kw_only=True)
+    rows: Callable[[Dataset], np.ndarray] | None = field(repr=False, default=None, kw_only=True)
 
-    def prepare(self, item: Any) -> Any:
-        """One PIL image or string -> tensor or tokens."""
+    def __post_init__(self) -> None:
+        if isinstance(self.encode, nn.Module):
+            self.encode.eval().requires_grad_(False)
 
     def __call__(self, batch: Any) -> Tensor:
-        """Prepared items -> (b, dim) float tensor, the same for each item whatever else is in the batch."""
+        """Prepared items -> (b, dim)."""
+        return self.encode(batch)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The embedding with its network on a device; one without a network stays on the CPU."""
+        return replace(self, encode=self.encode.to(device)) if isinstance(self.encode, nn.Module) else self
 
 
-def embedding(name: str) -> Callable[[Callable[..., Embedding]], Callable[..., Embedding]]:
-    """Register a class or function that makes an embedding; a name that ends in a colon is open (``"file:"``)."""
+def embedding(name: str, facts: Any = None) -> Callable[[Callable], Callable]:
+    """Register a class or function that makes an embedding; a name that ends in a colon is open (``"file:"``).
 
-    def register(factory: Callable[..., Embedding]) -> Callable[..., Embedding]:
-        EMBEDDINGS.add(name, factory)
+    ``facts`` are the `ModelFacts` of a pretrained model, found again as ``EMBEDDINGS[name].about``.
+    """
+
+    def register(factory: Callable) -> Callable:
+        EMBEDDINGS.add(name, factory, facts)
         return factory
 
     return register
@@ -68,18 +83,14 @@ def embedding(name: str) -> Callable[[Callable[..., Embedding]], Callable[..., E
 def load_embedding(name: str, **options) -> Embedding:
     """An embedding by name: ``"hog"``, or an open form such as ``"file:PATH"``; ``options`` are those of the embedding.
 
-    Raises UnknownName with the near miss, for the name and for each option.
+    Raises UnknownName with the near miss.
     """
     entry, rest = EMBEDDINGS.find(name)
-    known = {p.name for p in inspect.signature(entry.function).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    for option in sorted(set(options) - known):
-        if not known:
-            raise UnknownName(f"embedding {name!r} has no options; leave {option!r} out.")
-        raise unknown_name(f"option of embedding {name!r}:", option, known)
     return entry.function(*rest, **options)
 
 
-def identity(embedding: Embedding) -> dict[str, str | int]:
-    """What identifies an embedding: part of the cache key and of every run record."""
-    told = {key: getattr(embedding, key) for key in ("name", "dim", "modality", "revision", "license")}
-    return told | {"preprocessing": getattr(embedding, "preprocessing", "")}
+def identity(embedding: Embedding | str) -> dict[str, str | int]:
+    """What identifies an embedding, given itself or by name: part of the cache key and of every run record."""
+    model = load_embedding(embedding) if isinstance(embedding, str) else embedding
+    found = {key: getattr(model, key) for key in ("name", "dim", "modality", "revision", "license")}
+    return found | {"preprocessing": getattr(model, "preprocessing", "")}

@@ -97,5 +97,5 @@ def test_what_is_no_array(rows, tmp_path):
 
 def test_it_has_no_forward_pass(rows, tmp_path):
     np.save(tmp_path / "x.npy", rows)
-    with pytest.raises(InvalidInput, match="holds finished vectors"):
+    with pytest.raises(InvalidInput, match=r"x\.npy holds finished vectors"):
         load_embedding(f"file:{tmp_path / 'x.npy'}")(None)

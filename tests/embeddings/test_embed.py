@@ -1,11 +1,9 @@
-"""embed(): cache, resume, shards, errors."""
+"""embed(): cache, resume, chunks, errors."""
 
 import errno
 import json
 import os
 import random
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,9 +24,10 @@ from spec_repro.base.errors import (
     UnknownName,
     UnreadableItem,
 )
+from spec_repro.base.files import cache_root
 from spec_repro.data import load_data
 from spec_repro.embeddings import embed
-from spec_repro.embeddings.cache import cache_root
+from spec_repro.embeddings.cache import Store, open_store
 
 SCRIPT = Path(__file__).with_name("toy.py")
 
@@ -75,7 +74,7 @@ def texts():
 
 def test_rows_follow_the_data_set(texts):
     model = Lengths()
-    vectors = embed(texts, model, batch_size=8, shard_rows=30)
+    vectors = embed(texts, model, batch_size=8, chunk_rows=30)
     np.testing.assert_array_equal(vectors, Lengths.vectors(texts["text"][:]).numpy())
     assert sorted(model.seen) == sorted(texts["text"][:])
     assert [len(batch) for batch in model.batches] == [8, 8, 8, 6] * 3 + [8, 2]
@@ -94,7 +93,13 @@ def test_the_second_call_reads_the_cache(texts, cache):
     np.testing.assert_array_equal(embed(texts, model), first)
     assert torch.from_numpy(again).shape == (100, 2)
     (folder,) = cache.glob("lengths/*")
-    assert sorted(path.name for path in folder.iterdir()) == [".lock-0", "embeddings.npy", "record.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
+        ".lock-0",
+        "embeddings.npy",
+        "marks.npy",
+        "record.json",
+    ]
     told = json.loads((folder / "record.json").read_text())
     assert told["data"]["name"] == "synthetic-text"
     assert told["data"]["rows"] == 100
@@ -123,7 +128,7 @@ def test_what_changes_the_key(texts, cache):
         embed(data, model, **options)
         assert len(model.seen) == len(data)
         assert len(list(cache.glob("lengths/*"))) == k
-    for options in ({"batch_size": 3}, {"shard_rows": 7}, {"workers": 0}, {"progress": False}, {"on_error": "skip"}):
+    for options in ({"batch_size": 3}, {"chunk_rows": 7}, {"workers": 0}, {"on_error": "skip"}):
         model = Lengths()
         embed(texts, model, **options)
         assert model.seen == [], options
@@ -138,51 +143,53 @@ def test_root_beats_the_environment(texts, cache, tmp_path, monkeypatch):
     assert cache_root().parts[-2:] == ("data", "cache")
 
 
+def marks_of(cache):
+    (path,) = cache.rglob("marks.npy")
+    return np.load(path)
+
+
 def test_an_interrupted_run_goes_on(texts, cache):
     started = Lengths(stop_after=65)
     with pytest.raises(KeyboardInterrupt):
-        embed(texts, started, batch_size=5, shard_rows=20)
-    (folder,) = cache.glob("lengths/*")
-    assert len(list(folder.glob("rows-*.safetensors"))) == 3
+        embed(texts, started, batch_size=5, chunk_rows=20)
+    assert marks_of(cache).tolist() == [1] * 60 + [0] * 40
     rest = Lengths()
-    vectors = embed(texts, rest, batch_size=5, shard_rows=50)  # a started entry keeps its shards of 20
-    assert sorted(rest.seen) == sorted(texts["text"][60:])
+    vectors = embed(texts, rest, batch_size=5, chunk_rows=50)  # of its second chunk, ten rows are there and made again
+    assert sorted(rest.seen) == sorted(texts["text"][50:])
     np.testing.assert_array_equal(vectors, Lengths.vectors(texts["text"][:]).numpy())
-    assert not list(folder.glob("rows-*"))
+    assert marks_of(cache).all()
 
 
-def spoil(path, how):
-    data = bytearray(path.read_bytes())
-    if how == "bit":
-        data[-1] ^= 1
-    path.write_bytes(data if how == "bit" else data[: len(data) // 2] if how == "half" else b"")
+def test_a_row_is_marked_after_it_is_written(texts, cache, monkeypatch):
+    def stop(self, mode="c"):
+        if mode == "r+":
+            raise KeyboardInterrupt
+        return marks(self, mode)
 
-
-@pytest.mark.parametrize("how", ["bit", "half", "empty"])
-def test_a_damaged_shard_is_noticed(texts, cache, how):
-    with pytest.raises(KeyboardInterrupt):
-        embed(texts, Lengths(stop_after=65), batch_size=5, shard_rows=20)
-    shard = sorted(cache.rglob("rows-*.safetensors"))[1]
-    spoil(shard, how)
-    with pytest.raises(CheckpointError, match=re.escape(f"the shard {shard} is damaged; delete it and run again")):
-        embed(texts, Lengths())
-    assert not list(cache.rglob("embeddings.npy"))
-    shard.unlink()
-    again = Lengths()
-    vectors = embed(texts, again)
-    assert sorted(again.seen) == sorted(texts["text"][20:40])
-    np.testing.assert_array_equal(vectors, Lengths.vectors(texts["text"][:]).numpy())
-
-
-@pytest.mark.parametrize("how", ["half", "empty"])
-def test_a_damaged_array_is_noticed(texts, cache, how):
-    embed(texts, Lengths())
+    marks = Store.marks
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "marks", stop)
+        with pytest.raises(KeyboardInterrupt):
+            embed(texts, Lengths())
     (path,) = cache.rglob("embeddings.npy")
-    spoil(path, how)
-    with pytest.raises(CheckpointError, match=r"embeddings\.npy is damaged .*; delete it and run again\."):
+    assert np.load(path).any(axis=1).all()
+    assert not marks_of(cache).any()
+    again = Lengths()
+    embed(texts, again)
+    assert len(again.seen) == 100
+
+
+@pytest.mark.parametrize("name", ["embeddings.npy", "marks.npy"])
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_a_damaged_array_is_noticed(texts, cache, name, share):
+    embed(texts, Lengths())
+    (path,) = cache.rglob(name)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=rf"{name} is damaged .*; delete .* and run again\."):
         embed(texts, Lengths())
     np.save(path, np.zeros((3, 2), dtype=np.float32))
-    with pytest.raises(CheckpointError, match=r"has shape \(3, 2\), expected \(100, 2\); delete it and run again\."):
+    with pytest.raises(CheckpointError, match=r"has shape \(3, 2\), expected \(100,.*\); delete .* and run again\."):
         embed(texts, Lengths())
 
 
@@ -207,30 +214,33 @@ def test_kill_9_at_any_moment(parent, cache, tmp_path):
     data = load_data("synthetic-text", n=800)["text"][:]
     dice, log, result = random.Random(0), tmp_path / "log.txt", tmp_path / "result.npy"
     for life in range(11):
-        kept = sorted(cache.rglob("rows-*.safetensors"))
-        before = {path: path.stat().st_mtime_ns for path in kept}
+        kept = [marks.copy() for marks in map(np.load, cache.rglob("marks.npy"))]
         log.write_text("")
         child = parent(log=str(log), result=str(result), environment={"SPEC_CACHE": str(cache)})
         if life < 10:
-            batches = dice.randint(6, 9)  # of the 100, five to a shard
+            batches = dice.randint(6, 9)  # of the 100, five to a chunk
             while len(log.read_text().splitlines()) < 8 * batches:
                 time.sleep(0.001)
             time.sleep(dice.uniform(0, 0.02))
             os.kill(child, signal.SIGKILL)
         assert parent(wait=child) == (0 if life == 10 else -9)
-        starts = [int(path.stem.removeprefix("rows-")) for path in kept]
-        done = {text for start in starts for text in data[start : start + 40]}
-        assert not done & set(log.read_text().splitlines())  # no finished shard is embedded again
-        assert all(path.stat().st_mtime_ns == before[path] for path in kept if path.exists())
-    assert len(kept) >= 10  # the last process found the work of the ten before it
+        done = {data[i] for marks in kept for i in np.flatnonzero(marks)}
+        assert not done & set(log.read_text().splitlines())  # no finished chunk is embedded again
+    assert kept[0].sum() >= 400  # the last process found the work of the ten before it
     expected = [[sum(map(ord, text)) % 1000, len(text)] for text in data]
     np.testing.assert_array_equal(np.load(result), expected)
     (folder,) = cache.glob("toy/*")
-    assert sorted(path.name for path in folder.iterdir()) == [".lock-0", "embeddings.npy", "record.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
+        ".lock-0",
+        "embeddings.npy",
+        "marks.npy",
+        "record.json",
+    ]
 
 
 @pytest.mark.slow
-def test_ranks_share_the_shards_and_other_processes_wait(parent, cache, tmp_path):
+def test_ranks_share_the_chunks_and_other_processes_wait(parent, cache, tmp_path):
     alone = {"SPEC_CACHE": str(cache)}
     ranks = [alone | {"RANK": str(k), "WORLD_SIZE": "2"} for k in range(2)]
     children = []
@@ -268,11 +278,10 @@ def test_an_unreadable_image_stops_with_its_name(photos, workers):
 
 def test_an_unreadable_image_can_be_skipped(photos, cache):
     with pytest.warns(UserWarning, match=r"1 of 6 samples could not be read, first ids \['3\.png'\]; their rows"):
-        vectors = embed(photos, Mean(), on_error="skip", batch_size=4, shard_rows=4)
+        vectors = embed(photos, Mean(), on_error="skip", batch_size=4, chunk_rows=4)
     assert np.isfinite(vectors).all(axis=1).tolist() == [True, True, True, False, True, True]
     assert vectors[:, 0].tolist()[:3] == [0, 40, 80]
-    (path,) = cache.rglob("skipped.json")
-    assert json.loads(path.read_text()) == ["3.png"]
+    assert marks_of(cache).tolist() == [1, 1, 1, 2, 1, 1]
     with pytest.raises(UnreadableItem, match=r"first ids \['3\.png'\], when .* was made with on_error='skip'"):
         embed(photos, Mean())
 
@@ -314,46 +323,49 @@ def nan_in_row_two(vectors):
 
 
 def test_a_model_that_gives_nan(texts):
-    with pytest.raises(NonFiniteInput, match="'lengths' gave NaN or infinity for 1 of 64 samples of a batch, first"):
+    with pytest.raises(NonFiniteInput, match="'lengths' returned NaN or infinity for 1 of 64 samples of a batch, "):
         embed(texts, Faulty(nan_in_row_two))
     with pytest.raises(NonFiniteInput, match=r"Try precision='float32'\."):
         embed(texts, Faulty(nan_in_row_two), precision="bfloat16")
-    with pytest.raises(NonFiniteInput, match="gave NaN or infinity for 64 of 64"):
+    with pytest.raises(NonFiniteInput, match="returned NaN or infinity for 64 of 64"):
         embed(texts, Faulty(lambda vectors: vectors / 0))
 
 
 def test_a_model_of_another_shape(texts):
-    with pytest.raises(EmbeddingMismatch, match=r"should give an array of shape \(64, 2\) for 64 samples, found \(64,"):
+    with pytest.raises(
+        EmbeddingMismatch, match=r"should return an array of shape \(64, 2\) for 64 samples, found \(64,"
+    ):
         embed(texts, Faulty(lambda vectors: vectors[:, :1]))
     with pytest.raises(EmbeddingMismatch, match=r"found \(2,\); correct its dim or its __call__\."):
         embed(texts, Faulty(lambda vectors: vectors[0]))
 
 
-def test_a_full_disk_is_told_before_and_during(texts, cache, monkeypatch):
-    from spec_repro.embeddings import cache as module
+def test_a_full_disk_is_noticed_before_anything_is_computed(texts, cache, monkeypatch):
+    def no_space(file, offset, length):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    full = shutil.disk_usage(cache.parent)._replace(free=100)
+    model = Lengths()
     with monkeypatch.context() as patch:
-        patch.setattr(module.shutil, "disk_usage", lambda place: full)
-        with pytest.raises(DiskFull, match=r"no room for embeddings in .*cache .*GB needed.*SPEC_CACHE"):
-            embed(texts, Lengths())
-    with monkeypatch.context() as patch:
+        patch.setattr("os.posix_fallocate", no_space)
+        with pytest.raises(DiskFull, match=r"no room for 0\.0 GB of embeddings in .*cache \(No space left.*SPEC_CACHE"):
+            embed(texts, model)
+    assert model.seen == []
+    assert not list(cache.rglob("*.npy"))
+    assert not list(cache.rglob("*.partial"))
+    assert len(embed(texts, model)) == 100
 
-        def no_space(*args, **kwargs):
-            raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr("safetensors.numpy.save_file", no_space)
-        with pytest.raises(DiskFull, match=r"No space left on device.*finished shards are kept"):
-            embed(texts, Lengths())
-    assert not [path for path in cache.rglob("*") if path.suffix in (".partial", ".safetensors")]
-    assert len(embed(texts, Lengths())) == 100
+def test_the_room_of_an_array_is_taken_at_once(texts, cache):
+    store = open_store(cache, {"data": {"name": "x"}, "model": {"name": "y"}}, 50_000, 8)
+    assert (store.folder / "embeddings.npy").stat().st_blocks * 512 >= 50_000 * 8 * 4
+    assert not store.array().any()
 
 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
         ({"on_error": "ignore"}, InvalidInput, "on_error must be 'stop' or 'skip', found 'ignore'."),
-        ({"batch_size": 0}, InvalidInput, "batch_size and shard_rows must be at least 1, found 0 and 4096."),
+        ({"batch_size": 0}, InvalidInput, "batch_size and chunk_rows must be at least 1, found 0 and 4096."),
         ({"precision": "float23"}, UnknownName, "unknown precision 'float23'; did you mean 'float32'?"),
     ],
 )
@@ -368,11 +380,9 @@ def test_an_image_model_on_texts(texts):
         embed(texts, "hog")
 
 
-def test_progress_is_silent_unless_wanted(texts, tmp_path, capsys):
-    embed(texts, Lengths(), root=tmp_path / "a")
+def test_progress_is_silent_off_a_terminal(texts, capsys):
+    embed(texts, Lengths())
     assert capsys.readouterr().err == ""
-    embed(texts, Lengths(), root=tmp_path / "b", progress=True)
-    assert re.search(r"lengths: 100%.*100/100.*samples/s", capsys.readouterr().err)
 
 
 def test_a_torch_module_is_moved_and_runs_without_gradients(texts):

@@ -3,21 +3,29 @@
 import json
 from dataclasses import replace
 
-import mini_training
 import numpy as np
 import pytest
 import torch
+import train_mini_models as recipes
 from safetensors.torch import load_file, save_file
 from support import global_states
 
-from spec_repro.base.errors import CheckpointError, UnknownName
+from spec_repro.base.errors import CheckpointError
 from spec_repro.base.files import sha256
 from spec_repro.data import load_data
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.offline.pictograms import CLASSES
 from spec_repro.embeddings import Embedding, embed, load_embedding
-from spec_repro.embeddings.offline.mini import mini_clip_model, mini_dino_model, mini_weights, save_mini_clip
-from spec_repro.embeddings.offline.mini_models import CLIP_CONFIG, VOCABULARY, WordTokenizer, mini_models_root
+from spec_repro.embeddings.checkpoints import save
+from spec_repro.embeddings.offline.mini import (
+    CLIP_CONFIG,
+    VOCABULARY,
+    WordTokenizer,
+    mini_clip_model,
+    mini_dino_model,
+    mini_models_root,
+    mini_weights,
+)
 from spec_repro.probe import bootstrap_interval, linear_probe
 
 MODELS = ("mini-clip", "mini-dino")
@@ -31,10 +39,8 @@ def cards():
 @pytest.fixture(scope="module")
 def pictures():
     """Typographic pictograms and factors of the two seeds that the card's probes used, fewer of them."""
-    sets = [
-        load_data("typographic", n=n, seed=mini_training.SEEDS[part]) for part, n in (("probe", 1000), ("test", 500))
-    ]
-    return [(mini_training.pictures(s["image"][:]), {f: labels_of(s, f) for f in ("word", "label")}) for s in sets]
+    sets = [load_data("typographic", n=n, seed=recipes.SEEDS[part]) for part, n in (("probe", 1000), ("test", 500))]
+    return [(recipes.pictures(s["image"][:]), {f: labels_of(s, f) for f in ("word", "label")}) for s in sets]
 
 
 def features(model, images):
@@ -58,9 +64,8 @@ def test_contract(name, tmp_path):
     assert isinstance(model, Embedding)
     assert model.license == "MIT"
     assert model.revision == sha256(mini_weights(name.removesuffix("-text")))
-    network = getattr(model, "network", None) or model.model
-    assert not network.training
-    assert not any(p.requires_grad for p in network.parameters())
+    assert not any(part.training for part in model.encode.modules())
+    assert not any(p.requires_grad for p in model.encode.parameters())
     dataset = load_data("captioned-pictograms", n=40)
     before = global_states()
     one, seven = (
@@ -118,50 +123,58 @@ def test_tokenizer():
     assert CLIP_CONFIG["text_cfg"]["vocab_size"] == len(VOCABULARY)
 
 
-def test_own_checkpoint(tmp_path):
+def test_own_checkpoint(tmp_path, monkeypatch):
     model, _ = mini_clip_model(seed=3)
-    save_mini_clip(model, tmp_path / "own.safetensors", {"aligned": True})
+    save(tmp_path / "own.safetensors", model.state_dict(), {"aligned": True})
     again, _ = mini_clip_model(tmp_path / "own.safetensors")
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, again.state_dict()[name], rtol=0, atol=0)
-    own, shipped = load_embedding("mini-clip", weights=tmp_path / "own.safetensors"), load_embedding("mini-clip")
+    own, shipped = load_embedding(f"mini-clip:{tmp_path / 'own.safetensors'}"), load_embedding("mini-clip")
+    assert own.name == f"mini-clip:{tmp_path / 'own.safetensors'}"
     assert own.revision == sha256(tmp_path / "own.safetensors") != shipped.revision
+    assert load_embedding("mini-clip", weights=tmp_path / "own.safetensors").revision == own.revision
     texts = load_embedding("mini-clip-text", weights=tmp_path / "own.safetensors")
     torch.testing.assert_close(texts([texts.prepare("a star")]), model.encode_text(WordTokenizer()("a star")).detach())
-    with pytest.raises(UnknownName, match="option of embedding 'mini-clip': 'weigths'; did you mean 'weights'"):
-        load_embedding("mini-clip", weigths="x")
+    picture = own.prepare(load_data("pictograms", n=1)["image"][0])[None]
+    torch.testing.assert_close(own(picture), model.encode_image(picture).detach())
+
+
+def test_a_relative_path_starts_where_the_command_was_given_else_in_the_checkout(tmp_path, monkeypatch):
+    aligned = "data/mini-models/alignment/mini-clip-aligned.safetensors"
+    monkeypatch.chdir(tmp_path)
+    assert load_embedding(f"mini-clip:{aligned}").revision == sha256(mini_models_root().parents[1] / aligned)
+    save(tmp_path / aligned, mini_clip_model(seed=3)[0].state_dict(), {})
+    assert load_embedding(f"mini-clip:{aligned}").revision == sha256(tmp_path / aligned)
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     path, raw = tmp_path / "w.safetensors", mini_weights("mini-clip").read_bytes()
     cases = [
-        (raw[: len(raw) // 2], "no whole safetensors file"),
-        (raw[:5], "no whole safetensors file"),
-        (raw[:-40] + bytes(40), "the weights in .* are not those that were written: hash differs"),
-        (mini_weights("mini-dino").read_bytes(), 'expected the weights of mini-clip .* found mini-dino with {"stem"'),
+        (raw[: len(raw) // 2], "w.safetensors is cut short or not a checkpoint of this package"),
+        (raw[:-40] + bytes(40), "the weights in .* are not those that were written: their hash differs"),
+        (mini_weights("mini-dino").read_bytes(), r"is of another model: \d+ of \d+ weights differ, first .* in CLIP"),
     ]
     for content, text in cases:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=text):
-            load_embedding("mini-clip", weights=path)
+            load_embedding(f"mini-clip:{path}")
     state = load_file(mini_weights("mini-clip"))
     save_file(state, path)
-    with pytest.raises(CheckpointError, match="found a file of other origin with none"):
-        load_embedding("mini-clip", weights=path)
-    wider = json.dumps({**CLIP_CONFIG, "embed_dim": 128})
-    save_file(state, path, metadata={"model": "mini-clip", "config": wider, "sha256": ""})
-    with pytest.raises(CheckpointError, match=r'found mini-clip with {"embed_dim": 128'):
-        load_embedding("mini-clip", weights=path)
-    with pytest.raises(CheckpointError, match=r"expected the weights of mini-clip at .*none.*, found no file"):
-        load_embedding("mini-clip", weights=tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="not a checkpoint of this package"):
+        load_embedding(f"mini-clip:{path}")
+    heads = CLIP_CONFIG | {"text_cfg": CLIP_CONFIG["text_cfg"] | {"heads": 4}}
+    save(path, state, {"config": heads})
+    with pytest.raises(CheckpointError, match=r"is of .*'heads': 4.*, mini-clip has the configuration .*'heads': 2"):
+        load_embedding(f"mini-clip:{path}")
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*none.*, found no file"):
+        load_embedding(f"mini-clip:{tmp_path / 'none.safetensors'}")
 
 
 def test_shipped_file_must_match_its_card(tmp_path, monkeypatch, cards):
-    model, _ = mini_clip_model(seed=1)
-    save_mini_clip(model, tmp_path / "mini-clip.safetensors", {})
+    save(tmp_path / "mini-clip.safetensors", mini_clip_model(seed=1)[0].state_dict(), {})
     (tmp_path / "cards.json").write_text(json.dumps(cards))
-    monkeypatch.setattr("spec_repro.embeddings.offline.mini_models.mini_models_root", lambda: tmp_path)
-    with pytest.raises(CheckpointError, match=r"hash differs. Restore it from git, or run `make mini-models`"):
+    monkeypatch.setattr("spec_repro.embeddings.offline.mini.mini_models_root", lambda: tmp_path)
+    with pytest.raises(CheckpointError, match=r"not the file of its card. Restore it from git, or run `make mini-mod"):
         load_embedding("mini-clip")
 
 
@@ -173,17 +186,17 @@ def small(recipe, **changes):
 def test_training_lowers_the_loss(name):
     """On batches that stay the same, since those of training differ in size and difficulty."""
     if name == "mini-clip":
-        recipe = small(mini_training.CLIP)
+        recipe = small(recipes.CLIP)
         model, tokenizer = mini_clip_model(seed=0)
         losses = [
-            mini_training.clip_losses(model, tokenizer, replace(recipe, steps=steps), plain_steps=steps)
+            recipes.clip_losses(model, tokenizer, replace(recipe, steps=steps), plain_steps=steps)
             for steps in (recipe.steps, 4)
         ]
     else:
-        recipe = small(mini_training.DINO, n=480, steps=40)
+        recipe = small(recipes.DINO, n=480, steps=40)
         model = mini_dino_model(seed=0)
         losses = [
-            mini_training.dino_losses(model, replace(recipe, steps=steps), seed=seed)
+            recipes.dino_losses(model, replace(recipe, steps=steps), seed=seed)
             for steps, seed in ((recipe.steps, 5), (4, 6))
         ]
     training, fixed = losses[0], list(losses[1])
@@ -194,7 +207,7 @@ def test_training_lowers_the_loss(name):
             return np.mean([loss().item() for loss in fixed])
 
     before = on_fixed()
-    log = mini_training.train(model, training, recipe, lambda: 0.0, every=10)
+    log = recipes.train(model, training, recipe, lambda: 0.0, every=10)
     assert not model.training
     assert [row["step"] for row in log] == ([10, 20, 24] if name == "mini-clip" else [10, 20, 30, 40])
     assert log[-1]["learning_rate"] < log[0]["learning_rate"]
@@ -202,11 +215,11 @@ def test_training_lowers_the_loss(name):
     assert after < before - 0.05, (before, after)
 
 
-@pytest.mark.parametrize("train", [mini_training.train_clip, mini_training.train_dino])
+@pytest.mark.parametrize("train", [recipes.train_clip, recipes.train_dino])
 def test_training_seed(train):
-    options = {"held_out": 64} | ({"plain_steps": 1} if train is mini_training.train_clip else {})
+    options = {"held_out": 64} | ({"plain_steps": 1} if train is recipes.train_clip else {})
     before = global_states()
-    results = [train(small(mini_training.DINO, n=96, steps=2, batch=16, seed=seed), **options) for seed in (0, 0, 1)]
+    results = [train(small(recipes.DINO, n=96, steps=2, batch=16, seed=seed), **options) for seed in (0, 0, 1)]
     assert global_states() == before
     (first, log), (same, log_same), (other, _) = results
     assert log == log_same
@@ -216,22 +229,22 @@ def test_training_seed(train):
 
 
 def test_views_share_the_pictogram_and_differ_in_the_word():
-    views, colours = mini_training.dino_views(20, seed=3)
-    assert views.shape == (20, mini_training.VIEWS, 3, 64, 64)
+    views, colours = recipes.dino_views(20, seed=3)
+    assert views.shape == (20, recipes.VIEWS, 3, 64, 64)
     corner = views[:, :, :, 0, 0]
     assert (corner == corner[:, :1]).all()  # one background
-    assert all((views[:, 0] != views[:, side]).flatten(1).any(dim=1).all() for side in range(1, mini_training.VIEWS))
+    assert all((views[:, 0] != views[:, side]).flatten(1).any(dim=1).all() for side in range(1, recipes.VIEWS))
     assert (views[..., :16, :] == views[:, :1, :, :16, :]).all()  # above the word
     assert len(np.unique(colours)) > 5
 
 
 def test_moving_keeps_most_of_a_picture():
     x = torch.randn(6, 3, 64, 64)
-    still = replace(mini_training.DINO, shift=0, turn=0, zoom=0)
-    torch.testing.assert_close(mini_training.moved(x, still, torch.Generator().manual_seed(0)), x, rtol=0, atol=1e-4)
+    still = replace(recipes.DINO, shift=0, turn=0, zoom=0)
+    torch.testing.assert_close(recipes.moved(x, still, torch.Generator().manual_seed(0)), x, rtol=0, atol=1e-4)
     for change in ({"shift": 5}, {"turn": 15}, {"zoom": 0.15}):
         one, same, other = (
-            mini_training.moved(x, replace(still, **change), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+            recipes.moved(x, replace(still, **change), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
         )
         assert torch.equal(one, same)
         assert (one - other).abs().max() > 0.1

@@ -44,7 +44,7 @@ if __name__ == "__main__":
             answer = os.fork()
             if answer == 0:
                 os.environ.update(order["environment"])
-                vectors = embed(texts, Toy(order["log"], pause=0.01), batch_size=8, shard_rows=40)
+                vectors = embed(texts, Toy(order["log"], pause=0.01), batch_size=8, chunk_rows=40)
                 np.save(order["result"], vectors)
                 os._exit(0)
         print(answer, flush=True)

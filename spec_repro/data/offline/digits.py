@@ -5,8 +5,9 @@ pictures (not planted factors): the amount of ink and the slant, each cut at its
 """
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset
 
+from spec_repro.data.files import STRING, dataset_of
 from spec_repro.data.identity import Picture, encode
 from spec_repro.data.registry import dataset_loader
 
@@ -36,18 +37,14 @@ def digits() -> Dataset:
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255.0 / 16.0)).astype(np.uint8).repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
-    levels = {"measured_ink": _quintile(ink(bunch.images)), "measured_slant": _quintile(slant(bunch.images))}
-    features = Features(
-        {
-            "id": Value("string"),
-            "image": Picture(),
-            "label": ClassLabel(names=[str(digit) for digit in range(10)]),
-            "measured_ink": ClassLabel(names=INK),
-            "measured_slant": ClassLabel(names=SLANT),
-        }
-    )
-    columns = {"id": [f"{i:04d}" for i in range(len(pixels))], "image": [encode(image) for image in pixels]}
-    return Dataset.from_dict(columns | {"label": bunch.target, **levels}, features=features)
+    columns = {
+        "id": ([f"{i:04d}" for i in range(len(pixels))], STRING),
+        "image": ([encode(image) for image in pixels], Picture()),
+        "label": (bunch.target, ClassLabel(names=[str(digit) for digit in range(10)])),
+        "measured_ink": (_quintile(ink(bunch.images)), ClassLabel(names=INK)),
+        "measured_slant": (_quintile(slant(bunch.images)), ClassLabel(names=SLANT)),
+    }
+    return dataset_of(columns)
 
 
 def _quintile(values: np.ndarray) -> np.ndarray:

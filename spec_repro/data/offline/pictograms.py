@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset
 from PIL import Image, ImageDraw
 
 from spec_repro.base.errors import InvalidInput
+from spec_repro.data.files import STRING, dataset_of
 from spec_repro.data.identity import Picture, encode
 from spec_repro.data.offline.factors import draw, draw_unlike, labels_of, uniform
 from spec_repro.data.registry import dataset_loader, load_data
@@ -109,7 +110,7 @@ def paint(ground: np.ndarray, coverage: np.ndarray, colour: Sequence[int], centr
 
 @dataset_loader("pictograms", takes=("n", "seed", "ratio"))
 def pictograms(*, n: int = 2000, seed: int = 0, ratio: float = 0.85) -> Dataset:
-    """n pictograms; ``ratio`` is the frequency of each level over that of the level before it (1 for equal clusters)."""
+    """n pictograms; ``ratio`` is the frequency of each level over that of the one before it (1: all equal)."""
     levels = {name: draw(len(names), n, ratio, seed, name) for name, names in FACTORS.items()}
     return _dataset([_picture(row) for row in _rows(levels, FACTORS)], levels, FACTORS, seed)
 
@@ -161,7 +162,7 @@ def captioned_pictograms(
         chance["colour"] < coloured,
     ]
     captions = [_caption(*row) for row in zip(*parts, strict=True)]
-    return with_words(drawn, words, classes).add_column("caption", captions, feature=Value("string"))
+    return with_words(drawn, words, classes).add_column("caption", captions, feature=STRING)
 
 
 def _caption(label: str, colour: str, word: str, word_only: bool, short: bool, coloured: bool) -> str:
@@ -217,8 +218,7 @@ def _dataset(
     **texts: list[str],
 ) -> Dataset:
     """Pictures (64, 64, 3) in [0, 255] and their levels; ``texts`` are further columns."""
-    features = {"id": Value("string"), "image": Picture()} | {name: Value("string") for name in texts}
-    features |= {name: ClassLabel(names=names) for name, names in factors.items()}
     ids = [f"seed{seed}-{i:06d}" for i in range(len(pixels))]
     images = [encode(np.rint(picture).astype(np.uint8)) for picture in pixels]
-    return Dataset.from_dict({"id": ids, "image": images, **texts, **levels}, features=Features(features))
+    columns = {"id": (ids, STRING), "image": (images, Picture())} | {k: (v, STRING) for k, v in texts.items()}
+    return dataset_of(columns | {name: (levels[name], ClassLabel(names=names)) for name, names in factors.items()})

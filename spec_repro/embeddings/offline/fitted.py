@@ -1,13 +1,14 @@
 """Embeddings that are fitted on the data set they embed: ``pixels`` (PCA) and ``lsa`` (TF-IDF and SVD).
 
-``fit`` gives a new object; its revision is a hash of all that was fitted, so that a cache entry can never mix two fits.
-Both are fitted on at most ``FITTED_ON`` rows, drawn without replacement with a fixed seed.
+``fit`` returns a new embedding whose revision is a hash of all that was fitted, so a cache entry can never mix two
+fits. Both are fitted on at most ``FITTED_ON`` rows, drawn without replacement with a fixed seed.
 """
 
 import contextlib
+import functools
 import hashlib
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +18,71 @@ from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, UnreadableItem
 from spec_repro.data.identity import item_column, with_pictures
-from spec_repro.embeddings.offline.descriptors import resized
-from spec_repro.embeddings.registry import embedding
-
-__all__ = ["Lsa", "Pixels"]
+from spec_repro.embeddings.registry import Embedding, embedding
+from spec_repro.embeddings.weights import resized
 
 FITTED_ON = 20_000
+SIDE, COMPONENTS, TOPICS = 16, 64, 100
+
+
+@embedding("pixels")
+def pixels() -> Embedding:
+    """Principal components of the 16 x 16 RGB values: at most 64, fewer if there are fewer samples."""
+    identity = ("pixels", COMPONENTS, "image", "fitted on the data set", "MIT", "RGB, 16 x 16 bicubic")
+    return Embedding(*identity, prepare=_values, encode=functools.partial(_unfitted, "pixels"), fit=_fit_pixels)
+
+
+@embedding("lsa")
+def lsa() -> Embedding:
+    """Latent semantic analysis (Deerwester et al., 1990): TF-IDF of words, then the top 100 singular directions."""
+    identity = ("lsa", TOPICS, "text", "fitted on the data set", "BSD-3-Clause")
+    preprocessing = "lower case, words of two letters and more"
+    return Embedding(*identity, preprocessing, prepare=str, encode=functools.partial(_unfitted, "lsa"), fit=_fit_lsa)
+
+
+def _fit_pixels(dataset: Dataset) -> Embedding:
+    from sklearn.decomposition import PCA
+
+    values = torch.stack([_values(image) for image in _sample(dataset, "image")]).numpy()
+    # The exact solver: deterministic without a seed, and 768 values are few.
+    found = PCA(min(COMPONENTS, *values.shape), svd_solver="covariance_eigh").fit(values.astype(np.float64))
+    mean, axes = found.mean_.astype(np.float32), found.components_.astype(np.float32)
+    project = functools.partial(_projected, torch.from_numpy(mean), torch.from_numpy(np.ascontiguousarray(axes)))
+    return replace(pixels(), dim=len(axes), revision=_hash(mean, axes), encode=project)
+
+
+def _fit_lsa(dataset: Dataset) -> Embedding:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = _sample(dataset, "text")
+    words = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
+    split = words.build_analyzer()
+    found = len({word for text in texts for word in split(text)})
+    if len(texts) < 2 or found < 2:
+        raise InvalidInput(f"lsa needs at least two texts and two words, found {len(texts)} and {found}.")
+    counts = words.fit_transform(texts)
+    k = min(TOPICS, min(counts.shape) - 1)
+    axes = TruncatedSVD(k, n_iter=7, random_state=0).fit(counts).components_.astype(np.float32)
+    revision = _hash(axes, words.idf_, words.get_feature_names_out().tolist())
+    return replace(lsa(), dim=k, revision=revision, encode=functools.partial(_weighed, words, axes))
+
+
+def _values(image: Image.Image) -> Tensor:
+    return torch.from_numpy(resized(image, SIDE).reshape(-1))
+
+
+def _projected(mean: Tensor, axes: Tensor, batch: Tensor) -> Tensor:
+    """(b, 768) values -> (b, dim)."""
+    return (batch - mean) @ axes.T
+
+
+def _weighed(words: Any, axes: np.ndarray, texts: list[str]) -> Tensor:
+    return torch.from_numpy(words.transform(texts) @ axes.T)
+
+
+def _unfitted(name: str, batch: Any) -> Tensor:
+    raise InvalidInput(f"{name!r} is fitted on a data set first: use embed(dataset, ...) or .fit(dataset).")
 
 
 def _sample(dataset: Dataset, modality: str) -> list:
@@ -45,81 +105,3 @@ def _hash(*parts: Any) -> str:
     for part in parts:
         digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
     return digest.hexdigest()[:16]
-
-
-def _unfitted(name: str) -> InvalidInput:
-    return InvalidInput(f"{name!r} is fitted on a data set first: use embed(dataset, ...) or .fit(dataset).")
-
-
-@embedding("pixels")
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """Principal components of the 16 x 16 RGB values: at most 64, fewer where there are fewer samples."""
-
-    SIDE: ClassVar[int] = 16
-
-    name: ClassVar[str] = "pixels"
-    modality: ClassVar[str] = "image"
-    license: ClassVar[str] = "MIT"
-    preprocessing: ClassVar[str] = "RGB, 16 x 16 bicubic"
-    dim: int = 64
-    revision: str = "fitted on the data set"
-    mean: Tensor | None = None  # (768,)
-    axes: Tensor | None = None  # (dim, 768)
-
-    def fit(self, dataset: Dataset) -> Self:
-        from sklearn.decomposition import PCA
-
-        values = torch.stack([self.prepare(image) for image in _sample(dataset, self.modality)]).numpy()
-        # The exact solver: deterministic without a seed, and 768 values are few.
-        found = PCA(min(self.dim, *values.shape), svd_solver="covariance_eigh").fit(values.astype(np.float64))
-        mean, axes = found.mean_.astype(np.float32), found.components_.astype(np.float32)
-        fitted = {"mean": torch.from_numpy(mean), "axes": torch.from_numpy(np.ascontiguousarray(axes))}
-        return replace(self, dim=len(axes), revision=_hash(mean, axes), **fitted)
-
-    def prepare(self, item: Image.Image) -> Tensor:
-        return torch.from_numpy(resized(item, self.SIDE).reshape(-1))
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        if self.axes is None:
-            raise _unfitted(self.name)
-        return (batch - self.mean) @ self.axes.T
-
-
-@embedding("lsa")
-@dataclass(frozen=True, eq=False)
-class Lsa:
-    """Latent semantic analysis (Deerwester et al., 1990): TF-IDF of words, then the top 100 singular directions."""
-
-    name: ClassVar[str] = "lsa"
-    modality: ClassVar[str] = "text"
-    license: ClassVar[str] = "BSD-3-Clause"
-    preprocessing: ClassVar[str] = "lower case, words of two letters and more"
-    dim: int = 100
-    revision: str = "fitted on the data set"
-    words: Any = None  # fitted TfidfVectorizer
-    axes: Tensor | None = None  # (dim, vocabulary)
-
-    def fit(self, dataset: Dataset) -> Self:
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        texts = _sample(dataset, self.modality)
-        words = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
-        split = words.build_analyzer()
-        found = len({word for text in texts for word in split(text)})
-        if len(texts) < 2 or found < 2:
-            raise InvalidInput(f"lsa needs at least two texts and two words, found {len(texts)} and {found}.")
-        counts = words.fit_transform(texts)
-        k = min(self.dim, min(counts.shape) - 1)
-        axes = TruncatedSVD(k, n_iter=7, random_state=0).fit(counts).components_.astype(np.float32)
-        revision = _hash(axes, words.idf_, words.get_feature_names_out().tolist())
-        return replace(self, dim=k, revision=revision, words=words, axes=torch.from_numpy(axes))
-
-    def prepare(self, item: str) -> str:
-        return item
-
-    def __call__(self, batch: list[str]) -> Tensor:
-        if self.axes is None:
-            raise _unfitted(self.name)
-        return torch.from_numpy(self.words.transform(batch) @ self.axes.numpy().T)

@@ -1,49 +1,80 @@
-"""``mini-clip``, ``mini-clip-text`` and ``mini-dino``: small models of our own, whose weights lie in the repository.
+"""``mini-clip``, ``mini-clip-text``, ``mini-dino`` and ``mini-clip:PATH``: small models of our own, weights included.
 
 Stand-ins for CLIP and DINOv2 in the offline experiments, trained by ``make mini-models`` on generated pictograms; the
-model card beside the weights, ``data/mini-models/README.md``, tells on what and how well. ``mini-clip`` is an
+model card beside the weights, ``data/mini-models/README.md``, says on what and how well. ``mini-clip`` is an
 ``open_clip`` CLIP that has learned to read the word across a picture, ``mini-dino`` a timm ViT that has learned,
-without labels, to see past it. ``mini_models`` has the networks themselves.
+without labels, to see past it. ``mini-clip:PATH`` is mini-clip with other weights, such as those of SPEC-align::
+
+    model, tokenizer = mini_clip_model()                    # an open_clip.CLIP, to align it
+    save("aligned.safetensors", model.state_dict(), card)
+    load_embedding("mini-clip:aligned.safetensors")
 """
 
-import os
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+import functools
+import json
+import re
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from spec_repro.base.files import sha256
-from spec_repro.data.offline.pictograms import SIDE
-from spec_repro.embeddings.offline.descriptors import resized
-from spec_repro.embeddings.offline.mini_models import (
-    CLIP_CONFIG,
-    DINO_CONFIG,
-    WordTokenizer,
-    aligned_weights,
-    mini_clip_model,
-    mini_dino_model,
-    mini_models_root,
-    mini_weights,
-    save_mini_clip,
-    save_mini_dino,
-)
-from spec_repro.embeddings.registry import embedding
+from spec_repro.base.errors import CheckpointError
+from spec_repro.base.files import project_root, sha256
+from spec_repro.data.offline.pictograms import CLASSES, COLOURS, SIDE
+from spec_repro.embeddings.checkpoints import given_weights, load_into, read
+from spec_repro.embeddings.openclip import Tower, tokens_of
+from spec_repro.embeddings.registry import Embedding, embedding
+from spec_repro.embeddings.weights import Weights, resized
 
-__all__ = [
-    "CLIP_CONFIG",
-    "MiniPictures",
-    "MiniTexts",
-    "aligned_weights",
-    "mini_clip_model",
-    "mini_dino_model",
-    "mini_models_root",
-    "mini_weights",
-    "prepare_picture",
-    "save_mini_clip",
-    "save_mini_dino",
-]
+GRAMMAR = "a an the and of that says word picture one two pair pairs left right above below snowmen"
+WORDS = ("<pad>", "<unknown>", "<start>", *GRAMMAR.split(), *COLOURS, *CLASSES, *(f"{name}s" for name in CLASSES))
+VOCABULARY = {word: i for i, word in enumerate((*WORDS, "<end>"))}
+
+CLIP_CONFIG = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": SIDE, "patch_size": 8, "layers": 3, "width": 96, "head_width": 32},
+    "text_cfg": {"context_length": 16, "vocab_size": len(VOCABULARY), "layers": 2, "width": 64, "heads": 2},
+    "quick_gelu": False,
+}
+DINO_CONFIG = {
+    "img_size": SIDE,
+    "patch_size": 8,
+    "embed_dim": 64,
+    "depth": 3,
+    "num_heads": 4,
+    "global_pool": "avg",
+    "num_classes": 64,  # the width of the output
+}
+CONFIGS = {"mini-clip": CLIP_CONFIG, "mini-dino": DINO_CONFIG}
+STEM = (24, 48)  # channels of the first two convolutions
+
+
+@embedding("mini-clip")
+def mini_clip(*, weights: Weights = None) -> Embedding:
+    """Image tower of mini-clip; vectors not normalised, as the paper takes CLIP's."""
+    return _pictures("mini-clip", mini_weights("mini-clip", weights), Tower(mini_clip_model(weights)[0], "image"))
+
+
+@embedding("mini-clip:")
+def mini_clip_of(path: str) -> Embedding:
+    """Image tower of mini-clip with the weights at PATH."""
+    return _pictures(f"mini-clip:{path}", given_weights(path), Tower(mini_clip_model(path)[0], "image"))
+
+
+@embedding("mini-clip-text")
+def mini_clip_text(*, weights: Weights = None) -> Embedding:
+    """Text tower of mini-clip; vectors not normalised."""
+    model, tokenizer = mini_clip_model(weights)
+    identity = ("mini-clip-text", CLIP_CONFIG["embed_dim"], "text", sha256(mini_weights("mini-clip", weights)), "MIT")
+    preprocessing, prepare = "lower case, words of letters, at most 14", functools.partial(tokens_of, tokenizer)
+    return Embedding(*identity, preprocessing, prepare=prepare, encode=Tower(model, "text"))
+
+
+@embedding("mini-dino")
+def mini_dino(*, weights: Weights = None) -> Embedding:
+    """The self-supervised ViT; vectors of unit norm, as in its training."""
+    return _pictures("mini-dino", mini_weights("mini-dino", weights), nn.Sequential(mini_dino_model(weights), Unit()))
 
 
 def prepare_picture(image: Image.Image) -> Tensor:
@@ -51,88 +82,109 @@ def prepare_picture(image: Image.Image) -> Tensor:
     return torch.from_numpy((resized(image, SIDE) - 0.5) / 0.25).permute(2, 0, 1).contiguous()
 
 
-@dataclass(frozen=True, eq=False)
-class MiniPictures:
-    """The image side of a mini model as an embedding.
+def _pictures(name: str, path: Path, network: nn.Module) -> Embedding:
+    preprocessing = "RGB, 64 x 64 bicubic, (value - 0.5) / 0.25"
+    return Embedding(name, 64, "image", sha256(path), "MIT", preprocessing, prepare=prepare_picture, encode=network)
 
-    mini-clip's vectors are taken as the tower gives them, as the paper takes CLIP's; mini-dino's have unit norm, as in
-    its training.
+
+class Unit(nn.Module):
+    """Rows (b, dim) scaled to unit norm."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return nn.functional.normalize(batch, dim=1)
+
+
+class WordTokenizer:
+    """Texts -> (b, 16) word numbers: start, at most 14 words, end, padding.
+
+    Lower case, words of letters only; a word outside the vocabulary becomes ``<unknown>``. ``<end>`` has the
+    highest number: open_clip's text tower finds its position by that.
     """
 
-    name: str
-    dim: int
-    revision: str
-    network: nn.Module = field(repr=False)
-    unit: bool = False
+    context_length = CLIP_CONFIG["text_cfg"]["context_length"]
 
-    modality: ClassVar[str] = "image"
-    license: ClassVar[str] = "MIT"
-    preprocessing: ClassVar[str] = "RGB, 64 x 64 bicubic, (value - 0.5) / 0.25"
-
-    def prepare(self, item: Image.Image) -> Tensor:
-        return prepare_picture(item)
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        vectors = self.network(batch)
-        return nn.functional.normalize(vectors, dim=1) if self.unit else vectors
-
-    def to(self, device: torch.device | str) -> Self:
-        return replace(self, network=self.network.to(device))
+    def __call__(self, texts: str | list[str]) -> Tensor:
+        texts = [texts] if isinstance(texts, str) else texts
+        tokens = torch.full((len(texts), self.context_length), VOCABULARY["<pad>"])
+        for row, text in zip(tokens, texts, strict=True):
+            words = re.findall(r"[a-z]+", text.lower())[: self.context_length - 2]
+            numbers = [VOCABULARY.get(word, VOCABULARY["<unknown>"]) for word in ("<start>", *words, "<end>")]
+            row[: len(numbers)] = torch.tensor(numbers)
+        return tokens
 
 
-@dataclass(frozen=True, eq=False)
-class MiniTexts:
-    """The text tower of mini-clip as an embedding; vectors not normalised."""
-
-    name: str
-    dim: int
-    revision: str
-    model: nn.Module = field(repr=False)
-    tokenizer: WordTokenizer = field(repr=False)
-
-    modality: ClassVar[str] = "text"
-    license: ClassVar[str] = "MIT"
-    preprocessing: ClassVar[str] = "lower case, words of letters, at most 14"
-
-    def prepare(self, item: str) -> Tensor:
-        return self.tokenizer(item)[0]
-
-    def __call__(self, batch: list[Tensor]) -> Tensor:
-        return self.model.encode_text(torch.stack(batch).to(self.model.logit_scale.device))
-
-    def to(self, device: torch.device | str) -> Self:
-        return replace(self, model=self.model.to(device))
+def mini_models_root() -> Path:
+    """The folder of the shipped weights, their ``cards.json`` and the model card."""
+    return project_root() / "data" / "mini-models"
 
 
-@embedding("mini-clip")
-def mini_clip(*, weights: str | os.PathLike | None = None) -> MiniPictures:
-    """Image tower of mini-clip; ``weights`` is an aligned checkpoint, by default the shipped one."""
-    model, _ = mini_clip_model(weights)
-    return MiniPictures(
-        "mini-clip",
-        CLIP_CONFIG["embed_dim"],
-        sha256(mini_weights("mini-clip", weights)),
-        model.requires_grad_(False).visual,
+def mini_weights(name: str, weights: Weights = None) -> Path:
+    """The file of a checkpoint: the shipped one of ``name`` ("mini-clip", "mini-dino"), unless another is given."""
+    return mini_models_root() / f"{name}.safetensors" if weights is None else given_weights(weights)
+
+
+def mini_clip_model(weights: Weights = None, *, seed: int | None = None) -> tuple[nn.Module, WordTokenizer]:
+    """The ``open_clip.CLIP`` and its tokenizer, in eval mode.
+
+    ``weights`` is a checkpoint, by default the shipped one; with ``seed`` the model is untrained.
+    """
+    from open_clip import CLIP
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed or 0)
+        model = CLIP(**CLIP_CONFIG)
+        model.visual.conv1 = _stem(CLIP_CONFIG["vision_cfg"]["width"])
+    return _filled(model, "mini-clip", weights, seed), WordTokenizer()
+
+
+def mini_dino_model(weights: Weights = None, *, seed: int | None = None) -> nn.Module:
+    """The timm ``VisionTransformer``, in eval mode; arguments as in `mini_clip_model`."""
+    from timm.models import VisionTransformer
+
+    width, dim = DINO_CONFIG["embed_dim"], DINO_CONFIG["num_classes"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed or 0)
+        model = VisionTransformer(**DINO_CONFIG)
+        model.patch_embed.proj = _stem(width)
+        # SimCLR's projection head, kept as part of the model; its outputs have mean zero over the training pictures.
+        model.head = nn.Sequential(
+            nn.Linear(width, 2 * width),
+            nn.BatchNorm1d(2 * width),
+            nn.ReLU(),
+            nn.Linear(2 * width, dim),
+            nn.BatchNorm1d(dim, affine=False),
+        )
+    return _filled(model, "mini-dino", weights, seed)
+
+
+def _stem(width: int) -> nn.Module:
+    """The patch embedding: three strided convolutions that make a token of every 8 x 8 pixels.
+
+    Xiao et al., Early convolutions help transformers see better, NeurIPS 2021: with a linear one these networks took
+    several times as long to learn shapes. Normalised per picture, so a batch has no effect on its members.
+    """
+    first, second = STEM
+    return nn.Sequential(
+        nn.Conv2d(3, first, 3, stride=2, padding=1),
+        nn.GroupNorm(1, first),
+        nn.ReLU(),
+        nn.Conv2d(first, second, 3, stride=2, padding=1),
+        nn.GroupNorm(1, second),
+        nn.ReLU(),
+        nn.Conv2d(second, width, 3, stride=2, padding=1),
     )
 
 
-@embedding("mini-clip-aligned")
-def mini_clip_aligned() -> MiniPictures:
-    """Image tower of mini-clip after SPEC-align towards mini-dino."""
-    return replace(mini_clip(weights=aligned_weights()), name="mini-clip-aligned")
-
-
-@embedding("mini-clip-text")
-def mini_clip_text(*, weights: str | os.PathLike | None = None) -> MiniTexts:
-    """Text tower of mini-clip."""
-    model, tokenizer = mini_clip_model(weights)
-    revision = sha256(mini_weights("mini-clip", weights))
-    return MiniTexts("mini-clip-text", CLIP_CONFIG["embed_dim"], revision, model.requires_grad_(False), tokenizer)
-
-
-@embedding("mini-dino")
-def mini_dino(*, weights: str | os.PathLike | None = None) -> MiniPictures:
-    """The self-supervised ViT; vectors of unit norm."""
-    model = mini_dino_model(weights)
-    dim, revision = DINO_CONFIG["num_classes"], sha256(mini_weights("mini-dino", weights))
-    return MiniPictures("mini-dino", dim, revision, model.requires_grad_(False), unit=True)
+def _filled(model: nn.Module, name: str, weights: Weights, seed: int | None) -> nn.Module:
+    """The model in eval mode, with the weights of a checkpoint unless it was drawn from ``seed``."""
+    if seed is None:
+        path = mini_weights(name, weights)
+        tensors, card = read(path)
+        if card.get("config", CONFIGS[name]) != CONFIGS[name]:
+            raise CheckpointError(f"{path} is of {card['config']}, {name} has the configuration {CONFIGS[name]}.")
+        if weights is None and json.loads((path.parent / "cards.json").read_text())[name]["sha256"] != sha256(path):
+            raise CheckpointError(
+                f"{path} is not the file of its card. Restore it from git, or run `make mini-models`."
+            )
+        load_into(model, tensors, path)
+    return model.eval()

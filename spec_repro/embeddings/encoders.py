@@ -3,7 +3,7 @@
 One vector of an item is, by ``pooling``,
 
 - ``"first"``: the last hidden state of the first token (image models with a class token, and ``roberta``);
-- ``"mean"``: the mean of the last hidden states, over tokens that are no padding, or over all places of an image.
+- ``"mean"``: the mean of the last hidden states, over tokens other than padding, or over all positions of an image.
 
 ``hf:ID`` takes the first token for the model types in ``CLASS_TOKEN``, and the mean for all others.
 """
@@ -20,10 +20,8 @@ from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, InvalidInput, unknown_name
 from spec_repro.base.files import given_path
-from spec_repro.embeddings.registry import embedding
-from spec_repro.embeddings.weights import ModelFacts, Pretrained, Weights, building, fetch, listed, revision_of, squash
-
-__all__ = ["dinov2", "e5", "hf", "roberta", "t5_xl"]
+from spec_repro.embeddings.registry import Embedding, embedding
+from spec_repro.embeddings.weights import SQUASHED, ModelFacts, Weights, fetch, loading, revision_of, squash
 
 CLASS_TOKEN = frozenset(["deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vit_msn"])
 T5 = frozenset(["mt5", "t5", "umt5"])
@@ -34,8 +32,8 @@ E5 = ModelFacts("intfloat/e5-large-v2", "1.34 GB", "MIT", "b322e09026e4ea05f42be
 T5_XL = ModelFacts("google/flan-t5-xl", "11.4 GB", "Apache-2.0", "7d6315df2c2fb742f0f5b556879d730926ca9001")
 
 
-@listed("dinov2", DINOV2)
-def dinov2(*, weights: Weights = None, crop: str = "squash") -> Pretrained:
+@embedding("dinov2", DINOV2)
+def dinov2(*, weights: Weights = None, crop: str = "squash") -> Embedding:
     """DINOv2 ViT-B/14, class token after the last norm.
 
     ``crop="squash"``: the whole image at 224 x 224, as in the paper; ``"processor"``: as the repository says, the
@@ -44,63 +42,62 @@ def dinov2(*, weights: Weights = None, crop: str = "squash") -> Pretrained:
     return _images("dinov2", DINOV2, fetch("dinov2", DINOV2, weights), "first", crop)
 
 
-@listed("roberta", ROBERTA)
-def roberta(*, weights: Weights = None) -> Pretrained:
+@embedding("roberta", ROBERTA)
+def roberta(*, weights: Weights = None) -> Embedding:
     """RoBERTa base, first token, at most 256 tokens; its checkpoint has no pooling layer."""
     return _texts("roberta", ROBERTA, fetch("roberta", ROBERTA, weights), "first", 256)
 
 
-@listed("e5", E5)
-def e5(*, weights: Weights = None) -> Pretrained:
+@embedding("e5", E5)
+def e5(*, weights: Weights = None) -> Embedding:
     """E5 large v2: ``"query: "`` before each text, at most 512 tokens, mean, unit length."""
     return _texts("e5", E5, fetch("e5", E5, weights), "mean", 512, "query: ", True)
 
 
-@listed("t5-xl", T5_XL)
-def t5_xl(*, weights: Weights = None) -> Pretrained:
+@embedding("t5-xl", T5_XL)
+def t5_xl(*, weights: Weights = None) -> Embedding:
     """Encoder of Flan-T5 XL, at most 512 tokens, mean. Which T5-XL the paper used is not known."""
     return _texts("t5-xl", T5_XL, fetch("t5-xl", T5_XL, weights), "mean", 512)
 
 
 @embedding("hf:")
-def hf(place: str, *, revision: str = "", pooling: str | None = None, **options: Any) -> Pretrained:
+def hf(spec: str, *, revision: str = "", pooling: str | None = None, **options: Any) -> Embedding:
     """An image or text encoder by its hub id ``ORGANISATION/NAME`` or its folder; no code of a repository is run.
 
     ``revision`` is a commit, tag or branch of the hub repository. Options of an image model: ``crop``, "processor" or
     "squash" (to 224 x 224). Of a text model: ``max_length`` in tokens (by default what the model takes, at most 512),
     ``prefix`` before each text, ``normalize`` to unit length.
     """
-    name, folder = f"hf:{place}", given_path(place)
+    name, folder = f"hf:{spec}", given_path(spec)
     if folder.is_dir() and revision:
         raise InvalidInput(f"{name!r} is a folder, which has no revisions; leave revision={revision!r} out.")
-    if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", place):
+    if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
         raise InvalidInput(f"expected hf:ORGANISATION/NAME or hf:FOLDER, found {name!r}, and no such folder here.")
-    facts = ModelFacts(place, "size on its page", "that of its page", revision)
+    facts = ModelFacts(spec, "size on its page", "that of its page", revision)
     folder = fetch(name, facts, folder if folder.is_dir() else None)
-    with building(name, folder):
+    with loading(name, folder):
         config = json.loads((folder / "config.json").read_text())
     if "vision_config" in config:
         raise InvalidInput(f"{name!r} has two towers; expected an encoder of images or of texts. See open_clip:.")
-    kind, known = (_texts, ("max_length", "prefix", "normalize")) if "vocab_size" in config else (_images, ("crop",))
-    for option in sorted(set(options) - set(known)):
-        raise unknown_name(f"option of {name!r}:", option, [*known, "pooling", "revision"])
     pooling = pooling or ("first" if config.get("model_type") in CLASS_TOKEN else "mean")
+    kind = _texts if "vocab_size" in config else _images
     return kind(name, facts, folder, pooling, **options)
 
 
-def _images(name: str, facts: ModelFacts, folder: Path, pooling: str, crop: str = "processor") -> Pretrained:
+def _images(name: str, facts: ModelFacts, folder: Path, pooling: str, crop: str = "processor") -> Embedding:
     if crop not in ("processor", "squash"):
         raise unknown_name("crop", crop, ("processor", "squash"))
-    encoder, identity = _encoder(name, facts, folder, "image", pooling)
+    encoder = _encoder(name, folder, pooling)
     if crop == "squash":
-        inputs = "RGB squashed to 224 x 224 bicubic, ImageNet mean and deviation"
-        return Pretrained(*identity, inputs, pooling, functools.partial(squash, side=224), encoder)
-    from transformers import AutoImageProcessor
+        inputs, prepare = SQUASHED.format(224), functools.partial(squash, side=224)
+    else:
+        from transformers import AutoImageProcessor
 
-    with building(name, folder):
-        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
-    prepare = functools.partial(_processed, processor)
-    return Pretrained(*identity, "image processor of the repository", pooling, prepare, encoder)
+        with loading(name, folder):
+            processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+        inputs, prepare = "image processor of the repository", functools.partial(_processed, processor)
+    identity = (name, encoder.dim, "image", revision_of(folder), facts.licence, f"{inputs}; {pooling}")
+    return Embedding(*identity, prepare=prepare, encode=encoder)
 
 
 def _texts(
@@ -111,61 +108,61 @@ def _texts(
     max_length: int | None = None,
     prefix: str = "",
     normalize: bool = False,
-) -> Pretrained:
-    encoder, identity = _encoder(name, facts, folder, "text", pooling)
+) -> Embedding:
+    encoder = _encoder(name, folder, pooling)
     from transformers import AutoTokenizer
 
-    with building(name, folder):
+    with loading(name, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     longest = getattr(encoder.network.config, "max_position_embeddings", None) or 512
     max_length = max_length or min(tokenizer.model_max_length, longest, 512)
     encoder.padding, encoder.unit = tokenizer.pad_token_id or 0, normalize
-    told = pooling + ", unit length" * normalize + ", bfloat16 for float16" * encoder.t5
-    prepare = functools.partial(_tokens, tokenizer, prefix, max_length)
-    return Pretrained(*identity, f"{prefix}text, at most {max_length} tokens", told, prepare, encoder)
+    pooled = pooling + ", unit length" * normalize + ", bfloat16 for float16" * encoder.t5
+    preprocessing = f"{prefix}text, at most {max_length} tokens; {pooled}"
+    identity = (name, encoder.dim, "text", revision_of(folder), facts.licence, preprocessing)
+    return Embedding(*identity, prepare=functools.partial(_tokens, tokenizer, prefix, max_length), encode=encoder)
 
 
-def _encoder(name: str, facts: ModelFacts, folder: Path, modality: str, pooling: str) -> tuple["_Encoder", tuple]:
-    """The encoder in float32, and what identifies it; CheckpointError where weights that are used would be random."""
+def _encoder(name: str, folder: Path, pooling: str) -> "Encoder":
+    """The encoder in float32; CheckpointError if weights that are used would be random."""
     if pooling not in ("first", "mean"):
         raise unknown_name("pooling", pooling, ("first", "mean"))
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 
-    with building(name, folder):
+    with loading(name, folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         kind = AutoModelForTextEncoding if config.model_type in T5 else AutoModel  # T5 without its decoder
         network, keys = kind.from_pretrained(
             folder, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
         )
-    lost = sorted(key for key in keys["missing_keys"] if not key.startswith("pooler."))
-    if lost:
+    missing = sorted(key for key in keys["missing_keys"] if not key.startswith("pooler."))
+    if missing:
         raise CheckpointError(
-            f"{name!r} in {folder} lacks {len(lost)} of its weights, first {lost[0]}, which would be random; get the "
-            "whole checkpoint."
+            f"{name!r} in {folder} lacks {len(missing)} of its weights, first {missing[0]}, which would be random; get "
+            "the whole checkpoint."
         )
-    network = network.get_encoder() if config.is_encoder_decoder else network
-    dim = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
-    return _Encoder(network, pooling), (name, dim, modality, revision_of(folder), facts.licence)
+    return Encoder(network.get_encoder() if config.is_encoder_decoder else network, pooling)
 
 
-class _Encoder(nn.Module):
+class Encoder(nn.Module):
     """Images (b, 3, height, width), or a list of b rows of tokens -> (b, dim)."""
 
     def __init__(self, network: nn.Module, pooling: str) -> None:
         super().__init__()
         self.network, self.pooling, self.t5 = network, pooling, network.config.model_type in T5
+        self.dim = getattr(network.config, "hidden_size", None) or network.config.hidden_sizes[-1]
         self.padding, self.unit = 0, False
 
     def forward(self, batch: Tensor | list[Tensor]) -> Tensor:
         if isinstance(batch, Tensor):
             return self.pooled(self.network(pixel_values=batch), None)
-        place = next(self.network.parameters()).device
-        tokens = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=self.padding).to(place)
-        lengths = torch.tensor([len(row) for row in batch], device=place)
-        mask = (torch.arange(tokens.shape[1], device=place) < lengths[:, None]).long()
-        # T5 overflows in float16; where autocast is on, it runs in bfloat16.
-        half = torch.is_autocast_enabled(place.type)
-        with torch.autocast(place.type, torch.bfloat16 if self.t5 else None, enabled=half):
+        device = next(self.network.parameters()).device
+        tokens = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=self.padding).to(device)
+        lengths = torch.tensor([len(row) for row in batch], device=device)
+        mask = (torch.arange(tokens.shape[1], device=device) < lengths[:, None]).long()
+        # T5 overflows in float16: under autocast it runs in bfloat16.
+        half = torch.is_autocast_enabled(device.type)
+        with torch.autocast(device.type, torch.bfloat16 if self.t5 else None, enabled=half):
             vectors = self.pooled(self.network(input_ids=tokens, attention_mask=mask), mask)
         return nn.functional.normalize(vectors, dim=1) if self.unit else vectors
 

@@ -1,12 +1,12 @@
 """The SPEC-align study on the miniature models: ``make mini-models`` runs it after their training.
 
-    python scripts/study_alignment.py --sweep   # weight and learning rate, chosen on validation rows
-    python scripts/study_alignment.py           # three seeds x {spec-align, weight 0, mis-paired}
+    python scripts/mini/study_alignment.py --sweep   # weight and learning rate, chosen on validation rows
+    python scripts/mini/study_alignment.py           # three seeds x {spec-align, weight 0, mis-paired}
 
 Each run starts from the shipped mini-clip and fine-tunes it with captions; ``spec-align`` adds the penalty towards
 mini-dino, ``weight 0`` takes the same steps without it, ``mis-paired`` has the row error of the paper's released code.
-Settings, training and held-out rows are those of ``fig05`` in experiments.yml. Written to data/mini-models/alignment:
-sweep.csv, curves.csv, summary.csv, losses.csv, and the checkpoint of the first seed.
+Settings, training and held-out rows are those of the notebook of ``fig05``. Written to data/mini-models/alignment:
+sweep.csv, curves.csv, summary.csv, losses.csv, and the weights of the first seed.
 """
 
 import argparse
@@ -22,13 +22,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from spec_repro import Cosine, compare, embed, load_data, load_embedding
-from spec_repro.align import AlignSettings, ImageTexts, Reference, align, held_out, tower_features, trainable_clip
+from spec_repro import Cosine, compare, embed, load_data
+from spec_repro.align import AlignSettings, ImageTexts, Reference, align, evaluator, tower_features, trainable_clip
 from spec_repro.data import factors_of
-from spec_repro.embeddings.offline.mini import aligned_weights, save_mini_clip
+from spec_repro.embeddings.offline.mini import mini_models_root
 from spec_repro.headless.experiments import find_experiment
 from spec_repro.probe import linear_probe
 
+FOLDER, ALIGNED = mini_models_root() / "alignment", "mini-clip-aligned.safetensors"
 FIG05 = find_experiment("fig05").parameters("mini")
 TABLE2 = find_experiment("table2").parameters("mini")
 VARIANTS = {"spec-align": {}, "weight 0": {"weight": 0.0}, "mis-paired": {"mispaired": True}}
@@ -38,24 +39,24 @@ VALIDATION = {"name": "typographic", "n": 600, "seed": 3000}  # rows of the swee
 def rows_of(data: dict, clip, text: str = "id"):
     """Training rows of a data set and the reference's features for them."""
     samples = load_data(**data)
-    reference = Reference(list(samples["id"]), np.asarray(embed(samples, load_embedding(FIG05["reference"]))))
+    reference = Reference(list(samples["id"]), np.asarray(embed(samples, FIG05["reference"])))
     return ImageTexts(samples, clip.prepare, clip.tokenize, text=text, keep=True), reference
 
 
 def run(watched: dict, folder: Path, **changes):
-    """One run from the shipped mini-clip with the settings of fig05 and ``changes``; its result and evaluations."""
+    """One run from the shipped mini-clip with the settings of fig05 and ``changes``."""
     settings = AlignSettings.of(FIG05["settings"] | changes)
     clip = trainable_clip(FIG05["model"])
     rows, goal = rows_of(FIG05["training"], clip, FIG05["text_column"])
-    evaluate = held_out(*rows_of(watched, clip), settings)
-    done = align(clip.model, rows, goal, settings, out=folder, card=clip.card, evaluate=evaluate, device="cpu")
-    return done, pd.read_csv(done.evaluation)
+    card = {"start": FIG05["model"], "reference": FIG05["reference"], "training": FIG05["training"]}
+    evaluate = evaluator(*rows_of(watched, clip), settings)
+    return align(clip.model, rows, goal, settings, out=folder, card=clip.card | card, evaluate=evaluate, device="cpu")
 
 
 def swept(point: tuple[float, float]) -> dict:
     """What one weight and rate leave on validation rows, as shares of the start."""
-    with tempfile.TemporaryDirectory() as place:
-        _, curve = run(VALIDATION, Path(place, "run"), weight=point[0], lr=point[1], evaluate_every=1000)
+    with tempfile.TemporaryDirectory() as folder:
+        curve = run(VALIDATION, Path(folder), weight=point[0], lr=point[1], evaluate_every=1000).evaluation
     left = (curve.iloc[-1] / curve.iloc[0]).drop("step")
     row = {"weight": point[0], "lr": point[1], "steps": int(curve.step.iloc[-1]), **left, "sum": left.sum()}
     print(row, flush=True)
@@ -76,9 +77,9 @@ class Outcome:
     def __init__(self):
         self.clip = trainable_clip(FIG05["model"])
         self.rows, self.goal = rows_of(FIG05["held_out_data"], self.clip)
-        self.watch = held_out(self.rows, self.goal, AlignSettings.of(FIG05["settings"]))
+        self.evaluate = evaluator(self.rows, self.goal, AlignSettings.of(FIG05["settings"]))
         before = tower_features(self.clip.model, self.rows)
-        found = compare(self.goal.features, before, kernel_x=Cosine(), kernel_y=Cosine(), k=FIG05["clusters"])
+        found = compare(self.goal.features, before, (Cosine(), Cosine()), k=FIG05["clusters"])
         self.members = found.x_only.top(FIG05["images_per_cluster"])
         self.probes = {}
         for name in TABLE2["data"]:
@@ -88,23 +89,23 @@ class Outcome:
     def __call__(self, model: nn.Module, variant: str, seed: int) -> dict:
         kernel = Cosine()(torch.from_numpy(tower_features(model, self.rows)[self.members.ravel()])).numpy()
         same = np.equal.outer(*[np.repeat(np.arange(len(self.members)), self.members.shape[1])] * 2)
-        told = {"variant": variant, "seed": seed, **self.watch(model)}
-        told["blocks"] = float(kernel[same].mean() - kernel[~same].mean())
-        return told | self.accuracies(lambda samples: tower_features(model, self.pairs(samples)), seed)
+        row = {"variant": variant, "seed": seed, **self.evaluate(model)}
+        row["blocks"] = float(kernel[same].mean() - kernel[~same].mean())
+        return row | self.accuracies(lambda samples: tower_features(model, self.pairs(samples)), seed)
 
     def pairs(self, samples) -> ImageTexts:
         return ImageTexts(samples, self.clip.prepare, self.clip.tokenize, text="id")
 
     def accuracies(self, features, seed: int) -> dict:
         """Accuracy of the linear probe by class on each data set, and by drawn word where there is one."""
-        told = {}
+        found = {}
         for name, (train, test) in self.probes.items():
             x, x_new = features(train), features(test)
             for column in ("label", "word"):
                 if column in train.column_names:
                     sides = x, factors_of(train)[column], x_new, factors_of(test)[column]
-                    told[f"probe_{name}_{column}"] = linear_probe(*sides, seed=seed).accuracy
-        return told
+                    found[f"probe_{name}_{column}"] = linear_probe(*sides, seed=seed).accuracy
+        return found
 
 
 @functools.cache
@@ -115,24 +116,21 @@ def outcome() -> Outcome:
 
 def untouched(_: None) -> list[dict]:
     """The two models as they are."""
-    dino = load_embedding(FIG05["reference"])
-    told = outcome().accuracies(lambda samples: embed(samples, dino), 0)
-    return [outcome()(outcome().clip.model, "mini-clip", 0), {"variant": "mini-dino", "seed": 0} | told]
+    found = outcome().accuracies(lambda samples: embed(samples, FIG05["reference"]), 0)
+    return [outcome()(outcome().clip.model, "mini-clip", 0), {"variant": "mini-dino", "seed": 0} | found]
 
 
 def studied(job: tuple[int, str, Path | None]) -> tuple[dict, pd.DataFrame]:
     """One variant and seed: what came out, and its curve; with a folder, the checkpoint and the losses go there."""
     seed, variant, folder = job
-    with tempfile.TemporaryDirectory() as place:
-        done, curve = run(FIG05["held_out_data"], Path(place, "run"), seed=seed, **VARIANTS[variant])
+    with tempfile.TemporaryDirectory() as temporary:
+        done = run(FIG05["held_out_data"], Path(temporary), seed=seed, **VARIANTS[variant])
         if folder is not None:
-            pd.read_csv(done.metrics).to_csv(folder / "losses.csv", index=False, float_format="%.6g")
-            card = {"start": FIG05["model"], "reference": FIG05["reference"], "training": FIG05["training"]}
-            settings = AlignSettings.of(FIG05["settings"] | {"seed": seed}).record()
-            save_mini_clip(done.model, folder / aligned_weights().name, card | {"settings": settings})
+            done.metrics.to_csv(folder / "losses.csv", index=False, float_format="%.6g")
+            shutil.copy(done.weights, folder / ALIGNED)
     row = outcome()(done.model, variant, seed)
     print(row, flush=True)
-    return row, curve.assign(variant=variant, seed=seed)
+    return row, done.evaluation.assign(variant=variant, seed=seed)
 
 
 def study(folder: Path, seeds: list[int], jobs: int) -> pd.DataFrame:
@@ -161,14 +159,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
-    beside = Path(tempfile.mkdtemp())  # the old tables stay until all new ones are there
-    if given.sweep:
-        result = sweep(beside, given.weights, given.rates, given.jobs)
-    else:
-        result = study(beside, given.seeds, given.jobs)
-    aligned_weights().parent.mkdir(parents=True, exist_ok=True)
-    for file in beside.iterdir():
-        shutil.move(file, aligned_weights().parent / file.name)
+    new = Path(tempfile.mkdtemp())  # the old tables stay until all new ones exist
+    result = sweep(new, given.weights, given.rates, given.jobs) if given.sweep else study(new, given.seeds, given.jobs)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for file in new.iterdir():
+        shutil.move(file, FOLDER / file.name)
     print(result.round(3).to_string())
 
 

@@ -1,40 +1,48 @@
-"""How ``mini-clip`` and ``mini-dino`` were trained from nothing; ``make mini-models`` does it again.
+"""Train ``mini-clip`` and ``mini-dino`` from nothing, measure them, and write data/mini-models/.
 
-Both see pictograms generated from seeds of their own, 1000 and above; the experiments take small ones. The same seed
-gives the same weights on the same machine and number of threads; elsewhere rounding differs, and with it the weights.
+    make mini-models        # or: python scripts/mini/train_mini_models.py [--only mini-clip]
+
+Both models see pictograms generated from seeds of their own, 1000 and above; the experiments use small seeds. The same
+seed gives the same weights on the same machine and number of threads; elsewhere rounding differs, and weights follow.
 """
 
+import argparse
+import json
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 
+import jinja2
 import numpy as np
+import pandas as pd
 import torch
+from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, normalize
 
+from spec_repro import Cosine, compare, match_bandwidths
+from spec_repro.agreement import purity_table
+from spec_repro.base.files import atomic_path, sha256
 from spec_repro.data import load_data
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.offline.pictograms import CLASSES
 from spec_repro.data.typographic import draw_word
-from spec_repro.embeddings.offline.mini import prepare_picture
-from spec_repro.embeddings.offline.mini_models import mini_clip_model, mini_dino_model
+from spec_repro.embeddings import load_embedding
+from spec_repro.embeddings.checkpoints import save
+from spec_repro.embeddings.offline.mini import (
+    CONFIGS,
+    mini_clip_model,
+    mini_dino_model,
+    mini_models_root,
+    mini_weights,
+    prepare_picture,
+)
+from spec_repro.probe import linear_probe
 
-__all__ = [
-    "CLIP",
-    "DINO",
-    "PLAIN_STEPS",
-    "SEEDS",
-    "TEMPERATURE",
-    "VIEWS",
-    "Recipe",
-    "clip_losses",
-    "dino_losses",
-    "pictures",
-    "train_clip",
-    "train_dino",
-]
-
+FACTORS = ("word", "label", "colour", "background")
 SEEDS = {"mini-clip": 1000, "mini-dino": 1100, "validation": 1200, "probe": 1300, "test": 1400}
 
 
@@ -55,7 +63,7 @@ class Recipe:
 
 
 CLIP = Recipe(n=8000, steps=1000, batch=64, shift=2, turn=3, zoom=0.05)
-PLAIN_STEPS = 150  # of mini-clip, at first, on pictures without a word
+PLAIN_STEPS = 150  # the first steps of mini-clip, on pictures without a word
 DINO = Recipe(n=3000, steps=1000, batch=96, shift=5, turn=15, zoom=0.2)
 VIEWS = 4  # of each pictogram, with different words
 PALETTES = 4  # pairs of colour and background in a batch
@@ -93,10 +101,8 @@ def clip_losses(model: nn.Module, tokenizer: Callable, recipe: Recipe, plain_ste
     """open_clip's contrastive loss: first on plain pictures, whose captions all name the thing, then on the mixture.
 
     With the mixture from the start, the word is learned within 200 steps and the thing hardly at all, as captions that
-    name it come seldom and say little beside the word.
+    name it are rare and say little besides the word.
     """
-    from open_clip.loss import ClipLoss
-
     seed, loss = SEEDS["mini-clip"], ClipLoss()
     generator = torch.Generator().manual_seed(recipe.seed)
     stages = [
@@ -139,13 +145,13 @@ def dino_losses(model: nn.Module, recipe: Recipe, seed: int) -> Losses:
     A batch has pictograms of ``PALETTES`` pairs of colour and background. Class and word are never looked at.
     """
     views, colours = dino_views(recipe.n, seed)
-    groups = [torch.from_numpy(np.flatnonzero(colours == colour)) for colour in np.unique(colours)]
-    sizes, colours = torch.tensor([float(len(group)) for group in groups]), torch.from_numpy(colours)
+    palettes = [torch.from_numpy(np.flatnonzero(colours == colour)) for colour in np.unique(colours)]
+    sizes, colours = torch.tensor([float(len(rows)) for rows in palettes]), torch.from_numpy(colours)
     generator = torch.Generator().manual_seed(recipe.seed)
     for _ in range(recipe.steps):
-        chosen = [groups[i] for i in torch.multinomial(sizes, PALETTES, generator=generator)]
+        chosen = [palettes[i] for i in torch.multinomial(sizes, PALETTES, generator=generator)]
         most = recipe.batch // PALETTES
-        rows = torch.cat([group[torch.randperm(len(group), generator=generator)[:most]] for group in chosen])
+        rows = torch.cat([part[torch.randperm(len(part), generator=generator)[:most]] for part in chosen])
         words = torch.rand(len(rows), VIEWS, generator=generator).argsort(dim=1)
         both = torch.cat([moved(views[rows, words[:, side]], recipe, generator) for side in (0, 1)])
         yield lambda both=both, rows=rows: contrast(model(both), colours[rows])
@@ -157,8 +163,8 @@ def train(
     """Train in place; the log has a row every ``every`` steps: mean training loss since the last, validation loss."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+    parts = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(parts, lr=recipe.learning_rate, betas=(0.9, 0.98))
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: min((step + 1) / recipe.warmup, 1) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)),
@@ -187,8 +193,6 @@ def train(
 
 def train_clip(recipe: Recipe = CLIP, plain_steps: int = PLAIN_STEPS, held_out: int = 1024) -> tuple[nn.Module, list]:
     """mini-clip and its log; validation on ``held_out`` pairs of another seed, in batches of the same size."""
-    from open_clip.loss import ClipLoss
-
     model, tokenizer = mini_clip_model(seed=recipe.seed)
     images, tokens = clip_data(tokenizer, held_out, SEEDS["validation"])
     loss = ClipLoss()
@@ -208,3 +212,85 @@ def train_dino(recipe: Recipe = DINO, held_out: int = 1024) -> tuple[nn.Module, 
     fixed = list(dino_losses(model, replace(recipe, n=held_out, steps=steps), SEEDS["validation"]))
     losses = dino_losses(model, recipe, SEEDS["mini-dino"])
     return model, train(model, losses, recipe, lambda: float(np.mean([loss().item() for loss in fixed])))
+
+
+def measure(name: str) -> dict:
+    """Linear probes of the shipped model on typographic pictograms of seeds that training never saw."""
+    sets = {part: load_data("typographic", n=n, seed=SEEDS[part]) for part, n in (("probe", 2000), ("test", 1000))}
+    model = load_embedding(name)
+    with torch.inference_mode():
+        x = {part: torch.cat([model(b) for b in pictures(s["image"][:]).split(250)]) for part, s in sets.items()}
+    probes = {}
+    for factor in FACTORS:
+        y = {part: labels_of(dataset, factor) for part, dataset in sets.items()}
+        found = linear_probe(x["probe"], y["probe"], x["test"], y["test"], device="cpu")
+        probes[factor] = {"accuracy": found.accuracy, "chance": found.chance, "l2": found.l2}
+    return {"fitted on": len(sets["probe"]), "tested on": len(sets["test"]), "factors": probes}
+
+
+def clusters() -> list[dict]:
+    """Median chance-adjusted purity of the top four clusters of 100, in both directions, on seed ``test``."""
+    dataset = load_data("typographic", n=1500, seed=SEEDS["test"])
+    images = pictures(dataset["image"][:])
+    with torch.inference_mode():
+        x, y = (load_embedding(name)(images).numpy() for name in ("mini-clip", "mini-dino"))
+    rows = []
+    for kernel, matched in (("gaussian", match_bandwidths(x, y, device="cpu")), ("cosine", (Cosine(), Cosine()))):
+        for side in compare(x, y, matched, names=("mini-clip", "mini-dino"), device="cpu"):
+            table = purity_table({factor: labels_of(dataset, factor) for factor in FACTORS}, side.top(100)[:4])
+            medians = table.groupby("factor")["adjusted"].median()
+            direction = {"kernel": kernel, "direction": f"{side.sees} minus {side.misses}"}
+            rows.append(direction | {factor: medians[factor] for factor in FACTORS})
+    return rows
+
+
+def card_of(name: str, model: nn.Module, recipe: Recipe, log: list[dict], minutes: float) -> dict:
+    """The model card of one model, without the hash and the measurements of its file."""
+    card = {"image_parameters": sum(p.numel() for p in getattr(model, "visual", model).parameters())}
+    card |= {"parameters": sum(p.numel() for p in model.parameters()), "recipe": asdict(recipe)}
+    if name == "mini-clip":
+        card |= {"data": "captioned-pictograms", "plain_steps": PLAIN_STEPS, "loss": "open_clip.loss.ClipLoss"}
+    else:
+        card |= {"data": f"pictograms, {VIEWS} words each", "temperature": TEMPERATURE, "loss": "NT-Xent (SimCLR)"}
+    card |= {"data_seed": SEEDS[name], "validation_seed": SEEDS["validation"], "minutes": round(minutes, 1)}
+    card |= {"loss_at_end": log[-1]["loss"], "validation_loss": log[-1]["validation_loss"]}
+    return card | {"versions": {package: version(package) for package in ("torch", "open_clip_torch", "timm")}}
+
+
+def write(cards: dict) -> None:
+    """``cards.json``, and the model card for readers, every number of which comes from ``cards.json``."""
+    page = jinja2.Template((Path(__file__).parent / "README.md.jinja").read_text(encoding="utf-8"), trim_blocks=True)
+    models = {name: cards[name] for name in ("mini-clip", "mini-dino") if name in cards}
+    for name, text in (
+        ("cards.json", json.dumps(cards, indent=2)),
+        ("README.md", page.render(models=models, cards=cards, factors=FACTORS)),
+    ):
+        with atomic_path(mini_models_root() / name) as path:
+            path.write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("mini-clip", "mini-dino"), help="train one of them; the other stays")
+    only = parser.parse_args().only
+    torch.set_num_threads(1)  # a second thread changes rounding, and helps little at this size
+    stored = mini_models_root() / "cards.json"
+    cards = json.loads(stored.read_text()) if stored.is_file() else {}
+    todo = {"mini-clip": (train_clip, CLIP), "mini-dino": (train_dino, DINO)}
+    for name, (train_one, recipe) in todo.items():
+        if only in (None, name):
+            started = time.perf_counter()
+            model, log = train_one()
+            card = card_of(name, model, recipe, log, (time.perf_counter() - started) / 60)
+            save(mini_weights(name), model.state_dict(), card | {"config": CONFIGS[name]})
+            pd.DataFrame(log).to_csv(mini_models_root() / f"{name}.csv", index=False)
+            cards[name] = card | {"sha256": sha256(mini_weights(name))}
+            write(cards)  # before measuring, which loads the file and compares its hash
+            cards[name]["probes"] = measure(name)
+    if all(mini_weights(name).is_file() for name in todo):
+        cards["clusters"] = clusters()
+    write(cards)
+
+
+if __name__ == "__main__":
+    main()
