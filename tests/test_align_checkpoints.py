@@ -64,6 +64,15 @@ def test_a_finished_run_is_only_loaded(base, monkeypatch):
     assert before == {path: path.stat().st_mtime_ns for path in base.weights.parent.iterdir()}
 
 
+def test_weights_of_another_run_are_not_taken_for_a_finished_one(base, tmp_path):
+    shutil.copy(base.weights, tmp_path / "model.safetensors")  # without its checkpoint, which is large
+    assert same_weights(run(tmp_path, short(), look=False).model, base.model)
+    assert not (tmp_path / "step-00000003").exists()
+    found = run(tmp_path, short(lr=0.01), look=False)
+    assert not same_weights(found.model, base.model)
+    assert read(found.weights)[1]["settings"]["lr"] == 0.01
+
+
 def interrupted(out, calls=4):
     """A run that stopped in step 9, while it was evaluated, with a checkpoint after 6 steps."""
     counter = iter(range(9))

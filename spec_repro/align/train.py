@@ -84,7 +84,10 @@ def align(
     run, out = _Run(model, dataset, reference, settings, device), Path(out)
     last, weights = min(len(run.order), stop_after or len(run.order)), out / "model.safetensors"
     log = run.log(out)
-    if not run.finished(weights, last):
+    tensors, written = checkpoints.read(weights) if weights.exists() else ({}, {})
+    if written.get("settings") == run.identity and written["step"] >= last:
+        checkpoints.load_into(run.clip, tensors, weights)
+    else:
         with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
             run.train(out, log, last, evaluate)
         if run.main:
@@ -262,7 +265,7 @@ class _Run:
                 states.unlink()
             (partial / "log.json").write_text(json.dumps(log), encoding="utf-8")
             partial.rename(path)
-            for older in set(out.glob("*step-*")) - {path}:
+            for older in set(out.glob("*step-*/")) - {path}:
                 shutil.rmtree(older)
         self.accelerator.wait_for_everyone()
 
@@ -284,10 +287,3 @@ class _Run:
         if differ:
             raise CheckpointError(f"{out} holds another run: {', '.join(differ)}. Choose another out=.")
         return log
-
-    def finished(self, weights: Path, last: int) -> bool:
-        """Load the weights if the run has done ``last`` steps."""
-        tensors, card = checkpoints.read(weights) if weights.exists() else ({}, {"step": -1})
-        if card["step"] >= last:
-            checkpoints.load_into(self.clip, tensors, weights)
-        return card["step"] >= last
