@@ -59,7 +59,7 @@ def data_sets(root: Path) -> None:
             picture(root / "afhq" / ("val" if i < 2 else "train") / kind / f"flickr_{kind}_{i:06d}.jpg", 100 * k + i)
     for number in range(ROWS):
         picture(root / "ffhq" / "images1024x1024" / "00000" / f"{number:05d}.png", number)
-    for folder, classes in (("imagenette2", NETTE.split()), ("imagewoof2", WOOF.split())):
+    for folder, classes in (("imagenette2", NETTE), ("imagewoof2", WOOF)):
         by_class(root / folder, "train", classes, ROWS // 10 - 1)
         by_class(root / folder, "val", classes, 1)
     paper_layouts.imagenet(root)
