@@ -76,7 +76,6 @@ def hub(spec: str, *, split: str = "train") -> Dataset:
 
 
 def _parts(spec: str) -> tuple[str, str | None, str | None, str | None]:
-    parts = re.fullmatch(r"([^/:@]+/[^/:@]+)(?:/([^:@]+))?(?::([^@]+))?(?:@(.+))?", spec)
-    if not parts:
+    if not (parts := re.fullmatch(r"([^/:@]+/[^/:@]+)(?:/([^:@]+))?(?::([^@]+))?(?:@(.+))?", spec)):
         raise InvalidInput(f"hub: takes OWNER/NAME[/FOLDER][:CONFIG][@REVISION], found {spec!r}.")
     return parts.groups()

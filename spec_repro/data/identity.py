@@ -106,10 +106,3 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns on the direct way
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def encode(pixels: np.ndarray) -> dict:
-    """An (h, w, 3) or (h, w) uint8 array as a stored item: an uncompressed PNG, whose bytes no zlib version changes."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="png", compress_level=0)
-    return {"bytes": buffer.getvalue(), "path": None}

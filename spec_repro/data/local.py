@@ -26,8 +26,7 @@ def folder(path: str, *, root: str | None = None) -> Dataset:
     base = _existing(path, root, "a folder of images")
     if not base.is_dir():
         raise InvalidInput(f"folder: needs a folder of images, found the file {base}; give the folder that it is in.")
-    ids = listed(base, IMAGES)
-    if not ids:
+    if not (ids := listed(base, IMAGES)):
         raise DataMissing(f"expected images ({', '.join(sorted(IMAGES))}) below {base}, found none.")
     return image_files(ids, [os.path.join(base, i) for i in ids], _labels(ids))
 
@@ -73,10 +72,9 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
     if item == "text":
         return texts(ids, items, columns)
     files = [os.path.join(base.parent, name) for name in items]
-    missing = [f"{file} in row {i}" for i, file in enumerate(files, start=1) if not os.path.isfile(file)]
-    if missing:
-        found = f"{len(missing):,} missing images, first {missing[0]}"
-        raise DataMissing(f"{base} names {found}; paths start from its folder.")
+    gone = [f"{file} in row {i}" for i, file in enumerate(files, start=1) if not os.path.isfile(file)]
+    if gone:
+        raise DataMissing(f"{base} names {len(gone):,} missing images, first {gone[0]}; paths start from its folder.")
     return image_files(ids, files, columns)
 
 

@@ -81,5 +81,4 @@ def _annotations(path: Path) -> list[tuple[int, int, str]]:
         entries = json.loads(path.read_text(encoding="utf-8"))["annotations"]
         return [(entry["image_id"], entry["id"], entry["caption"]) for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
-        wanted = "COCO captions (annotations with id, image_id and caption)"
-        raise UnreadableItem(f"expected {wanted} in {path}, found {error!r}.") from error
+        raise UnreadableItem(f"expected COCO captions (id, image_id, caption) in {path}, found {error!r}.") from error

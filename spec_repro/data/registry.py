@@ -104,7 +104,11 @@ def load_data(
     dataset = _checked(name, entry.function(*rest, **given))
     if n is not None and len(dataset) != n:
         dataset = subsample(dataset, n, seed)
-    return _with_card(dataset, name, card)
+    notes = [card.description, card.size and f"Size: {card.size}", card.obtain and f"To obtain it: {card.obtain}"]
+    notes.append(dataset.info.description)  # what the loader itself reports, such as which version it found
+    dataset.info.dataset_name, dataset.info.description = name, "\n".join(note for note in notes if note)
+    dataset.info.license, dataset.info.homepage, dataset.info.citation = card.licence, card.homepage, card.citation
+    return dataset
 
 
 def _checked(name: str, dataset: Dataset) -> Dataset:
@@ -117,13 +121,4 @@ def _checked(name: str, dataset: Dataset) -> Dataset:
         raise InvalidInput(f"column 'label' of data set {name!r} must be a ClassLabel; its loader made {label}.")
     if twins := len(dataset) - len(set(labels_of(dataset, "id"))):
         raise InvalidInput(f"ids of data set {name!r} must be unique; its loader gave {twins} of them twice.")
-    return dataset
-
-
-def _with_card(dataset: Dataset, name: str, card: Card) -> Dataset:
-    notes = [card.description, card.size and f"Size: {card.size}", card.obtain and f"To obtain it: {card.obtain}"]
-    notes.append(dataset.info.description)  # what the loader itself reports, such as which version it found
-    dataset.info.dataset_name = name
-    dataset.info.description = "\n".join(note for note in notes if note)
-    dataset.info.license, dataset.info.homepage, dataset.info.citation = card.licence, card.homepage, card.citation
     return dataset
