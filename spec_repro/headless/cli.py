@@ -80,7 +80,7 @@ def _list(options: Namespace) -> None:
     for item in load_experiments().values():
         print(f"{', '.join([item.name, *item.aliases])}: {item.title} ({item.reference})")
         print(f"    notebooks/{item.path.name}\n    notebooks/{item.path.stem}.yml")
-        for cell, line in lines_with("record.figure(", item.path):
+        for cell, line in lines_with("record.figure(", item.path) or lines_with("record.table(", item.path):
             print(f"    cell {cell}: {line}")
         for profile, card in item.cards.items():
             print(f"    {profile}: {'{data}; {models}; {device}, {minutes:g} min, {memory}'.format(**card)}")
