@@ -19,7 +19,7 @@ Letters: n samples, d dims, c classes.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
 from spec_repro.base.rows import Rows, as_rows, resolve_device, slices
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
-KEPT = 20_000_000  # numbers in the features to fit on, up to which they stay in memory between the steps
+BATCH = 16_384  # rows at a time
+IN_MEMORY = 20_000_000  # numbers in the features to fit on, up to which they stay in memory between the steps
 MOST = 5000  # steps of L-BFGS
 # Largest entry of the gradient that is accepted as zero. Every entry of the gradient of the loss is at most the mean
 # modulus of a standardised feature, so at most 1: this is a relative tolerance.
@@ -52,16 +53,7 @@ class Probe:
 
 
 def linear_probe(
-    x_train,
-    y_train: np.ndarray,
-    x_test,
-    y_test: np.ndarray,
-    *,
-    l2_grid: Sequence[float] = L2_GRID,
-    held_out: float = 0.2,
-    device: str | torch.device = "auto",
-    batch_size: int = 16_384,
-    seed: int = 0,
+    x_train, y_train, x_test, y_test, *, l2_grid=L2_GRID, held_out: float = 0.2, device: str = "auto", seed: int = 0
 ) -> Probe:
     """The protocol at the head of this module.
 
@@ -71,7 +63,7 @@ def linear_probe(
             sample of a class that the training split does not have counts as wrong.
         l2_grid: the values of lambda to choose from; with one value nothing is held out.
         held_out: share of the training split that chooses among them.
-        device, batch_size: where and in how many rows at a time; no effect beyond rounding.
+        device: "auto" or a torch device; no effect beyond rounding.
         seed: of the rows that are held out.
 
     Raises:
@@ -87,7 +79,7 @@ def linear_probe(
     if train.d != test.d:
         raise EmbeddingMismatch(f"x_train has {train.d} features, x_test {test.d}; both must come from one embedding.")
     l2_grid = sorted({float(value) for value in l2_grid}, reverse=True)
-    if not l2_grid or not all(np.isfinite(value) and value > 0 for value in l2_grid):
+    if not l2_grid or not all(0 < value < np.inf for value in l2_grid):
         raise InvalidInput(f"l2_grid: expected one or more finite values above 0, found {l2_grid}.")
     if not 0 < held_out < 1:
         raise InvalidInput(f"held_out: expected a share between 0 and 1, exclusive, found {held_out}.")
@@ -98,23 +90,22 @@ def linear_probe(
             f"y_train: expected at least 2 classes with at least 2 samples each, found {len(classes)} classes, the "
             f"smallest with {sizes.min()}. Leave such classes out of both splits."
         )
-    device, l2 = resolve_device(device), l2_grid[0]
+    whole, l2 = _Part(train, np.arange(train.n), resolve_device(device)), l2_grid[0]
     if len(l2_grid) > 1:
         fitted_on, chosen_on = _split(codes, held_out, seed)
-        part = _Part(train, fitted_on, device, batch_size)
-        guesses = _predictions(part, codes[fitted_on], l2_grid, _Part(train, chosen_on, device, batch_size))
-        # Of equal accuracies the first, which has the largest lambda.
-        l2 = max(zip(l2_grid, guesses, strict=True), key=lambda pair: (pair[1] == codes[chosen_on]).mean())[0]
-    whole, new = (_Part(x, np.arange(x.n), device, batch_size) for x in (train, test))
-    (guess,) = _predictions(whole, codes, [l2], new)
+        part = replace(whole, index=fitted_on).standardised()
+        other, weights = replace(part, index=chosen_on), _weights(part, codes[fitted_on], l2_grid)
+        accuracies = [(_predicted(weight, other) == codes[chosen_on]).mean() for weight in weights]
+        l2 = l2_grid[int(np.argmax(accuracies))]  # of equal accuracies the first, which has the largest lambda
+    part = whole.standardised()
+    (weight,) = _weights(part, codes, [l2])
+    guess = _predicted(weight, replace(part, x=test, index=np.arange(test.n)))
     correct = classes[guess] == y_test
     chance = (y_test == classes[sizes.argmax()]).mean()
     return Probe(accuracy=float(correct.mean()), chance=float(chance), l2=l2, correct=correct)
 
 
-def bootstrap_interval(
-    values: np.ndarray, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(values, *, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of ``values`` (n,).
 
     ``probe.correct`` gives the interval of an accuracy; the difference of two probes' ``correct`` on the same test rows
@@ -142,41 +133,50 @@ def _split(codes: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.n
 
 @dataclass(frozen=True)
 class _Part:
-    """Some rows of the features, read in batches."""
+    """Some rows of the features, less a mean and over a deviation (d,), in batches."""
 
     x: Rows
     index: np.ndarray
     device: torch.device
-    size: int
+    mean: Tensor | float = 0.0
+    deviation: Tensor | float = 1.0
 
     def __iter__(self) -> Iterator[Tensor]:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        for rows in slices(len(self.index), self.size):
-            yield self.x.batch(self.index[rows], self.device, dtype)
+        for rows in slices(len(self.index), BATCH):
+            yield (self.x.batch(self.index[rows], self.device, dtype) - self.mean) / self.deviation
 
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (d,), in two passes; 1 for the deviation of a constant feature."""
+    def standardised(self) -> "_Part":
+        """By mean and standard deviation of these rows; 1 in place of the deviation of a constant feature."""
         mean = sum(batch.sum(dim=0) for batch in self) / len(self.index)
-        deviation = (sum((batch - mean).square().sum(dim=0) for batch in self) / len(self.index)).sqrt()
+        centred = replace(self, mean=mean)
+        deviation = (sum(batch.square().sum(dim=0) for batch in centred) / len(self.index)).sqrt()
         rounding = 100 * torch.finfo(mean.dtype).eps * mean.abs()
-        return mean, torch.where(deviation > rounding, deviation, 1.0)
+        return replace(centred, deviation=torch.where(deviation > rounding, deviation, 1.0))
 
 
-def _predictions(part: _Part, codes: np.ndarray, l2_grid: Sequence[float], new: _Part) -> Iterator[np.ndarray]:
-    """Predicted codes of the rows of ``new`` for each lambda, fitted on ``part``, each from the solution before it."""
+def _logits(weight: Tensor, batch: Tensor) -> Tensor:
+    return torch.addmm(weight[:, -1], batch, weight[:, :-1].T)
+
+
+def _predicted(weight: Tensor, part: _Part) -> np.ndarray:
+    return torch.cat([_logits(weight, batch).argmax(dim=1).cpu() for batch in part]).numpy()
+
+
+def _weights(part: _Part, codes: np.ndarray, l2_grid: Sequence[float]) -> Iterator[Tensor]:
+    """W and, in the last column, b (c, d + 1) for each lambda, each from the solution before it."""
     from scipy.optimize import minimize
 
-    mean, deviation = part.moments()
-    n, shape = len(codes), (codes.max() + 1, len(mean) + 1)
-    targets = torch.from_numpy(codes).to(part.device).split(part.size)
-    kept = [(batch - mean) / deviation for batch in part] if n * len(mean) <= KEPT else None
+    n, shape = len(codes), (codes.max() + 1, part.x.d + 1)
+    targets = torch.from_numpy(codes).to(part.device).split(BATCH)
+    batches = list(part) if n * part.x.d <= IN_MEMORY else part
 
     def objective(flat: np.ndarray, l2: float) -> tuple[float, np.ndarray]:
-        weight = torch.from_numpy(flat).to(mean).view(shape).requires_grad_()
+        weight = torch.from_numpy(flat).to(part.mean).view(shape).requires_grad_()
         total = l2 / 2 * weight[:, :-1].square().sum()
         total.backward()
-        for batch, target in zip(kept or ((batch - mean) / deviation for batch in part), targets, strict=True):
-            loss = cross_entropy(torch.addmm(weight[:, -1], batch, weight[:, :-1].T), target, reduction="sum") / n
+        for batch, target in zip(batches, targets, strict=True):
+            loss = cross_entropy(_logits(weight, batch), target, reduction="sum") / n
             loss.backward()
             total = total.detach() + loss.detach()
         return float(total), weight.grad.double().cpu().numpy().ravel()
@@ -191,6 +191,4 @@ def _predictions(part: _Part, codes: np.ndarray, l2_grid: Sequence[float], new: 
                 f"lambda={l2:g}: the probe has not reached its minimum after {found.nit:,} steps; its largest "
                 f"gradient is {steepest:.1e}, expected at most {FLAT:g}. Give l2_grid larger values alone."
             )
-        weight = torch.from_numpy(flat).to(mean).view(shape)
-        logits = (torch.addmm(weight[:, -1], (batch - mean) / deviation, weight[:, :-1].T) for batch in new)
-        yield torch.cat([part.argmax(dim=1).cpu() for part in logits]).numpy()
+        yield torch.from_numpy(flat).to(part.mean).view(shape)

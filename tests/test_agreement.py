@@ -9,37 +9,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spec_repro.agreement import (
-    NullBand,
-    agreement_interval,
+    LEGEND,
     agreement_notes,
-    agreement_table,
     cluster_distances,
+    evidence,
     factor_margin,
-    gap_table,
-    holdout_agreement,
+    factor_margin_interval,
+    held_out,
     kmeans_agreement,
     null_band,
     over_halves,
     purity,
     purity_table,
     similarity_ranking,
-    tightness_table,
 )
+from spec_repro.agreement.calibration import NullBand
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.bandwidths import match_bandwidths
 from spec_repro.core.compare import compare
 from spec_repro.core.kernels import Cosine
 
 
-def blobs(n=400, d=6, groups=4, spread=0.1, seed=0):
-    """Tight groups of equal size: points and labels."""
+def blobs(n=400, d=6, clusters=4, spread=0.1, seed=0):
+    """Tight clusters of equal size: points and labels."""
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(n) % groups)
-    return rng.standard_normal((groups, d))[labels] * 3 + spread * rng.standard_normal((n, d)), labels
+    labels = rng.permutation(np.arange(n) % clusters)
+    return rng.standard_normal((clusters, d))[labels] * 3 + spread * rng.standard_normal((n, d)), labels
 
 
-def members_of(labels, m):
-    return np.stack([np.flatnonzero(labels == level)[:m] for level in np.unique(labels)])
+def members_of(labels, size):
+    return np.stack([np.flatnonzero(labels == level)[:size] for level in np.unique(labels)])
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_planted_clusters_agree_and_shuffled_ones_do_not(planted):
     z, members = planted
     found = kmeans_agreement(z, members, runs=20)
     assert found.ami.max() == pytest.approx(1) == found.nmi.max()
-    assert found.ami.mean() > 0.8  # a bad start of K-means merges two groups now and then
+    assert found.ami.mean() > 0.8  # a bad start of K-means merges two clusters now and then
     shuffled = np.random.default_rng(1).permutation(members.ravel()).reshape(members.shape)
     assert abs(kmeans_agreement(z, shuffled, runs=20).ami.mean()) < 0.03
 
@@ -91,15 +90,6 @@ def test_kmeans_seeds_both_ways_and_the_same_in_both_embeddings():
     assert len(np.unique(first)) > 1
 
 
-def test_summary_gives_the_variance_beside_the_standard_deviation(planted):
-    z, members = planted
-    found = kmeans_agreement(z, members, runs=7)
-    table = found.summary().set_index("score")
-    assert table.loc["ami", "mean"] == found.ami.mean()
-    assert table.loc["nmi", "variance"] == pytest.approx(table.loc["nmi", "std"] ** 2)
-    assert len(found.ami) == 7
-
-
 def test_few_distinct_points_are_a_low_score_and_no_warning():
     z = np.repeat(np.eye(2), 50, axis=0)
     assert kmeans_agreement(z, np.arange(100).reshape(5, 20), runs=2).ami.mean() < 0.8
@@ -126,7 +116,7 @@ def test_distances_of_a_case_done_by_hand():
     assert found.inter * found.scale == pytest.approx(np.mean([10, 13, 9, 12]))
 
 
-def test_a_sample_in_two_clusters_is_no_pair_with_itself():
+def test_a_sample_in_two_clusters_is_not_paired_with_itself():
     z = np.array([[0.0], [1.0], [10.0]])
     found = cluster_distances(z, np.array([[0, 1], [1, 2]]), pairs=2_000)
     assert found.inter * found.scale == pytest.approx(np.mean([1, 10, 9]))  # (0,1), (0,2), (1,2) and not (1,1)
@@ -136,7 +126,7 @@ def test_a_sample_in_two_clusters_is_no_pair_with_itself():
 
 @settings(max_examples=20, deadline=None)
 @given(scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
-def test_distances_do_not_change_with_scale_and_place(scale, shift):
+def test_distances_do_not_change_with_scale_and_shift(scale, shift):
     z, labels = blobs(n=80)
     members = members_of(labels, 10)
     a, b = cluster_distances(z, members), cluster_distances(scale * z + shift, members)
@@ -145,7 +135,7 @@ def test_distances_do_not_change_with_scale_and_place(scale, shift):
     assert b.scale == pytest.approx(scale * a.scale, rel=1e-6)
 
 
-def test_distances_tell_planted_groups_from_random_ones(planted):
+def test_distances_separate_planted_clusters_from_random_sets(planted):
     z, members = planted
     tight = cluster_distances(z, members)
     assert np.median(tight.intra) < 0.2 < 1 < tight.inter
@@ -275,12 +265,21 @@ COSINES = (Cosine(), Cosine())
 
 @pytest.fixture(scope="module")
 def planted_pair():
-    """x groups by one factor, y by another, independent one."""
-    (x, a), (y, b) = blobs(n=300, d=8, groups=4, spread=0.5, seed=1), blobs(n=300, d=8, groups=4, spread=0.5, seed=2)
+    """x clusters by one factor, y by another, independent one."""
+    (x, a), (y, b) = (
+        blobs(n=300, d=8, clusters=4, spread=0.5, seed=1),
+        blobs(n=300, d=8, clusters=4, spread=0.5, seed=2),
+    )
     return x, y, a, b
 
 
-SIZES = {"k": 4, "m": 40, "repeats": 4, "runs": 4}
+SIZES = {"k": 4, "size": 40, "repeats": 4, "runs": 4}
+K_MEANS = ["ami", "nmi"]
+
+
+def of(table, score, key="forward"):
+    """One row of `evidence`."""
+    return table[(table["score"] == score) & (table["key"] == key)].iloc[0]
 
 
 def test_noise_has_a_gap_in_sample_and_none_out_of_sample():
@@ -288,10 +287,9 @@ def test_noise_has_a_gap_in_sample_and_none_out_of_sample():
     inside, outside = [], []
     for seed in range(4):
         x, y = np.random.default_rng(seed).standard_normal((2, 400, 128))
-        found = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=4)
-        table = agreement_table(x, y, found, 20, runs=5).query("score == 'ami'").set_index(["direction", "embedding"])
-        inside.append(table["mean"]["x - y", "x"] - table["mean"]["x - y", "y"])
-        outside.extend(holdout_agreement(x, y, kernels=COSINES, k=4, m=10, repeats=3, runs=5).gaps("x_only"))
+        table = evidence(x, y, compare(x, y, COSINES, k=4), 20, runs=5)
+        inside.append(of(table, "ami")["gap"])
+        outside.extend(held_out(x, y, kernels=COSINES, k=4, size=10, repeats=3, runs=5).gaps("forward"))
     assert np.mean(inside) > 0.1
     assert abs(np.mean(outside)) < np.mean(inside) / 3
 
@@ -299,57 +297,66 @@ def test_noise_has_a_gap_in_sample_and_none_out_of_sample():
 def test_planted_gap_exceeds_its_null_band_and_holds_out_of_sample(planted_pair):
     x, y, *_ = planted_pair
     band = null_band(x, y, **SIZES)
-    out = holdout_agreement(x, y, **{**SIZES, "m": 20})
-    kernels = match_bandwidths(x, y)[:2]
-    found = compare(x, y, kernel_x=kernels[0], kernel_y=kernels[1], k=4)
-    table = gap_table(agreement_table(x, y, found, 40, names=("a", "b"), runs=5), band, out)
-    assert table["direction"].tolist() == ["a - b", "a - b", "b - a", "b - a"]
+    out = held_out(x, y, **{**SIZES, "size": 20})
+    found = compare(x, y, match_bandwidths(x, y), k=4, names=("a", "b"))
+    table = evidence(x, y, found, 40, band, out, runs=5)
+    assert table["direction"].tolist() == ["a − b"] * 3 + ["b − a"] * 3
+    assert table["score"].tolist() == ["ami", "nmi", "distance"] * 2
+    table = table[table["score"].isin(K_MEANS)]
     assert table["exceeds"].all()
-    assert (table["null"] > 0).all()
+    assert (table["limit"] > 0).all()
     assert ((table["low"] <= table["gap"]) & (table["gap"] <= table["high"])).all()
     assert (table["out_low"] > 0.3).all()
     np.testing.assert_allclose(table["gap"], table["own"] - table["other"])
     last = table.iloc[-1]
-    assert (last["null"], last["out"]) == (band.limit("y_only", "nmi"), out.gaps("y_only", "nmi").mean())
-    assert (last["out_low"], last["out_high"]) == out.interval("y_only", "nmi")
+    assert (last["limit"], last["out"]) == (band.limit("backward", "nmi"), out.gaps("backward", "nmi").mean())
+    assert (last["out_low"], last["out_high"]) == out.interval("backward", "nmi")
 
 
 def test_noise_lies_closer_in_sample_and_hardly_out_of_sample():
     """What SPEC selects is close in its own embedding, whatever the data."""
     x, y = np.random.default_rng(0).standard_normal((2, 400, 128))
-    found = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=4)
-    band = null_band(x, y, kernels=COSINES, **{**SIZES, "m": 20})
-    out = holdout_agreement(x, y, kernels=COSINES, k=4, m=10, repeats=4, runs=2)
-    table = tightness_table(x, y, found, 20, band, out)
-    assert (table["tighter"] == 4).all()
+    band = null_band(x, y, kernels=COSINES, **{**SIZES, "size": 20})
+    out = held_out(x, y, kernels=COSINES, k=4, size=10, repeats=4, runs=2)
+    table = evidence(x, y, compare(x, y, COSINES, k=4), 20, band, out, runs=2).query("score == 'distance'")
+    assert (table["closer"] == 4).all()
     assert (table["low"] > 0).all()
     assert not table["exceeds"].any()
     assert (table["out"].abs() < table["gap"] / 3).all()
 
 
-def test_planted_groups_lie_closer_where_they_are_planted(planted_pair):
+def test_planted_clusters_lie_closer_where_they_are_planted(planted_pair):
     x, y, *_ = planted_pair
     kernels = match_bandwidths(x, y)[:2]
-    sizes = SIZES | {"k": 3}  # the fourth of four groups is no eigenvector of its own
-    found = compare(x, y, kernel_x=kernels[0], kernel_y=kernels[1], k=3)
-    band, out = null_band(x, y, **sizes), holdout_agreement(x, y, **sizes | {"m": 20})
-    table = tightness_table(x, y, found, 40, band, out, names=("a", "b"))
-    assert table["direction"].tolist() == ["a - b", "b - a"]
+    sizes = SIZES | {"k": 3}  # the fourth of four clusters has no eigenvector of its own
+    found = compare(x, y, kernels, k=3)
+    band, out = null_band(x, y, **sizes), held_out(x, y, **sizes | {"size": 20})
+    table = evidence(x, y, found, 40, band, out, runs=2).query("score == 'distance'")
     assert table["exceeds"].all()
-    assert (table["tighter"] == table["clusters"]).all()
+    assert (table["closer"] == table["clusters"]).all()
     assert ((table["low"] <= table["gap"]) & (table["gap"] <= table["high"])).all()
+    assert (table["limit"] >= 0).all()
     assert (table["out_low"] > 0).all()
-    for side in ("x_only", "y_only"):  # halves have the eigenvalues of the whole, nearly
-        low, high = out.first_eigenvalue(side)
+    for side in found:  # halves have the eigenvalues of the whole, nearly
+        low, high = out.first_eigenvalue(side.key)
         assert low < high
-        assert 0.8 * low < getattr(found, side).eigenvalues[0] < 1.25 * high
-    members = found.y_only.top(40)
-    a, b = (cluster_distances(z, members) for z in (x, y))
+        assert 0.8 * low < side.eigenvalues[0] < 1.25 * high
+    a, b = (cluster_distances(z, found.y_only.top(40)) for z in (x, y))
     last = table.iloc[-1]
     np.testing.assert_allclose(last["gap"], np.mean(np.median(a.intra, axis=1) - np.median(b.intra, axis=1)))
+    assert (last["own"], last["other"]) == (b.inside.mean(), a.inside.mean())
     assert (last["between_own"], last["between_other"]) == (b.inter, a.inter)
-    swapped = tightness_table(y, x, compare(y, x, kernel_x=kernels[1], kernel_y=kernels[0], k=3), 40, band, out)
+    swapped = evidence(y, x, compare(y, x, kernels[::-1], k=3), 40, band, out, runs=2).query("score == 'distance'")
     np.testing.assert_allclose(swapped["gap"], table["gap"][::-1], atol=1e-6)
+
+
+def test_a_distance_limit_below_zero_is_zero(planted_pair):
+    x, y, *_ = planted_pair
+    rows = [{"null": "independent", "key": key, "gap": -0.2} for key in ("forward", "backward")]
+    band = NullBand(pd.concat([pd.DataFrame(rows).assign(score=score) for score in ("ami", "nmi", "distance")]))
+    table = evidence(x, y, compare(x, y, COSINES, k=3), 20, band, runs=2)
+    assert table["limit"].tolist() == [-0.2, -0.2, 0.0] * 2
+    assert table[["out", "out_low", "out_high"]].isna().all(axis=None)
 
 
 def test_factor_margin_finds_the_factor_and_none_where_there_is_none():
@@ -365,6 +372,33 @@ def test_factor_margin_finds_the_factor_and_none_where_there_is_none():
         factor_margin(table, "colour")
 
 
+def test_factor_margin_interval_is_that_of_halves(planted_pair):
+    x, y, a, b = planted_pair
+    factors = {"a": a, "b": b, "c": np.arange(300) % 3}
+    options = {"kernels": COSINES, "k": 3, "repeats": 4, "seed": 2}
+
+    def margin(found, rows):
+        table = purity_table({name: levels[rows] for name, levels in factors.items()}, found.y_only.top(20), draws=200)
+        return np.subtract(*factor_margin(table, "b"))
+
+    low, high = factor_margin_interval(x, y, factors, "b", "backward", 40, **options)
+    assert (low, high) == over_halves(x, y, margin, **options)
+    assert low > 0.3
+    assert factor_margin_interval(x, y, factors, "b", "forward", 40, **options)[1] < 0
+
+
+def test_factor_margin_interval_of_one_factor_is_that_of_its_purity(planted_pair):
+    x, y, _, b = planted_pair
+    options = {"kernels": COSINES, "k": 3, "repeats": 4, "seed": 2}
+
+    def median(found, rows):
+        return purity(b[rows], found.y_only.top(20), draws=200)["adjusted"].median()
+
+    found = factor_margin_interval(x, y, {"b": b}, "b", "backward", 40, **options)
+    assert found == over_halves(x, y, median, **options)
+    assert found[0] > 0.9
+
+
 def test_halves_give_an_interval_of_anything_read_off_a_comparison(planted_pair):
     x, y, *_ = planted_pair
     seen = []
@@ -374,7 +408,7 @@ def test_halves_give_an_interval_of_anything_read_off_a_comparison(planted_pair)
         return found.spec_diff
 
     low, high = over_halves(x, y, measure, kernels=COSINES, k=2, repeats=10)
-    whole = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=2).spec_diff
+    whole = compare(x, y, COSINES, k=2).spec_diff
     assert low < whole < high * 1.2
     assert all(len(np.unique(rows)) == len(x) // 2 for rows in seen)
     assert over_halves(x, y, measure, kernels=COSINES, k=2, repeats=10) == (low, high)
@@ -383,11 +417,10 @@ def test_halves_give_an_interval_of_anything_read_off_a_comparison(planted_pair)
 
 def test_noise_does_not_exceed_its_null_band():
     x, y = np.random.default_rng(9).standard_normal((2, 300, 20))
-    found = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=4)
     band = null_band(x, y, kernels=COSINES, **{**SIZES, "repeats": 8})
-    table = gap_table(agreement_table(x, y, found, 40, runs=4), band)
+    table = evidence(x, y, compare(x, y, COSINES, k=4), 40, band, runs=4)
     assert not table["exceeds"].any()
-    assert (table["gap"] > 0.1).all()  # although every gap is there
+    assert (table[table["score"].isin(K_MEANS)]["gap"] > 0.1).all()  # although every gap is there
 
 
 def test_null_band_table(planted_pair):
@@ -401,14 +434,14 @@ def test_null_band_table(planted_pair):
 
 def test_the_limit_is_the_largest_gap_that_counts_for_a_direction():
     rows = [
-        ("independent", "x_only", 0.1), ("independent", "y_only", 0.5),
-        ("x + noise", "x_only", 0.2), ("x + noise", "y_only", 0.3),
+        ("independent", "forward", 0.1), ("independent", "backward", 0.5),
+        ("x + noise", "forward", 0.2), ("x + noise", "backward", 0.3),
     ]  # fmt: skip
-    table = pd.DataFrame([{"null": n, "direction": d, "score": "ami", "gap": g} for n, d, g in rows])
+    table = pd.DataFrame([{"null": n, "key": key, "score": "ami", "gap": g} for n, key, g in rows])
     band = NullBand(pd.concat([table, table.assign(score="nmi", gap=0.9)]))
-    assert band.limit("x_only") == 0.3  # the directions of a shared null are interchangeable
-    assert band.limit("y_only") == 0.5
-    assert band.limit("y_only", "nmi") == 0.9
+    assert band.limit("forward") == 0.3  # the directions of a shared null are interchangeable
+    assert band.limit("backward") == 0.5
+    assert band.limit("backward", "nmi") == 0.9
 
 
 def test_more_noise_on_either_embedding_makes_a_larger_shared_gap(planted_pair):
@@ -418,10 +451,10 @@ def test_more_noise_on_either_embedding_makes_a_larger_shared_gap(planted_pair):
     assert little["independent"] == much["independent"]
 
 
-@pytest.mark.parametrize("calibrate", [null_band, holdout_agreement])
+@pytest.mark.parametrize("calibrate", [null_band, held_out])
 def test_calibration_seeds_both_ways(planted_pair, calibrate):
     x, y, *_ = planted_pair
-    sizes = {"k": 3, "m": 20, "runs": 2, "kernels": COSINES}
+    sizes = {"k": 3, "size": 20, "runs": 2, "kernels": COSINES}
     first, again, other, longer = (
         calibrate(x, y, seed=s, repeats=r, **sizes).table for s, r in ((0, 2), (0, 2), (1, 2), (0, 3))
     )
@@ -430,35 +463,42 @@ def test_calibration_seeds_both_ways(planted_pair, calibrate):
     pd.testing.assert_frame_equal(first, longer[: len(first)])  # more repeats add, they change none
 
 
-def test_equal_embeddings_have_no_groups_and_no_score():
+def test_equal_embeddings_have_no_clusters_and_no_score():
     x, _ = blobs(n=120)
-    found = compare(x, x, kernel_x=Cosine(), kernel_y=Cosine(), k=3)
-    table = agreement_table(x, x, found, 10)
-    assert table["mean"].isna().all()
+    found = compare(x, x, COSINES, k=3)
+    out = held_out(x, x, kernels=COSINES, k=3, size=10, repeats=2)
+    table = evidence(x, x, found, 10, null_band(x, x, kernels=COSINES, k=3, size=10, repeats=2), out)
+    assert table[["own", "other", "gap", "low", "high", "out"]].isna().all(axis=None)
     assert (table["clusters"] == 0).all()
-    assert agreement_notes(table, "x - y") == {}
-    out = holdout_agreement(x, x, kernels=COSINES, k=3, m=10, repeats=2)
-    assert np.isnan(out.interval("x_only")).all()
-    assert not out.interval("x_only")[0] > 0  # a verdict on it cannot hold
-    band = null_band(x, x, kernels=COSINES, k=3, m=10, repeats=2)
-    assert tightness_table(x, x, found, 10, band, out)["gap"].isna().all()
+    assert not table["exceeds"].any()
+    assert agreement_notes(table, found.x_only) == {}
+    assert np.isnan(out.interval("forward")).all()
+    assert not out.interval("forward")[0] > 0  # a verdict on it cannot hold
+    assert out.first_eigenvalue("backward") == (0, 0)
 
 
-def test_agreement_table_covers_both_directions_in_both_embeddings(planted_pair):
+def test_evidence_has_k_means_of_both_directions_in_both_embeddings(planted_pair):
     x, y, *_ = planted_pair
-    found = compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), k=4)
-    table = agreement_table(x, y, found, 30, names=("clip", "dinov2"), runs=3, seed=5)
-    assert table.groupby(["direction", "embedding"]).size().to_dict() == {
-        (f"{a} - {b}", name): 2 for a, b in (("clip", "dinov2"), ("dinov2", "clip")) for name in ("clip", "dinov2")
-    }
-    row = table.set_index(["direction", "embedding", "score"]).loc["dinov2 - clip", "clip", "nmi"]
-    expected = kmeans_agreement(x, found.y_only.top(30), runs=3, seed=5).nmi
-    assert (row["mean"], row["variance"]) == (expected.mean(), expected.var())
-    assert (row["clusters"], row["members"], row["runs"]) == (4, 30, 3)
-    assert agreement_notes(table, "dinov2 - clip", "nmi")["clip"] == f"NMI {expected.mean():.2f} ± {expected.std():.2f}"
-    assert list(agreement_notes(table, "dinov2 - clip")) == ["clip", "dinov2"]
-    low, high = agreement_interval(table, "dinov2 - clip", "clip", "nmi")
-    np.testing.assert_allclose([(low + high) / 2, high - low], [expected.mean(), 3.92 * expected.std() / 3**0.5])
+    found = compare(x, y, COSINES, k=4, names=("clip", "dinov2"))
+    table = evidence(x, y, found, 30, runs=3, seed=5)
+    assert table[["sees", "misses", "key"]].drop_duplicates().to_numpy().tolist() == [
+        ["clip", "dinov2", "forward"],
+        ["dinov2", "clip", "backward"],
+    ]
+    row = of(table, "nmi", "backward")
+    expected, own = (kmeans_agreement(z, found.y_only.top(30), runs=3, seed=5).nmi for z in (x, y))
+    assert (row["other"], row["other_std"], row["clusters"]) == (expected.mean(), expected.std(), 4)
+    ends = [row["other_low"], row["other_high"]]
+    np.testing.assert_allclose([np.mean(ends), np.diff(ends)[0]], [expected.mean(), 3.92 * expected.std() / 3**0.5])
+    half = 1.96 * np.sqrt((own.var() + expected.var()) / 3)
+    np.testing.assert_allclose([row["low"], row["high"]], [row["gap"] - half, row["gap"] + half])
+    assert np.isnan(row["limit"])
+    assert not table["exceeds"].any()
+    notes = agreement_notes(table, found.y_only, "nmi")
+    assert notes["clip"] == f"NMI {expected.mean():.2f} ± {expected.std():.2f}"
+    assert list(notes) == ["dinov2", "clip"]
+    described = {"direction", "key", "sees", "misses", "score", "clusters"} | {"other_low", "other_high", "other_std"}
+    assert all(f"`{column}`" in LEGEND for column in set(table.columns) - described)
 
 
 # Errors, frozen results, global state
@@ -467,10 +507,10 @@ def test_agreement_table_covers_both_directions_in_both_embeddings(planted_pair)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda z: kmeans_agreement(z, np.arange(4)), r"indices of shape \(k, m\), got int64 of shape \(4,\)"),
+        (lambda z: kmeans_agreement(z, np.arange(4)), r"indices of shape \(k, size\), got int64 of shape \(4,\)"),
         (
             lambda z: kmeans_agreement(z, np.ones((2, 3))),
-            r"integer sample .* got float64 .* direction.top\(m\)",
+            r"integer sample .* got float64 .* direction.top\(size\)",
         ),
         (lambda z: kmeans_agreement(z, np.array([[0, 9]])), "from 0 to 8, got 0 to 9. The members must come from"),
         (lambda z: kmeans_agreement(z, np.array([[-1, 2]])), "from 0 to 8, got -1 to 2"),
@@ -481,14 +521,14 @@ def test_agreement_table_covers_both_directions_in_both_embeddings(planted_pair)
             lambda z: similarity_ranking(z, np.arange(5)),
             "8 members and 4 samples outside the cluster, got 5 and 4",
         ),
-        (lambda z: similarity_ranking(z, np.arange(8)[None]), r"members of one cluster, \(m,\), got shape \(1, 8\)"),
+        (lambda z: similarity_ranking(z, np.arange(8)[None]), r"members of one cluster, \(size,\), got shape \(1, 8\)"),
         (
             lambda z: similarity_ranking(z * (np.arange(9) > 2)[:, None], np.arange(3, 7), reference=2, shown=2),
             r"3 zero vectors \(first: row 0\) have no cosine. Drop these samples",
         ),
         (lambda z: purity(np.zeros(9), np.array([[0, 1]])), "at least 2 levels and 2 members, got 1 and 2"),
         (lambda z: purity(np.arange(9), np.array([[0], [1]])), "at least 2 levels and 2 members, got 9 and 1"),
-        (lambda z: holdout_agreement(z, z, m=6), "expected m of at most 5, half of the 9 rows, got 6"),
+        (lambda z: held_out(z, z, size=6), "expected a size of at most 5, half of the 9 rows, got 6"),
     ],
 )
 def test_errors_say_what_was_expected_and_found(call, message):
@@ -511,6 +551,6 @@ def test_global_random_state_is_untouched(planted, planted_pair):
     cluster_distances(z, members)
     similarity_ranking(z, members[0])
     purity(np.arange(400) % 3, members)
-    null_band(*planted_pair[:2], k=2, m=10, repeats=1, runs=1)
-    holdout_agreement(*planted_pair[:2], k=2, m=10, repeats=1, runs=1)
+    null_band(*planted_pair[:2], k=2, size=10, repeats=1, runs=1)
+    held_out(*planted_pair[:2], k=2, size=10, repeats=1, runs=1)
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002

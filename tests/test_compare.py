@@ -375,12 +375,16 @@ BAD = {
     "frequencies": ({"frequencies": -1}, InvalidInput, r"frequencies=-1: expected 0 \(exact\) or their number m"),
     "no frequencies": ({"frequencies": None}, InvalidInput, r"frequencies=None: expected 0 \(exact\)"),
     "names": ({"names": ("clip",)}, InvalidInput, r"names=\('clip',\): expected the names of the two embeddings"),
-    "both forms": ({"matched": (Cosine(), Cosine())}, InvalidInput, "either a pair of kernels .*; got both"),
+    "both forms": (
+        {"matched": (Cosine(), Cosine())},
+        InvalidInput,
+        "kernels: expected what match_bandwidths.*kernel_x= and kernel_y=; got both",
+    ),
     "one kernel": ({"kernel_x": None}, InvalidInput, r"kernel_x: expected Cosine\(\) or Gaussian\(sigma\), got None"),
     "no pair": (
         {"kernel_x": None, "kernel_y": None, "matched": Gaussian(1.0)},
         InvalidInput,
-        r"expected what match_bandwidths\(\) returns or a pair of kernels, got Gaussian",
+        r"kernels: expected .*a pair of kernels.*; got Gaussian",
     ),
     "tol": ({"tol": 0.0}, InvalidInput, "tol=0.0: expected None or a positive number"),
     "batch": ({"batch_size": 0}, InvalidInput, "batch_size=0: expected None or a number of rows"),

@@ -1,26 +1,27 @@
-"""The linked view and the table for embedding explorers, driven without a browser."""
+"""The table for embedding explorers, the still figure, and the linked maps, driven without a browser."""
 
+import base64
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import PIL.Image
 import pytest
 from datasets import Dataset
-from matplotlib.figure import Figure
 
 from spec_repro import compare, embed, load_data, load_embedding, match_bandwidths
 from spec_repro.base.errors import EmbeddingMismatch, UnknownName
-from spec_repro.plots.explore import Explorer, atlas
+from spec_repro.plots.explore import explorer, explorer_figure, explorer_table
 
 
-def world(data, names, n=120, **options):
+def world(data, names, n=120):
     samples = load_data(data, n=n, seed=0)
     features = {name: embed(samples, load_embedding(name)) for name in names}
     x, y = features.values()
-    kernels = match_bandwidths(x, y, target=0.3)
-    found = compare(x, y, kernel_x=kernels.kernel_x, kernel_y=kernels.kernel_y, k=3)
-    return samples, features, found, atlas(samples, features, found, **options)
+    found = compare(x, y, match_bandwidths(x, y, target=0.3), k=3, names=names)
+    return samples, features, found, explorer_table(samples, features, found, 20)
 
 
 @pytest.fixture(scope="module")
@@ -33,95 +34,118 @@ def texts():
     return world("synthetic-text", ("lsa", "ngrams"))
 
 
-def test_members_are_those_of_the_comparison(images):
-    _, _, found, ours = images
-    for name, side in (("hog - color-histogram", found.x_only), ("color-histogram - hog", found.y_only)):
-        for j in range(3):
-            assert ours.members(name, j + 1, 20).tolist() == side.top(20)[j].tolist()
-
-
-def test_a_choice_is_marked_on_both_maps_and_listed(images):
-    samples, _, found, ours = images
-    view = Explorer(ours, 5)
-    assert view.direction.options == ("hog - color-histogram", "color-histogram - hog")
-    for direction, cluster, side in (
-        ("hog - color-histogram", 1, found.x_only),
-        ("hog - color-histogram", 3, found.x_only),
-        ("color-histogram - hog", 2, found.y_only),
-    ):
-        view.direction.value = direction
-        view.cluster.value = cluster
-        rows = side.top(5)[cluster - 1].tolist()
-        assert [list(chart.data[0].selectedpoints) for chart in view.maps] == [rows, rows]
-        assert all(f'title="{samples["id"][row]}"' in view.list.value for row in rows)
-        assert view.list.value.count("<img") == 5
-    view.count.value = 9
-    assert view.list.value.count("<img") == 9
-    view.choose(np.array([7, 3]))  # what a frame drawn by hand calls
-    assert [list(chart.data[0].selectedpoints) for chart in view.maps] == [[7, 3], [7, 3]]
-    assert view.list.value.count("<img") == 2
-
-
-def test_texts_are_listed_and_escaped(texts):
-    samples, features, found, _ = texts
-    marked = samples.map(lambda row: {"text": f"<b>{row['text']}"})
-    view = Explorer(atlas(marked, features, found), 4)
-    rows = found.x_only.top(4)[0]
-    assert all(f"<li>&lt;b&gt;{samples['text'][int(row)]}</li>" in view.list.value for row in rows)
-    assert view.list.value.count("<li>") == 4
-
-
-def test_without_a_reader_a_picture_takes_the_place_of_the_view(images, monkeypatch):
-    ours = images[-1]
-    monkeypatch.setenv("SPEC_HEADLESS", "1")
-    assert isinstance(ours.view(), Figure)
-    monkeypatch.delenv("SPEC_HEADLESS")
-    assert type(ours.view()).__name__ == "VBox"
-
-
 @pytest.mark.parametrize("kind", ["images", "texts"])
 def test_the_table_goes_through_parquet(kind, request, tmp_path):
-    samples, features, found, ours = request.getfixturevalue(kind)
-    ours.table().to_parquet(tmp_path / "atlas.parquet")
-    read = pd.read_parquet(tmp_path / "atlas.parquet")
-    assert Dataset.from_parquet(str(tmp_path / "atlas.parquet"), cache_dir=str(tmp_path)).num_rows == len(samples)
+    samples, features, found, table = request.getfixturevalue(kind)
+    table.to_parquet(tmp_path / "explore.parquet")
+    read = pd.read_parquet(tmp_path / "explore.parquet")
+    assert Dataset.from_parquet(str(tmp_path / "explore.parquet"), cache_dir=str(tmp_path)).num_rows == len(samples)
     assert list(read["id"]) == list(samples["id"])
-    first, second = features
-    for name, places in ours.maps.items():
-        np.testing.assert_array_equal(read[[f"map {name} x", f"map {name} y"]], places)
-    for direction, side in ((f"{first} - {second}", found.x_only), (f"{second} - {first}", found.y_only)):
-        for j in range(3):
-            best = read.nlargest(10, f"score {direction}, cluster {j + 1}", keep="first")["id"]
+    for name in features:
+        assert np.isfinite(read[[f"map {name} x", f"map {name} y"]]).all(axis=None)
+    for side in found:
+        for j in range(len(side)):
+            best = read.nlargest(10, f"score {side.name}, cluster {j + 1}", keep="first")["id"]
             assert list(best) == [samples["id"][int(i)] for i in side.top(10)[j]]
-    if kind == "images":
-        assert PIL.Image.open(io.BytesIO(read["image"][0])).size == samples["image"][0].size
-    else:
+    if kind == "texts":
         assert list(read["text"]) == list(samples["text"])
 
 
-def test_image_files_are_told_by_their_paths(tmp_path):
-    for i in range(12):
-        PIL.Image.fromarray(np.full((8, 8, 3), 20 * i, dtype=np.uint8)).save(tmp_path / f"{i:02}.png")
-    samples = load_data(f"folder:{tmp_path}")
-    z = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
-    kernels = match_bandwidths(z, z[:, ::-1].copy() ** 2, target=0.3)
-    found = compare(z, z**2, kernel_x=kernels.kernel_x, kernel_y=kernels.kernel_y, k=1)
-    table = atlas(samples, {"a": z, "b": z**2}, found).table()
-    assert sorted(table["image"]) == [str(tmp_path / f"{i:02}.png") for i in range(12)]
+def test_a_thumbnail_shows_the_image_of_its_row(images):
+    samples, _, _, table = images
+    for row in (0, 77):
+        head, data = table["image"][row].split(",")
+        assert head == "data:image/png;base64"
+        thumbnail = PIL.Image.open(io.BytesIO(base64.b64decode(data)))
+        assert max(thumbnail.size) == 128
+        whole = samples[row]["image"].convert("RGB").resize(thumbnail.size, PIL.Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(np.asarray(thumbnail), np.asarray(whole))
 
 
-def test_large_sets_keep_the_members_of_every_group(images):
+def test_a_sample_of_several_clusters_is_in_the_first(images):
+    _, _, found, table = images
+    several = 0
+    for side in found:
+        members = side.top(20)
+        for row, cluster in enumerate(table[f"cluster {side.name}"]):
+            numbers = [j + 1 for j in range(len(side)) if row in members[j]]
+            assert cluster == min(numbers, default=0)
+            several += len(numbers) > 1
+    assert several
+
+
+def test_the_figure_shows_every_sample_once_on_each_map(images):
+    _, _, found, table = images
+    figure = explorer_figure(table, found.y_only)
+    assert [ax.get_title() for ax in figure.axes] == ["color-histogram", "hog"]
+    for ax, name in zip(figure.axes, ("color-histogram", "hog"), strict=True):
+        sizes = [len(c.get_offsets()) for c in ax.collections]
+        assert sizes == table[f"cluster {found.y_only.name}"].value_counts().sort_index().tolist()
+        drawn = np.concatenate([c.get_offsets() for c in ax.collections])
+        expected = table[[f"map {name} x", f"map {name} y"]].to_numpy()
+        np.testing.assert_array_equal(np.unique(drawn, axis=0), np.unique(expected, axis=0))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jupyter-scatter under pandas 3
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_what_is_framed_on_one_map_is_marked_on_the_other(kind, request):
+    _, features, found, table = request.getfixturevalue(kind)
+    side = found.y_only
+    widget, maps = explorer(table, side)
+    assert list(maps) == list(features)[::-1]
+    assert [box.children[1] for box in widget.children] == [scatter.widget for scatter in maps.values()]
+    left, right = maps.values()
+    order = left.selection(table.index).widget.selection  # the widget's position of each row of the table
+    for name, scatter in maps.items():
+        xy = table[[f"map {name} x", f"map {name} y"]].to_numpy()
+        scaled = 2 * (xy - xy.min(axis=0)) / np.ptp(xy, axis=0) - 1
+        np.testing.assert_allclose(scatter.widget.points[order, :2], scaled, atol=1e-5)
+        shown = scatter.widget.data.iloc[order]
+        assert list(shown["cluster"].astype(int)) == list(table[f"cluster {side.name}"])
+        assert list(shown[scatter.widget.tooltip_preview]) == list(table[kind.removesuffix("s")])
+        assert scatter.widget.tooltip_preview_type == kind.removesuffix("s")
+    left.widget.selection = np.array([7, 3], dtype=np.uint32)  # what a frame drawn by hand sets
+    assert list(right.widget.selection) == [7, 3]
+    assert list(right.selection()) == list(left.selection()) == [list(order).index(7), list(order).index(3)]
+    right.widget.hovering = 5
+    assert left.widget.hovering == 5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_large_sets_keep_the_members_of_every_cluster(images):
     samples, features, found, _ = images
-    some = atlas(samples, features, found, most=110)
-    placed = np.isfinite(some.maps["hog"]).all(axis=1)
-    assert placed.sum() == 110
-    assert placed[found.x_only.top(10).ravel()].all()
-    assert placed[found.y_only.top(10).ravel()].all()
+    table = explorer_table(samples, features, found, 10, most=110)
+    placed = table[["map hog x", "map color-histogram y", "image"]].notna()
+    assert placed.sum().tolist() == [110, 110, 110]
+    assert placed.loc[np.concatenate([side.top(10).ravel() for side in found])].all(axis=None)
+    _, maps = explorer(table, found.x_only)
+    assert sorted(maps["hog"].selection(table.index).selection()) == list(table.index[placed["image"]])
 
 
 def test_what_does_not_fit_is_refused(images):
     samples, features, found, _ = images
-    with pytest.raises(EmbeddingMismatch, match="found 119, 120 and 120"):
-        atlas(samples.select(range(119)), features, found)
+    with pytest.raises(EmbeddingMismatch, match=r"got 119 samples and rows \[120, 120\]"):
+        explorer_table(samples.select(range(119)), features, found, 20)
     with pytest.raises(UnknownName, match="did you mean 'tsne'"):
-        atlas(samples, features, found, method="tsn")
+        explorer_table(samples, features, found, 20, method="tsn")
+
+
+HEADLESS = """
+import sys
+import numpy as np
+from datasets import Dataset
+from spec_repro import compare
+from spec_repro.core.kernels import Gaussian
+from spec_repro.plots.explore import explorer_figure, explorer_table
+
+x, y = np.random.default_rng(0).normal(size=(2, 30, 3)).astype(np.float32)
+found = compare(x, y, (Gaussian(1.0), Gaussian(1.0)), k=2)
+samples = Dataset.from_dict({"id": [str(i) for i in range(30)], "text": ["a"] * 30})
+explorer_figure(explorer_table(samples, {"x": x, "y": y}, found, 5), found.x_only)
+print({"jscatter", "anywidget"} & set(sys.modules))
+"""
+
+
+def test_a_headless_run_does_not_import_the_widget_library():
+    run = subprocess.run([sys.executable, "-c", HEADLESS], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"

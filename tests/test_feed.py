@@ -10,7 +10,7 @@ import torch
 from support import assert_eigenpairs, difference, planted
 
 from spec_repro import Gaussian, compare
-from spec_repro.base.rows import _double_buffered, as_rows, feed
+from spec_repro.base.rows import _double_buffered, as_rows, feed, slices
 
 X = np.arange(46.0).reshape(23, 2)
 Y = np.arange(69.0, dtype="float32").reshape(23, 3)
@@ -43,7 +43,7 @@ def test_double_buffering_gives_the_batches_of_plain_reading(pretended, size):
     sources = [as_rows(X, "x"), as_rows(Y, "y")]
     plain = batches(feed(sources, size, CPU, torch.float32))
     with ThreadPoolExecutor(1) as reader:
-        buffered = batches(_double_buffered(reader, sources, sources[0].batches(size), CPU, torch.float32))
+        buffered = batches(_double_buffered(reader, sources, slices(23, size), CPU, torch.float32))
     assert [rows for rows, _ in buffered] == [rows for rows, _ in plain]
     for (_, found), (_, expected) in zip(buffered, plain, strict=True):
         for a, b in zip(found, expected, strict=True):
@@ -61,7 +61,7 @@ def test_the_next_batch_is_on_its_way_before_one_is_used(pretended):
         asked.append(rows.start)
         return SimpleNamespace(result=lambda: read(rows))
 
-    found = _double_buffered(SimpleNamespace(submit=submit), sources, sources[0].batches(10), CPU, torch.float32)
+    found = _double_buffered(SimpleNamespace(submit=submit), sources, slices(23, 10), CPU, torch.float32)
     assert next(found)[0] == slice(0, 10)
     assert asked == [0, 10]
     assert next(found)[0] == slice(10, 20)

@@ -194,7 +194,7 @@ BAD = {
     "zero row": (lambda x, y: (x * 0, y), {}, InvalidInput, "x: the cosine kernel needs non-zero rows, found 10"),
     "one axis": (lambda x, y: (x[0], y), {}, InvalidInput, r"x: expected .* shape \(n samples, d dims\)"),
     "integers": (lambda x, y: (x.long(), y), {}, InvalidInput, "expected float16, float32 or float64, got int64"),
-    "kernel": (lambda x, y: (x, y), {"kernel_y": "rbf"}, InvalidInput, r"kernel of y: expected Cosine\(\) or Gaussian"),
+    "kernel": (lambda x, y: (x, y), {"kernel_y": "rbf"}, InvalidInput, r"kernel_y: expected Cosine\(\) or Gaussian"),
 }  # fmt: skip
 
 

@@ -12,8 +12,6 @@ Letters: n samples, d dims, k clusters.
 
 from spec_repro.agreement.calibration import (
     LEGEND,
-    HeldOut,
-    NullBand,
     agreement_notes,
     evidence,
     factor_margin_interval,
@@ -22,17 +20,12 @@ from spec_repro.agreement.calibration import (
     null_band,
     over_halves,
 )
-from spec_repro.agreement.distances import ClusterDistances, SimilarityRanking, cluster_distances, similarity_ranking
-from spec_repro.agreement.kmeans import Agreement, kmeans_agreement
+from spec_repro.agreement.distances import cluster_distances, similarity_ranking
+from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.agreement.purity import factor_margin, purity, purity_table
 
 __all__ = [
     "LEGEND",
-    "Agreement",
-    "ClusterDistances",
-    "HeldOut",
-    "NullBand",
-    "SimilarityRanking",
     "agreement_notes",
     "cluster_distances",
     "evidence",

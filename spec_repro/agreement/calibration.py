@@ -24,13 +24,12 @@ from spec_repro.core.bandwidths import match_bandwidths
 from spec_repro.core.compare import carry, compare
 
 KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
-# Two kernels, or the rule that finds them for two arrays.
-Kernels = Sequence | Callable
 
 
-def _solved(x, y, kernels: Kernels, k: int, rng: np.random.Generator, options: Mapping):
-    pair = kernels(x, y) if callable(kernels) else kernels
-    return compare(x, y, pair, k=k, seed=int(rng.integers(2**31)), **options)
+def _solved(x, y, rng: np.random.Generator, kernels: Sequence | Callable = match_bandwidths, **options):
+    """`compare` under two kernels, or under those that a rule finds for these two arrays."""
+    matched = kernels(x, y) if callable(kernels) else kernels
+    return compare(x, y, matched, seed=int(rng.integers(2**31)), **options)
 
 
 def _values(z, members: np.ndarray, runs: int, seed: int, **options) -> tuple[dict[str, np.ndarray], float]:
@@ -70,17 +69,7 @@ class NullBand:
 
 
 def null_band(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    kernels: Kernels = match_bandwidths,
-    k: int = 10,
-    size: int = 100,
-    noise: float = 1.0,
-    repeats: int = 10,
-    runs: int = 5,
-    seed: int = 0,
-    **options,
+    x, y, *, size: int = 100, noise: float = 1.0, repeats: int = 10, runs: int = 5, seed: int = 0, **options
 ) -> NullBand:
     """The whole experiment (bandwidths, SPEC, members, K-means) repeated on pairs without a cluster to find.
 
@@ -90,8 +79,9 @@ def null_band(
     direction of the embedding, so they really differ where the embedding has its variance; isotropic noise would spread
     over the d dims, of which an embedding uses few, and the two copies would hardly differ.
 
-    x, y: (n, d_1), (n, d_2); ``kernels``: two kernels, or the rule that finds them (applied to each null pair);
-    ``size``: members of a cluster; ``runs``: of K-means; ``options`` (``frequencies`` and the like) go to `compare`.
+    x, y: numpy arrays (n, d_1), (n, d_2); size: members of a cluster; runs: of K-means; options: ``k``,
+    ``frequencies`` and the like for `compare`, and ``kernels``, two kernels or the rule that finds them for two arrays
+    (by default `match_bandwidths`, applied to each null pair).
     """
     x, y = (np.asarray(z, dtype=np.float32) for z in (x, y))
     shared = [("x + noise", x, noise * _root(x)), ("y + noise", y, noise * _root(y))]
@@ -104,7 +94,7 @@ def null_band(
             name: tuple(base + rng.standard_normal(base.shape, dtype=np.float32) @ root for _ in range(2)),
         }
         for null, (a, b) in pairs.items():
-            members = [side.top(size) for side in _solved(a, b, kernels, k, rng, options)]
+            members = [side.top(size) for side in _solved(a, b, rng, **options)]
             table.extend(_gaps(a, b, members, runs, seed, null=null, repeat=repeat))
     return NullBand(pd.DataFrame(table))
 
@@ -135,27 +125,22 @@ def interval_of_halves(
 
 
 def over_halves(
-    x: np.ndarray, y: np.ndarray, measure: Callable, *, kernels: Kernels = match_bandwidths, k: int = 10, **options
+    x, y, measure: Callable, *, repeats: int = 20, level: float = 0.95, seed: int = 0, **options
 ) -> tuple[float, float]:
     """Interval of any number that is read off a comparison, by `interval_of_halves`.
 
     ``measure(found, rows)`` returns the number, where ``rows`` (n/2,) are the sample indices that ``found`` was made
-    from. ``repeats``, ``level`` and ``seed`` are those of `interval_of_halves`; other ``options`` go to `compare`.
+    from. x, y and options as in `null_band`.
     """
-    halves = {name: options.pop(name) for name in ("repeats", "level", "seed") if name in options}
-    return interval_of_halves(
-        len(x), lambda rows, rng: measure(_solved(x[rows], y[rows], kernels, k, rng, options), rows), **halves
-    )
+
+    def measured(rows, rng):
+        return measure(_solved(x[rows], y[rows], rng, **options), rows)
+
+    return interval_of_halves(len(x), measured, repeats=repeats, level=level, seed=seed)
 
 
 def factor_margin_interval(
-    x: np.ndarray,
-    y: np.ndarray,
-    factors: Mapping[str, np.ndarray],
-    wanted: str | Sequence[str],
-    key: str,
-    size: int,
-    **options,
+    x, y, factors: Mapping[str, np.ndarray], wanted: str | Sequence[str], key: str, size: int, **options
 ) -> tuple[float, float]:
     """Interval over random halves of the rows of how much the clusters follow ``wanted`` beyond any other factor.
 
@@ -197,25 +182,14 @@ class HeldOut:
         return _central(self.eigenvalues[:, KEYS.index(key)], level)
 
 
-def held_out(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    kernels: Kernels = match_bandwidths,
-    k: int = 10,
-    size: int = 50,
-    repeats: int = 10,
-    runs: int = 10,
-    seed: int = 0,
-    **options,
-) -> HeldOut:
+def held_out(x, y, *, size: int = 50, repeats: int = 10, runs: int = 10, seed: int = 0, **options) -> HeldOut:
     """Agreement out of sample: SPEC on a random half of the rows, members and K-means on the other half.
 
     The eigenvectors of one half are carried to the other by Proposition 1 (`carry`); the members of a cluster are the
     ``size`` carried rows with the largest scores. By default ``size`` is half of the usual 100, since half of the rows
     are left.
 
-    x, y, kernels, runs and options as in `null_band`; the bandwidths see the first half only.
+    x, y, runs and options as in `null_band`; the bandwidths see the first half only.
     """
     n = len(x)
     if size > n - n // 2:
@@ -226,7 +200,7 @@ def held_out(
         order = rng.permutation(n)
         seen, unseen = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
         a, b, a_new, b_new = x[seen], y[seen], x[unseen], y[unseen]
-        found = _solved(a, b, kernels, k, rng, options)
+        found = _solved(a, b, rng, **options)
         eigenvalues.append([side.eigenvalues[0] if len(side) else 0.0 for side in found])
         carried = carry(found, a, b, a_new, b_new)
         members = [np.argsort(-scores, axis=0, kind="stable")[:size].T for scores in carried]
@@ -251,15 +225,7 @@ def _gap(score: str, own: np.ndarray, other: np.ndarray, seed: int) -> tuple[flo
 
 
 def evidence(
-    x: np.ndarray,
-    y: np.ndarray,
-    found,
-    size: int,
-    band: NullBand | None = None,
-    out: HeldOut | None = None,
-    *,
-    runs: int = 50,
-    seed: int = 0,
+    x, y, found, size: int, band: NullBand | None = None, out: HeldOut | None = None, *, runs: int = 50, seed: int = 0
 ) -> pd.DataFrame:
     """What a verdict on a comparison reads: one row per direction of ``found`` and score, ``size`` members a cluster.
 
@@ -268,10 +234,11 @@ def evidence(
     NaN: scores of a direction with fewer than two clusters, the limit without ``band``, ``out`` without ``out``.
 
     Columns
-    - `own`, `other`: the score in the embedding that should see the clusters and in the other one, with 1.96 standard
-      errors of the mean (`own_low` to `own_high`) and the standard deviation (`own_std`).
+    - `own`, `other`: the score in the embedding that should see the clusters and in the other one; `own_low` to
+      `own_high` is 1.96 standard errors around the mean, `own_std` the standard deviation (over the runs of K-means,
+      for distances over the clusters).
     - `gap`: own minus other, for distances other minus own: above zero it speaks for the paper. `low` to `high` is its
-      95 % interval over the runs of K-means, for distances over the clusters.
+      95 % interval over the runs of K-means, for distances over the clusters (bootstrap).
     - `limit`: the largest gap of the same experiment on noise; `exceeds`: `low` is above it.
     - `out`: the mean gap on rows that SPEC has not seen; `out_low` to `out_high`: its spread over random halves.
     - `closer`: clusters with smaller distances in their own embedding; `between_own`, `between_other`: the mean
@@ -283,13 +250,12 @@ def evidence(
         for score in SCORES:
             own, other, distance = mine[score], theirs[score], score == "distance"
             gap, low, high = _gap(score, own, other, seed)
-            limit = band.limit(side.key, score) if band else np.nan
-            limit = max(0.0, limit) if band and distance else limit
+            limit = max(band.limit(side.key, score), 0.0 if distance else -np.inf) if band else np.nan
+            unseen = (out.gaps(side.key, score).mean(), *out.interval(side.key, score)) if out else (np.nan,) * 3
             row = {"direction": side.name, "key": side.key, "sees": side.sees, "misses": side.misses}
             row |= {"score": score, "clusters": len(side), **_mean("own", own), **_mean("other", other)}
             row |= {"gap": gap, "low": low, "high": high, "limit": limit, "exceeds": bool(low > limit)}
-            ends = out.interval(side.key, score) if out else (np.nan, np.nan)
-            row |= {"out": out.gaps(side.key, score).mean() if out else np.nan, "out_low": ends[0], "out_high": ends[1]}
+            row |= dict(zip(("out", "out_low", "out_high"), unseen, strict=True))
             if distance:
                 row |= {"closer": int((other > own).sum()), "between_own": between_own, "between_other": between_other}
             table.append(row)

@@ -24,7 +24,7 @@ def given_path(path: str | os.PathLike) -> Path:
 
 
 def cache_root(root: str | os.PathLike | None = None) -> Path:
-    """Where embeddings and listings are kept: ``root``, else the variable SPEC_CACHE, else ``data/cache``."""
+    """Where embeddings are kept: ``root``, else the variable SPEC_CACHE, else ``data/cache``."""
     return given_path(root or os.environ.get("SPEC_CACHE") or project_root() / "data" / "cache")
 
 

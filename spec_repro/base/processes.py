@@ -4,8 +4,6 @@ Each process reads its share of the rows; small products are summed over all, an
 result. Every process sees the same sums, so all take the same decisions.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import os
@@ -42,9 +40,9 @@ class Processes:
         """The ``part`` (b, c) of every process below each other, ``(size * b, c)``."""
         if self.size == 1:
             return part
-        parts = [torch.empty_like(part) for _ in range(self.size)]
-        dist.all_gather(parts, part.contiguous(), group=self.handle)
-        return torch.cat(parts)
+        full = part.new_empty(self.size * len(part), part.shape[1])
+        dist.all_gather_into_tensor(full, part.contiguous(), group=self.handle)
+        return full
 
     def rows(self, part: Tensor, n: int, device: torch.device) -> Tensor:
         """All n rows, on the CPU, from the share that each process has; summed on ``device``."""
@@ -71,9 +69,8 @@ def own_gpu() -> torch.device | None:
     """The GPU of this process, under ``torchrun`` one of its own; None without CUDA."""
     if not torch.cuda.is_available():
         return None
-    if "LOCAL_RANK" not in os.environ:
-        return torch.device("cuda")
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    rank = os.environ.get("LOCAL_RANK")
+    return torch.device("cuda") if rank is None else torch.device("cuda", int(rank) % torch.cuda.device_count())
 
 
 def as_processes(handle: Any) -> Processes:

@@ -35,11 +35,9 @@ class Registry(dict[str, Entry]):
 
         Raises UnknownName with the near miss.
         """
-        if name in self and not name.endswith(":"):
-            return self[name], ()
         head, colon, rest = name.partition(":")
-        if not colon or head + colon not in self:
+        if head + colon not in self:
             raise unknown_name(self.kind, head + colon, self)
-        if not rest:
+        if colon and not rest:
             raise InvalidInput(f"{self.kind} {name!r} needs something after the colon, as in '{head}:PATH'.")
-        return self[head + colon], (rest,)
+        return self[head + colon], (rest,) if colon else ()

@@ -4,14 +4,12 @@ An input is an ``(n, d)`` numpy array, numpy memmap or torch tensor of float16/3
 CUDA the next batch is read and copied while one is used.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,7 +39,7 @@ class Rows:
     total: int
     first: int = 0
 
-    def share(self, processes: Processes) -> Rows:
+    def share(self, processes: Processes) -> "Rows":
         """The rows of this process alone; nothing is read."""
         mine = processes.share(self.total)
         return replace(self, source=self.source[mine], n=mine.stop - mine.start, first=mine.start)
@@ -53,16 +51,9 @@ class Rows:
     def held(self, rows: slice | np.ndarray) -> Tensor:
         """The given rows as a ``(b, d)`` tensor where and as they are, detached."""
         part = self.source[rows]
-        if not isinstance(part, Tensor):
-            part = np.asarray(part)
-            if not part.flags.writeable:  # torch warns of read-only memory, and maps may be read-only
-                part = part.copy()
-            part = torch.from_numpy(np.ascontiguousarray(part))
+        if not isinstance(part, Tensor):  # torch warns of read-only memory, and maps may be read-only
+            part = torch.from_numpy(np.require(part, requirements=("C", "W", "E")))
         return part.detach()
-
-    def batches(self, size: int) -> Iterator[slice]:
-        """Consecutive slices of at most ``size`` rows."""
-        return slices(self.n, size)
 
     def centre(self, device: torch.device, dtype: torch.dtype, processes: Processes = ALONE) -> Tensor:
         """Mean ``(d,)`` of at most 10,000 evenly spaced rows: the origin for kernels invariant to translation."""
@@ -73,17 +64,14 @@ class Rows:
 
     def faults(self, cosine: bool) -> tuple[list[int], list[int]]:
         """Rows with NaN or infinity, and zero rows if the kernel is the cosine; one pass."""
-        bad: list[int] = []
-        zero: list[int] = []
-        for rows in self.batches(8_192):
+        bad, zero = [], []
+        for rows in slices(self.n, 8_192):
             part = self.batch(rows, torch.device("cpu"), torch.float64 if self.double else torch.float32)
             total = part.abs().sum(dim=1)
-            # A sum of finite entries may overflow; only then are the entries looked at one by one.
-            suspects = torch.nonzero(~total.isfinite()).flatten()
             start = self.first + rows.start
-            bad += [start + int(i) for i in suspects if not part[i].isfinite().all()]
-            if cosine:
-                zero += [start + int(i) for i in torch.nonzero(total == 0).flatten()]
+            # A sum of finite entries may overflow; only then are the entries looked at one by one.
+            bad += [start + i for i in torch.nonzero(~total.isfinite())[:, 0].tolist() if not part[i].isfinite().all()]
+            zero += [start + i for i in torch.nonzero(total == 0)[:, 0].tolist() if cosine]
         return bad, zero
 
     def check(self, cosine: bool, processes: Processes = ALONE) -> None:
@@ -107,10 +95,10 @@ def slices(n: int, size: int) -> Iterator[slice]:
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
 
 
-def as_rows(source: Any, name: str, least: int = 1) -> Rows:
-    """Describe an input; a typed error if it is not an ``(n, d)`` array of floats with ``least`` rows."""
+def as_rows(source: Any, name: str) -> Rows:
+    """Describe an input; a typed error if it is not an ``(n, d)`` array of floats."""
     shape, dtype = getattr(source, "shape", None), str(getattr(source, "dtype", "")).removeprefix("torch.")
-    if shape is None or len(shape) != 2 or shape[0] < least or shape[1] < 1:
+    if shape is None or len(shape) != 2 or min(shape) < 1:
         raise InvalidInput(
             f"{name}: expected an array or tensor of shape (n samples, d dims), got "
             f"{type(source).__name__}{'' if shape is None else f' of shape {tuple(shape)}'}."
@@ -133,7 +121,7 @@ def check_pair(x: Rows, y: Rows) -> None:
 
 def feed(sources: Sequence[Rows], size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
     """Slices of at most ``size`` rows, with these rows of every source, ``(b, d)``, on the device."""
-    cuts = sources[0].batches(size)
+    cuts = slices(sources[0].n, size)
     if device.type != "cuda":
         for rows in cuts:
             yield rows, [source.batch(rows, device, dtype) for source in sources]
@@ -154,31 +142,22 @@ def _double_buffered(reader: ThreadPoolExecutor, sources, cuts, device: torch.de
             parts = [part.to(device, non_blocking=True).to(dtype) for part in parts]
             return rows, parts, stream.record_event()
 
-    def ready(ahead: Future) -> Batch:
+    for ahead, _ in pairwise(chain((reader.submit(read, rows) for rows in cuts), [None])):  # the next one is under way
         rows, parts, copied = ahead.result()
         here = torch.cuda.current_stream(device)
         here.wait_event(copied)
         for part in parts:
             part.record_stream(here)  # keeps the memory of the part from the next batch until this one is used
-        return rows, parts
-
-    ahead = None
-    for rows in cuts:
-        following = reader.submit(read, rows)
-        if ahead is not None:
-            yield ready(ahead)
-        ahead = following
-    if ahead is not None:
-        yield ready(ahead)
+        yield rows, parts
 
 
 def progress(total: int, label: str, silent: bool = False) -> contextlib.AbstractContextManager:
-    """A tqdm bar over ``total`` rows, shown on a terminal once the pass has lasted two seconds; none without tqdm."""
+    """A tqdm bar, shown on a terminal once the pass has lasted two seconds; none without tqdm."""
     try:
         from tqdm import tqdm
     except ImportError:
         return contextlib.nullcontext(SimpleNamespace(update=lambda count: None))
-    return tqdm(total=total, desc=label, unit="row", unit_scale=True, delay=2, leave=False, disable=silent or None)
+    return tqdm(total=total, desc=label, unit_scale=True, delay=2, leave=False, disable=silent or None)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

@@ -5,9 +5,6 @@ level open. :math:`\lambda_{\max}(\frac1nK_\sigma)` grows with :math:`\sigma`, f
 constant kernel's 1 (every entry grows, so the Perron root does), so a level fixes each bandwidth.
 """
 
-from __future__ import annotations
-
-import functools
 import math
 from typing import NamedTuple
 
@@ -21,7 +18,7 @@ from spec_repro.core.kernels import Gaussian
 
 PAPER_GAP = 0.01
 COARSE = 2000  # rows of the first search
-PRECISION = 1e-6  # of log sigma
+GAP = 2.5e-5  # between a level and its target, on the rows used
 
 
 class BandwidthMatch(NamedTuple):
@@ -33,10 +30,8 @@ class BandwidthMatch(NamedTuple):
     eigenvalue_y: float
 
     def __str__(self) -> str:
-        return (
-            f"bandwidths {self.kernel_x.sigma:.3f} and {self.kernel_y.sigma:.3f}, "
-            f"top eigenvalues {self.eigenvalue_x:.4f} and {self.eigenvalue_y:.4f}"
-        )
+        sigmas = " and ".join(f"{kernel.sigma:.3f}" for kernel in (self.kernel_x, self.kernel_y))
+        return f"bandwidths {sigmas}, top eigenvalues {self.eigenvalue_x:.4f} and {self.eigenvalue_y:.4f}"
 
 
 def match_bandwidths(
@@ -59,11 +54,11 @@ def match_bandwidths(
         sample: above this many rows, a seeded subsample of that size fixes the bandwidths.
 
     Returns:
-        The kernels, and both top eigenvalues on all rows (on 20,000 of them where there are more).
+        The kernels, and both top eigenvalues on all rows (on 20,000 of them if there are more).
 
     Raises:
-        InvalidInput: the target is out of reach, for example where most rows are equal.
-        NotConverged: there the levels differ by more than the paper's 0.01: give a larger ``sample``.
+        InvalidInput: the target is out of reach, for example because most rows are equal.
+        NotConverged: on all rows the levels differ by more than the paper's 0.01: give a larger ``sample``.
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(300, 8))
@@ -71,30 +66,27 @@ def match_bandwidths(
     >>> round(found.kernel_y.sigma / found.kernel_x.sigma, 2), round(found.eigenvalue_x, 2)
     (10.0, 0.15)
     """
-    rows_x, rows_y = as_rows(x, "x"), as_rows(y, "y")
-    check_pair(rows_x, rows_y)
-    rows_x.check(cosine=False)
-    rows_y.check(cosine=False)
-    device = resolve_device(device)
-    n = rows_x.n
+    pair, device = (as_rows(x, "x"), as_rows(y, "y")), resolve_device(device)
+    check_pair(*pair)
+    for rows in pair:
+        rows.check(cosine=False)
+    n = pair[0].n
     index = np.arange(n)
     if n > sample:
         index = np.sort(np.random.default_rng(seed).choice(n, size=sample, replace=False))
-    squares_x, squares_y = (_squared_distances(rows, index, device) for rows in (rows_x, rows_y))
-    if sigma is None:
-        sigma = _solve_level(squares_x, target, "x")
-    level_x = _level(squares_x, Gaussian(sigma).sigma)
-    sigma_y = _solve_level(squares_y, level_x, "y")
-    kernels = Gaussian(sigma), Gaussian(sigma_y)
-    levels = level_x, _level(squares_y, sigma_y)
+    squares_x, squares_y = (_squared_distances(rows, index, device) for rows in pair)
+    kernel_x = Gaussian(_solve_level(squares_x, target, GAP, "x") if sigma is None else sigma)
+    level_x = _level(squares_x, kernel_x.sigma)
+    kernel_y = Gaussian(_solve_level(squares_y, level_x, GAP, "y"))
+    level_y = _level(squares_y, kernel_y.sigma)
     if n > sample:
-        levels = tuple(top_eigenvalue(z, kernel, device=device) for z, kernel in zip((x, y), kernels, strict=True))
-        if abs(levels[0] - levels[1]) > PAPER_GAP:
+        level_x, level_y = (top_eigenvalue(z, k, device=device) for z, k in ((x, kernel_x), (y, kernel_y)))
+        if abs(level_x - level_y) > PAPER_GAP:
             raise NotConverged(
                 f"bandwidths from {sample:,} of {n:,} rows: expected top eigenvalues within {PAPER_GAP} on others, "
-                f"found {levels[0]:.4f} and {levels[1]:.4f}. Give a larger sample=."
+                f"found {level_x:.4f} and {level_y:.4f}. Give a larger sample=."
             )
-    return BandwidthMatch(*kernels, *levels)
+    return BandwidthMatch(kernel_x, kernel_y, level_x, level_y)
 
 
 def top_eigenvalue(x, kernel: Gaussian, *, device: str | torch.device = "auto", block: int = 5000) -> float:
@@ -139,33 +131,43 @@ def _level(squares: Tensor, sigma: float) -> float:
     return min(float(top[0]) / n, 1.0)
 
 
-def _solve_level(squares: Tensor, target: float, name: str) -> float:
-    """The bandwidth at which the level is ``target``: bracketed, then Brent's method in log sigma."""
-    from scipy.optimize import brentq
-
+def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
+    """The bandwidth at which the level is ``target`` to ``gap``: bracketed, then false position in log sigma."""
     if not 0 < target < 1:
         raise InvalidInput(f"target={target}: expected a top eigenvalue between 1/n and 1, exclusive.")
     typical = math.sqrt(float(squares.mean()))
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, reach = math.log(typical), 0.5
+    middle, reach, most = math.log(typical), 0.5, math.log(typical) + 12
     if len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // COARSE), device=squares.device)
-        middle, reach = math.log(_solve_level(squares[some][:, some], target, name)), 0.05
+        middle, reach = math.log(_solve_level(squares[some][:, some], target, target / 100, name)), 0.05
 
-    @functools.cache
     def excess(log_sigma: float) -> float:
         return _level(squares, math.exp(log_sigma)) - target
 
     low, high = middle - reach, middle + reach
-    floor, ceiling = math.log(typical) - 12, math.log(typical) + 12
-    while excess(low) > 0 and low > floor:
-        low, high = low - 2 * reach, low
-    while excess(high) < 0 and high < ceiling:
-        low, high = high, high + 2 * reach
-    if excess(low) > 0 or excess(high) < 0:
+    below, above = excess(low), excess(high)
+    while below > 0 and low > most - 24:
+        low, high, above = low - 2 * reach, low, below
+        below = excess(low)
+    while above < 0 and high < most:
+        low, high, below = high, high + 2 * reach, above
+        above = excess(high)
+    if below > 0 or above < 0:
         raise InvalidInput(
-            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {excess(low) + target:.4f}, "
+            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {below + target:.4f}, "
             f"the level of the largest set of equal rows among {len(squares):,} rows. Give a larger target=."
         )
-    return math.exp(brentq(excess, low, high, xtol=PRECISION))
+    for _ in range(60):
+        # False position, kept away from the ends so that the bracket shrinks from both sides.
+        share = min(max(below / (below - above), 0.05), 0.95)
+        middle = low + share * (high - low)
+        error = excess(middle)
+        if abs(error) <= gap:
+            break
+        if error < 0:
+            low, below = middle, error
+        else:
+            high, above = middle, error
+    return math.exp(middle)

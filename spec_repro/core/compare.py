@@ -19,9 +19,8 @@ k        eigenpairs of each direction, at most               number of clusters
 =======  ==================================================  =============================
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -29,12 +28,12 @@ import torch
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.processes import as_processes
-from spec_repro.base.rows import Rows, as_rows, check_pair
+from spec_repro.base.rows import as_rows, check_pair
 from spec_repro.core.directions import Comparison, directions
-from spec_repro.core.kernels import Cosine, Gaussian, Kernel
+from spec_repro.core.kernels import Cosine, Gaussian, Kernel, check_kernels
 from spec_repro.core.krylov import krylov
 from spec_repro.core.operators import kernel_difference
-from spec_repro.core.solvers import Pairs, cheapest_solver, covariance, dense, rounding
+from spec_repro.core.solvers import cheapest_solver, covariance, dense, rounding
 
 
 def compare(
@@ -112,33 +111,19 @@ def compare(
     kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
     pair = _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign, memory, processes)
     kernels = processes.everything(kernels)[0]  # processes may have matched the bandwidths separately
-    options = {"frequencies": frequencies, "device": device, "batch_size": batch_size, "memory": memory}
-    operator = kernel_difference(pair, kernels, seed=seed, independent=independent, processes=processes, **options)
-    route, pairs = _solved(operator, k, solver, tol, seed)
+    options = {"frequencies": frequencies, "seed": seed, "processes": processes}
+    options |= {"device": device, "batch_size": batch_size, "memory": memory}
+    operator = kernel_difference(pair, kernels, independent=independent, **options)
+    route = cheapest_solver(operator, k) if solver == "auto" else solver
+    solve = {"dense": dense, "covariance": covariance, "krylov": partial(krylov, tol=tol, seed=seed)}[route]
+    pairs = solve(operator, k)
     x_only, y_only = directions(pairs, k, names, sign, rounding(operator.dtype))
-    floor = None
-    if noise_floor:
-        options |= {"seed": seed, "processes": processes}
-        floor = max(_feature_noise(rows, kernel, **options) for rows, kernel in zip(pair, kernels, strict=True))
-    return Comparison(
-        x_only=x_only,
-        y_only=y_only,
-        spec_diff=max(pairs.values.abs().tolist(), default=0.0),
-        noise_floor=floor,
-        solver=route,
-        iterations=pairs.iterations,
-        settings={
-            "n": pair[0].n,
-            "kernel_x": kernels[0],
-            "kernel_y": kernels[1],
-            "k": k,
-            "frequencies": frequencies,
-            "seed": seed,
-            "independent": independent,
-            "sign": sign,
-            "precision": str(operator.dtype).removeprefix("torch."),
-        },
-    )
+    radius = max(pairs.values.abs().tolist(), default=0.0)
+    floor = _noise_floor((x, y), kernels, options) if noise_floor else None
+    settings = {"n": operator.n, "kernel_x": kernels[0], "kernel_y": kernels[1], "k": k, "frequencies": frequencies}
+    settings |= {"seed": seed, "independent": independent, "sign": sign}
+    settings |= {"precision": str(operator.dtype).removeprefix("torch.")}
+    return Comparison(x_only, y_only, radius, floor, route, pairs.iterations, settings)
 
 
 def carry(
@@ -181,17 +166,27 @@ def carry(
     return scores[0], scores[1]
 
 
+def _noise_floor(pair: tuple, kernels: tuple[Kernel, Kernel], options: dict[str, Any]) -> float:
+    """SPEC-diff of an embedding against itself under two draws of the frequencies, the larger of both embeddings."""
+    floor = 0.0
+    for z, kernel in zip(pair, kernels, strict=True):
+        if isinstance(kernel, Gaussian) and options["frequencies"]:
+            apart = compare(z, z, (kernel, kernel), k=1, tol=1e-3, independent=True, **options)
+            floor = max(floor, apart.spec_diff)
+    return floor
+
+
 def _kernels(matched: tuple | None, kernel_x: Kernel | None, kernel_y: Kernel | None) -> tuple[Kernel, Kernel]:
     """The two kernels, from either form in which they may be given."""
-    given = (kernel_x, kernel_y) if matched is None else matched
-    if matched is not None and (kernel_x, kernel_y) != (None, None):
-        raise InvalidInput("expected either a pair of kernels after x and y, or kernel_x= and kernel_y=; got both.")
-    if not isinstance(given, Sequence) or len(given) < 2:
-        raise InvalidInput(f"kernels: expected what match_bandwidths() returns or a pair of kernels, got {given!r}.")
-    for name, kernel in zip(("kernel_x", "kernel_y"), given[:2], strict=True):
-        if not isinstance(kernel, Kernel):
-            raise InvalidInput(f"{name}: expected Cosine() or Gaussian(sigma), got {kernel!r}.")
-    return given[0], given[1]
+    kernels = (kernel_x, kernel_y) if matched is None else matched
+    both = matched is not None and (kernel_x, kernel_y) != (None, None)
+    if both or not isinstance(kernels, Sequence) or len(kernels) < 2:
+        raise InvalidInput(
+            "kernels: expected what match_bandwidths() returns or a pair of kernels after x and y, or else kernel_x= "
+            f"and kernel_y=; got {'both' if both else repr(matched)}."
+        )
+    check_kernels(*kernels[:2])
+    return kernels[0], kernels[1]
 
 
 def _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign, memory, processes):
@@ -220,21 +215,3 @@ def _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign
     for rows, kernel in zip(pair, kernels, strict=True):
         rows.share(processes).check(isinstance(kernel, Cosine), processes)
     return pair
-
-
-def _solved(operator, k: int, solver: str, tol: float | None, seed: int) -> tuple[str, Pairs]:
-    """The route taken, and its pairs."""
-    route = cheapest_solver(operator, k) if solver == "auto" else solver
-    if route == "krylov":
-        return route, krylov(operator, k, tol=tol, seed=seed)
-    return route, (dense if route == "dense" else covariance)(operator, k)
-
-
-def _feature_noise(rows: Rows, kernel: Kernel, *, frequencies: int, seed: int, **options) -> float:
-    """SPEC-diff of an embedding against itself under two draws of the frequencies; 0 without random features."""
-    if not frequencies or isinstance(kernel, Cosine):
-        return 0.0
-    options |= {"frequencies": frequencies, "seed": seed}
-    operator = kernel_difference((rows, rows), (kernel, kernel), independent=True, **options)
-    _, pairs = _solved(operator, 1, "auto", 1e-3, seed)
-    return max(pairs.values.abs().tolist(), default=0.0)

@@ -1,7 +1,5 @@
 """What a comparison found: two directions, which know their names, and the clusters of each with their members."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -99,19 +97,16 @@ def directions(pairs: Pairs, k: int, names: tuple[str, str], sign: str, rounding
     They are signed and put in order in place: a copy at ImageNet size would weigh as much as the result.
     """
     vectors, values, residuals = (part.numpy() for part in (pairs.vectors, pairs.values, pairs.residuals))
-    high = slice(0, min(k, int((values > rounding).sum())))
-    low = slice(len(values) - min(k, int((values < -rounding).sum())), len(values))
+    high, low = (min(k, int((side * values > rounding).sum())) for side in (1, -1))
+    forward, backward = vectors[:, :high], vectors[:, len(values) - low :]
     for rows in slices(len(vectors), 65_536):
-        vectors[rows, low] = vectors[rows, low][:, ::-1].copy()
-    sides = (high, values[high], residuals[high]), (low, -values[low][::-1], residuals[low][::-1].copy())
-    found = []
-    for (at, lambdas, errors), sees, misses, key in zip(
-        sides, names, names[::-1], ("forward", "backward"), strict=True
-    ):
-        part = vectors[:, at]
-        margin = np.array([_signed(part[:, j], sign) for j in range(len(lambdas))])
-        found.append(Direction(sees, misses, key, lambdas, part, errors, margin))
-    return found[0], found[1]
+        backward[rows] = backward[rows, ::-1].copy()
+    margins = (np.array([_signed(u, sign) for u in part.T]) for part in (forward, backward))
+    x, y = names
+    return (
+        Direction(x, y, "forward", values[:high], forward, residuals[:high], next(margins)),
+        Direction(y, x, "backward", -values[::-1][:low], backward, residuals[::-1][:low].copy(), next(margins)),
+    )
 
 
 def _signed(column: np.ndarray, sign: str) -> float:

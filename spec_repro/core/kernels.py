@@ -5,8 +5,6 @@ Both kernels are normalised, :math:`k(x, x) = 1`, so that the kernel matrix of n
 rows on which one matrix product gives a tile, and its ``feature_map`` gives finite features if there are any.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,3 +133,10 @@ class Gaussian:
 
 
 Kernel = Cosine | Gaussian
+
+
+def check_kernels(kernel_x: Kernel, kernel_y: Kernel) -> None:
+    """Refuse what is not a kernel."""
+    for name, kernel in (("kernel_x", kernel_x), ("kernel_y", kernel_y)):
+        if not isinstance(kernel, Kernel):
+            raise InvalidInput(f"{name}: expected Cosine() or Gaussian(sigma), got {kernel!r}.")

@@ -6,8 +6,6 @@ spectrum from it. Full reorthogonalisation, thick restarts; see G. H. Golub and 
 for computing eigenvalues" (1977), and K. Wu and H. Simon, "Thick-restart Lanczos method" (SIAM J. Matrix Anal., 2000).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,13 +3,11 @@ r"""SPEC-diff as a loss: differentiable in both embeddings (paper, eq. 5-7 and P
 .. math:: \text{SPEC-diff}(\psi_1, \psi_2) = \rho(\Lambda) = \max_i |\lambda_i(\Lambda)|,
           \qquad \Lambda = \tfrac1n (K_1 - K_2)
 
-Where the eigenvalue of largest modulus is simple, its gradient is that of :math:`|u^\top \Lambda u|` with the unit
+If the eigenvalue of largest modulus is simple, its gradient is that of :math:`|u^\top \Lambda u|` with the unit
 eigenvector u held fixed. This is Proposition 2 in symmetric form: the right eigenvector of Gamma is v with
 :math:`u \propto [\Phi_1\ \Phi_2]\,v`, its left eigenvector is :math:`D v` with :math:`D = \mathrm{diag}(I, -I)`, so
 that one vector serves for both and nothing is differentiated but one quadratic form, linear in n for a cosine kernel.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -18,7 +16,7 @@ from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.rows import as_rows, check_pair
-from spec_repro.core.kernels import Cosine, Kernel
+from spec_repro.core.kernels import Cosine, Kernel, check_kernels
 
 
 def spec_diff(
@@ -33,13 +31,13 @@ def spec_diff(
     to the triangle inequality. On a batch it overestimates the value of the population. Second derivatives are not
     defined: the eigenvector counts as a constant.
 
-    Where the largest modulus belongs to several eigenvalues, as at :math:`\pm\lambda`, the gradient does not exist;
-    what comes then is that of one of them (of the largest one where the two ends are equal to the last digit), which
-    is a subgradient of :math:`\rho` in Lambda.
+    If the largest modulus belongs to several eigenvalues, as at :math:`\pm\lambda`, the gradient does not exist; the
+    gradient of one of them is returned (of the largest, if the two ends are equal to the last digit), which is a
+    subgradient of :math:`\rho` in Lambda.
 
     Args:
         x, y: ``(n, d_1)`` and ``(n, d_2)``, the same n >= 2 samples in the same order; numpy array or tensor. The
-            value is in float64 where one of them is, else in float32; the eigenvector always comes from float64.
+            value is in float64 if one of them is, else in float32; the eigenvector always comes from float64.
         kernel_x, kernel_y: :class:`Cosine` or :class:`Gaussian`.
 
     Raises:
@@ -49,8 +47,8 @@ def spec_diff(
 
     Source: Jalali, Dibaei Nia, Farnia, ICML 2025, section 5.
 
-    >>> x = torch.eye(3)[[0, 0, 1, 2]].requires_grad_()  # groups {0, 1}, {2}, {3}
-    >>> value = spec_diff(x, torch.eye(4))  # against no groups
+    >>> x = torch.eye(3)[[0, 0, 1, 2]].requires_grad_()  # clusters {0, 1}, {2}, {3}
+    >>> value = spec_diff(x, torch.eye(4))  # against no clusters
     >>> round(value.item(), 6)
     0.25
     """
@@ -65,10 +63,11 @@ def _checked(x, y, kernel_x: Kernel, kernel_y: Kernel) -> tuple[Tensor, Tensor]:
     rows = as_rows(x, "x"), as_rows(y, "y")
     check_pair(*rows)
     if rows[0].n < 2:
-        raise InvalidInput("spec_diff compares groups of samples: expected 2 rows or more, got 1; take a larger batch.")
+        raise InvalidInput(
+            "spec_diff compares clusters of samples: expected 2 rows or more, got 1; take a larger batch."
+        )
+    check_kernels(kernel_x, kernel_y)
     for side, kernel in zip(rows, (kernel_x, kernel_y), strict=True):
-        if not isinstance(kernel, Kernel):
-            raise InvalidInput(f"kernel of {side.name}: expected Cosine() or Gaussian(sigma), got {kernel!r}.")
         side.check(cosine=isinstance(kernel, Cosine))
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
@@ -83,7 +82,7 @@ def _quadratic(kernel: Kernel, z: Tensor, u: Tensor) -> Tensor:
 
 
 def _wide(z: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
+    """In float64, on the CPU if the device has none."""
     return (z.cpu() if z.device.type == "mps" else z).double()
 
 

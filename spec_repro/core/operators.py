@@ -21,11 +21,10 @@ Vectors and small algebra are float64 (on the CPU for devices without it); produ
 If several processes share the work, vectors are whole in each of them and sums go over all.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
@@ -33,8 +32,6 @@ from torch import Tensor
 from spec_repro.base.processes import ALONE, Processes
 from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices
 from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel
-
-Tile = tuple[slice, slice, Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,34 +48,26 @@ class KernelSide:
         return self.kernel.prepare(source.batch(rows, self.centre.device, self.centre.dtype), self.centre)
 
 
-@dataclass
 class Operator:
-    """What both forms share. ``budget``: bytes for what may be kept; ``batch``: rows of one product."""
+    """What both forms share.
 
-    x: KernelSide
-    y: KernelSide
-    batch: int
-    budget: int
-    processes: Processes = ALONE
-    passes: int = field(default=0, init=False)
+    Attributes:
+        batch: rows of one product.
+        budget: bytes for what may be kept between passes.
+        n: all samples, those of other processes too.
+        device, dtype: of products with the data.
+        algebra: device of the small float64 algebra.
+        size: length of the vectors that a solver iterates.
+        streamed: whether features or tiles do not fit the budget and are computed in each pass; in all processes alike.
+        making: multiply-adds that compute features or tiles once.
+    """
 
-    @property
-    def n(self) -> int:
-        """All samples, those of other processes too."""
-        return self.x.rows.total
-
-    @property
-    def device(self) -> torch.device:
-        return self.x.centre.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.x.centre.dtype
-
-    @property
-    def algebra(self) -> torch.device:
-        """Device of the small float64 algebra."""
-        return torch.device("cpu") if self.device.type == "mps" else self.device
+    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes: Processes = ALONE):
+        self.x, self.y, self.batch, self.budget, self.processes = x, y, batch, budget, processes
+        self.n, self.device, self.dtype = x.rows.total, x.centre.device, x.centre.dtype
+        self.algebra = torch.device("cpu") if self.device.type == "mps" else self.device
+        self.passes = 0
+        self._kept = None
 
     def to_data(self, v: Tensor) -> Tensor:
         return v.to(self.dtype).to(self.device)
@@ -96,7 +85,6 @@ class Operator:
         return progress(total, f"{label}, pass {self.passes}", silent=self.processes.rank > 0)
 
 
-@dataclass
 class FeatureOperator(Operator):
     r"""Finite features on both sides, of the rows of this process.
 
@@ -105,39 +93,18 @@ class FeatureOperator(Operator):
     :math:`1/\sqrt n`, a diagonal factor S from the right that the thin vectors carry.
     """
 
-    def __post_init__(self):
-        self._kept: list[tuple[slice, Tensor]] | None = None
+    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes: Processes = ALONE):
+        super().__init__(x, y, batch, budget, processes)
+        self.dims = [x.features.dim, y.features.dim]
+        self.size = sum(self.dims)
+        self.streamed = -(-self.n // processes.size) * self.size * self.dtype.itemsize > budget
+        self.making = self.n * sum(s.rows.d * s.features.dim / 2 for s in (x, y) if isinstance(s.kernel, Gaussian))
+        scales = torch.tensor([x.features.scale, y.features.scale], dtype=torch.float64) / math.sqrt(self.n)
+        self.signs, self.scales = (  # the diagonals of D and S, (p, 1)
+            self.to_algebra(pair.repeat_interleave(torch.tensor(self.dims))[:, None])
+            for pair in (torch.tensor([1.0, -1.0]), scales)
+        )
         self._fed: list[Batch] | None = None
-
-    @property
-    def size(self) -> int:
-        """p, the length of the vectors that a solver iterates."""
-        return self.x.features.dim + self.y.features.dim
-
-    @property
-    def streamed(self) -> bool:
-        """Whether A does not fit the budget and is computed in each pass; in all processes alike."""
-        return -(-self.n // self.processes.size) * self.size * self.dtype.itemsize > self.budget
-
-    @property
-    def making(self) -> float:
-        """Multiply-adds that compute A once."""
-        random = [side for side in (self.x, self.y) if isinstance(side.kernel, Gaussian)]
-        return self.n * sum(side.rows.d * side.features.dim / 2 for side in random)
-
-    def _columns(self, first: float, second: float) -> Tensor:
-        sides = (self.x.features.dim, first), (self.y.features.dim, second)
-        return torch.cat([torch.full((dim, 1), c, dtype=torch.float64, device=self.algebra) for dim, c in sides])
-
-    @property
-    def signs(self) -> Tensor:
-        """The diagonal of D, ``(p, 1)``."""
-        return self._columns(1.0, -1.0)
-
-    @property
-    def scales(self) -> Tensor:
-        """The diagonal of S, ``(p, 1)``."""
-        return self._columns(self.x.features.scale, self.y.features.scale) / math.sqrt(self.n)
 
     def fed(self) -> Iterator[Batch]:
         """Slices of rows with the rows of both embeddings on the device, in the working precision."""
@@ -153,25 +120,20 @@ class FeatureOperator(Operator):
         with self.bar(self.x.rows.n, label) as bar:
             for rows, block in self._kept or self._computed():
                 yield rows, block
-                bar.update(rows.stop - rows.start)
+                bar.update(len(block))
 
     def _computed(self) -> Iterator[tuple[slice, Tensor]]:
         """The blocks, computed now; kept from the first whole pass on if they fit."""
-        keep = not self.streamed
-        kept: list[tuple[slice, Tensor]] = []
-        block = None
+        kept, block = [], None
         for rows, parts in self.fed():
-            length = rows.stop - rows.start
-            if keep or block is None or len(block) != length:
-                block = torch.empty(length, self.size, dtype=self.dtype, device=self.device)
-            halves = block.split([self.x.features.dim, self.y.features.dim], dim=1)
-            for side, part, half in zip((self.x, self.y), parts, halves, strict=True):
+            if not self.streamed or block is None or len(block) != len(parts[0]):
+                block = torch.empty(len(parts[0]), self.size, dtype=self.dtype, device=self.device)
+            for side, part, half in zip((self.x, self.y), parts, block.split(self.dims, dim=1), strict=True):
                 side.features.raw(part, out=half)
-            if keep:
+            if not self.streamed:
                 kept.append((rows, block))
             yield rows, block
-        if keep:
-            self._kept = kept
+        self._kept = kept or None
 
     def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
         r"""C v, ``(p, b)``, and the factor R of A v = Q R, ``(b, b)``, so that :math:`v^\top C v = R^\top R`.
@@ -208,7 +170,7 @@ class FeatureOperator(Operator):
         for rows, block in self.blocks("features"):
             total += self.to_algebra(block.T @ self.to_data(u[rows]))  # A' u without its scales
         v = self.to_data(self.signs * self.scales * self.scales * total)
-        first, second = v.split([self.x.features.dim, self.y.features.dim])
+        first, second = v.split(self.dims)
         result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
         for rows, (left, right) in feed((x, y), self.batch, self.device, self.dtype):
             result[rows] = (self.x.features.raw(left) @ first + self.y.features.raw(right) @ second).cpu()
@@ -232,7 +194,6 @@ class FeatureOperator(Operator):
         return (a * self.signs.T) @ a.T
 
 
-@dataclass
 class KernelOperator(Operator):
     """Exact kernels in tiles; the matrix is kept if its n^2 numbers fit the budget, else its tiles if they do,
     else they are computed again in each pass.
@@ -241,52 +202,35 @@ class KernelOperator(Operator):
     share of the tiles.
     """
 
-    def __post_init__(self):
-        self._left, self._right = (side.prepare(side.rows, slice(0, self.n)) for side in (self.x, self.y))
-        self._kept: list[Tile] | None = None
+    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes: Processes = ALONE):
+        super().__init__(x, y, batch, budget, processes)
+        self.size = self.n
+        numbers = self.n * (self.n + min(self.n, batch)) / 2  # of the tiles, at most
+        self.streamed = numbers * self.dtype.itemsize / processes.size > budget
+        self.making = self.n**2 / 2 * (x.rows.d + y.rows.d)
+        self._left, self._right = (side.prepare(side.rows, slice(0, self.n)) for side in (x, y))
 
-    @property
-    def size(self) -> int:
-        return self.n
-
-    @property
-    def streamed(self) -> bool:
-        """Whether not even the tiles fit the budget and are computed in each pass; in all processes alike."""
-        return sum(map(_area, self.places())) * self.dtype.itemsize / self.processes.size > self.budget
-
-    @property
-    def making(self) -> float:
-        """Multiply-adds that compute the tiles once."""
-        return self.n**2 / 2 * (self.x.rows.d + self.y.rows.d)
-
-    def places(self) -> list[tuple[slice, slice]]:
-        """Row and column slice of the tiles on and above the diagonal; this process has every ``size``-th of them."""
-        cuts = list(slices(self.n, self.batch))
-        return [(rows, columns) for i, rows in enumerate(cuts) for columns in cuts[i:]]
-
-    def tiles(self, label: str = "kernel difference") -> Iterator[Tile]:
-        """Row slice, column slice and tile of Lambda, ``(b, b')``, for the upper triangle of tiles."""
-        places = self.places()[self.processes.rank :: self.processes.size]
-        with self.bar(sum(map(_area, places)), label) as bar:
-            for rows, columns in places:
+    def tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Row slice, column slice and tile of Lambda, ``(b, b')``; of the upper triangle the tiles of this process."""
+        places = list(combinations_with_replacement(slices(self.n, self.batch), 2))
+        mine = places[self.processes.rank :: self.processes.size]
+        with self.bar(len(mine), "kernel difference") as bar:
+            for rows, columns in mine:
                 tile = self.x.kernel.tile(self._left[rows], self._left[columns])
                 tile -= self.y.kernel.tile(self._right[rows], self._right[columns])
                 if rows == columns:
                     tile.fill_diagonal_(0)  # both kernels are 1 there, whatever rounding gives
                 yield rows, columns, tile.mul_(1 / self.n)
-                bar.update(_area((rows, columns)))
+                bar.update(1)
 
-    def _matrix(self) -> Tensor:
+    def matrix(self) -> Tensor:
+        r""":math:`\Lambda`, ``(n, n)`` in the working precision."""
         full = torch.zeros(self.n, self.n, dtype=self.dtype, device=self.device)
         for rows, columns, tile in self.tiles():
             full[rows, columns] = tile
             if rows != columns:
                 full[columns, rows] = tile.T
         return self.processes.total(full)
-
-    def matrix(self) -> Tensor:
-        r""":math:`\Lambda`, ``(n, n)`` float64."""
-        return self.to_algebra(self._matrix())
 
     def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
         return v, torch.linalg.qr(v, mode="r").R
@@ -295,7 +239,7 @@ class KernelOperator(Operator):
         """Lambda v, ``(n, b)``."""
         if self._kept is None and not self.streamed:
             whole = self.processes.size == 1 and self.n**2 * self.dtype.itemsize <= self.budget
-            self._kept = [(slice(0, self.n), slice(0, self.n), self._matrix())] if whole else list(self.tiles())
+            self._kept = [(slice(0, self.n), slice(0, self.n), self.matrix())] if whole else list(self.tiles())
         w = self.to_data(v)
         total = torch.zeros(v.shape, dtype=self.dtype, device=self.device)
         for rows, columns, tile in self._kept or self.tiles():
@@ -311,31 +255,17 @@ class KernelOperator(Operator):
         r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU."""
         u = self.to_data(u)
         result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
-        for rows in x.batches(self.batch):
+        for rows in slices(x.n, self.batch):
             tile = self.x.kernel.tile(self.x.prepare(x, rows), self._left)
             tile -= self.y.kernel.tile(self.y.prepare(y, rows), self._right)
             result[rows] = (tile @ u / self.n).cpu()
         return result
 
 
-def _area(place: tuple[slice, slice]) -> int:
-    rows, columns = place
-    return (rows.stop - rows.start) * (columns.stop - columns.start)
-
-
 def kernel_difference(
-    pair: tuple[Rows, Rows],
-    kernels: tuple[Kernel, Kernel],
-    *,
-    frequencies: int,
-    seed: int,
-    independent: bool = False,
-    device: str | torch.device = "auto",
-    batch_size: int | None = None,
-    memory: int | None = None,
-    processes: Processes = ALONE,
+    pair, kernels, *, frequencies, seed, independent=False, device="auto", batch_size=None, memory=None, processes=ALONE
 ) -> FeatureOperator | KernelOperator:
-    """Lambda on a device; the arguments are those of ``compare``."""
+    """Lambda of a pair of :class:`Rows` on a device; the other arguments are those of ``compare``."""
     device = resolve_device(device)
     double = any(rows.double for rows in pair) and device.type != "mps"
     dtype = torch.float64 if double else torch.float32

@@ -13,8 +13,6 @@ route                                    what is decomposed                     
 A route returns :class:`Pairs`: eigenvalues in descending order with vectors as columns, never sorted apart.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -54,7 +52,7 @@ def both_ends(values: Tensor, k: int, floor: float = -1.0) -> Tensor:
 
 def dense(operator: FeatureOperator | KernelOperator, k: int) -> Pairs:
     """Symmetric eigendecomposition of the n x n matrix in float64; the oracle of the other routes."""
-    matrix = operator.matrix()
+    matrix = operator.to_algebra(operator.matrix())
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
     ends = both_ends(values, k, rounding(operator.dtype))
     values, vectors = values[ends], vectors[:, ends]

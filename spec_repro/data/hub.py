@@ -5,6 +5,7 @@ starts: without a network that library retries for half a minute. With HF_HUB_OF
 earlier run has kept is used.
 """
 
+import re
 from pathlib import Path
 
 import datasets
@@ -31,7 +32,7 @@ def commit(repository: str, revision: str | None = None, kind: str = "dataset") 
     except GatedRepoError as error:
         raise GatedData(f"{name} is gated, and this token has no access: accept its terms there.") from error
     except Exception as error:  # what a failed request raises differs between versions of the hub's client
-        raise DataMissing(f"{name} cannot be had: {str(error).strip() or type(error).__name__}") from error
+        raise DataMissing(f"{name} is not available: {str(error).strip() or type(error).__name__}") from error
     if info.gated and not get_token():
         raise GatedData(f"{name} is gated: accept its terms there, then set HF_TOKEN.")
     return info.sha
@@ -67,13 +68,10 @@ def hub(spec: str, *, split: str = "train") -> Dataset:
 
 
 def _parts(spec: str) -> tuple[str, str | None, str | None, str | None]:
-    head, _, revision = spec.partition("@")
-    path, _, config = head.partition(":")
-    owner, _, rest = path.partition("/")
-    name, _, folder = rest.partition("/")
-    if not owner or not name:
+    parts = re.fullmatch(r"([^/:@]+/[^/:@]+)(?:/([^:@]+))?(?::([^@]+))?(?:@(.+))?", spec)
+    if not parts:
         raise InvalidInput(f"hub: takes OWNER/NAME[/FOLDER][:CONFIG][@REVISION], found {spec!r}.")
-    return f"{owner}/{name}", folder or None, config or None, revision or None
+    return parts.groups()
 
 
 def _standard(dataset: Dataset) -> Dataset:

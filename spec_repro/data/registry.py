@@ -13,7 +13,7 @@ many samples itself, otherwise ``load_data`` subsamples), ``split`` and ``root``
 are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the files.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ LOADERS = Registry("data set")
 class Split:
     """Paths that one part of a data set may have inside its folder, and its number of files when it is complete."""
 
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     files: int
 
 
@@ -43,7 +43,7 @@ class Source:
     ``hub:`` takes it; ``hub_splits``: for each split that the hub has, its name there.
     """
 
-    folders: tuple[str, ...]
+    folders: Sequence[str]
     splits: Mapping[str, Split]
     hub: str
     hub_splits: Mapping[str, str]
@@ -69,10 +69,8 @@ class Card:
 
 
 def _card(source: Mapping | None = None, **words: str) -> Card:
-    if source is None:
-        return Card(**words)
-    splits = {name: Split(tuple(split["paths"]), split["files"]) for name, split in source["splits"].items()}
-    return Card(**words, source=Source(**source | {"folders": tuple(source["folders"]), "splits": splits}))
+    splits = {name: Split(**split) for name, split in source["splits"].items()} if source else {}
+    return Card(**words, source=Source(**source | {"splits": splits}) if source else None)
 
 
 _FACTS = yaml.safe_load(Path(__file__).with_name("sets.yml").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """The figures of the paper from arrays: every function takes data and returns a matplotlib Figure.
 
-Sizes are those of a two-column page, so that no text is smaller than 7 points where it is printed. No function changes
-matplotlib's settings or leaves a figure open in pyplot.
+Sizes are those of a two-column page, so no text is smaller than 7 points in print. No function changes the settings of
+matplotlib or leaves a figure open in pyplot.
 """
 
 from spec_repro.plots.charts import (

@@ -8,19 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from spec_repro.base.errors import InvalidInput
-from spec_repro.plots.style import (
-    BLUE,
-    COLUMN,
-    GREY,
-    PAGE,
-    VERMILION,
-    direction_colors,
-    embedding_colors,
-    new_figure,
-    style,
-)
-
-VARIANTS = {"spec-align": BLUE, "weight 0": GREY, "mis-paired": VERMILION}
+from spec_repro.plots.style import COLUMN, PAGE, VARIANTS, direction_colors, embedding_colors, new_figure, style
 
 
 @style()

@@ -105,10 +105,9 @@ def text_clusters(
     titles: what stands in the heads beside the eigenvalues, such as `text_titles`.
     """
     found = _clusters(side, shown, clusters)
-    heads = [f"{name}: {title}" for (name, _), title in zip(found, titles, strict=True)] if titles else None
-    columns = {name: [str(texts[int(i)]) for i in members] for name, members in found}
-    table = pd.DataFrame(columns, index=pd.RangeIndex(1, shown + 1, name="rank"))
-    return table.set_axis(heads, axis="columns") if heads else table
+    heads = [f"{name}: {title}" for (name, _), title in zip(found, titles, strict=True)] if titles else dict(found)
+    columns = ([str(texts[int(i)]) for i in members] for _, members in found)
+    return pd.DataFrame(dict(zip(heads, columns, strict=True)), index=pd.RangeIndex(1, shown + 1, name="rank"))
 
 
 def _wrapped(text: str, width: float, font: FontProperties, lines: int) -> str:

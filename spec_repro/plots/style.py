@@ -19,7 +19,7 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY, GREY, WINE, OLIVE, INDIGO = "#e69f00", "#56b4e9", "#777777", "#882255", "#999933", "#332288"
 
 # A stand-in has the colour of the model in whose role it is.
-EMBEDDINGS = {
+KNOWN_COLORS = {
     "clip": BLUE,
     "clip-laion400m": BLUE,
     "clip-laion2b": BLUE,
@@ -40,7 +40,8 @@ EMBEDDINGS = {
     "t5-xl": WINE,
     "pixels": GREY,
 }
-OTHERS = (INDIGO, OLIVE, WINE, SKY, GREY, PURPLE, ORANGE, GREEN, VERMILION, BLUE)  # for names that are not listed
+FREE_COLORS = (INDIGO, OLIVE, WINE, SKY, GREY, PURPLE, ORANGE, GREEN, VERMILION, BLUE)  # for names that are not listed
+VARIANTS = {"spec-align": BLUE, "weight 0": GREY, "mis-paired": VERMILION}  # of a training run
 CLUSTERS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, "#000000", "#999999", WINE, OLIVE)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 
@@ -92,8 +93,8 @@ def embedding_colors(names: Sequence[str]) -> dict[str, str]:
     """
     colors: dict[str, str] = {}
     for name in names:
-        start = zlib.crc32(name.encode()) % len(OTHERS)
-        wishes = [EMBEDDINGS.get(name, OTHERS[start]), *OTHERS[start:], *OTHERS[:start]]
+        start = zlib.crc32(name.encode()) % len(FREE_COLORS)
+        wishes = [KNOWN_COLORS.get(name, FREE_COLORS[start]), *FREE_COLORS[start:], *FREE_COLORS[:start]]
         colors[name] = next((c for c in wishes if c not in colors.values()), wishes[0])
     return colors
 

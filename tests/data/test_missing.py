@@ -87,7 +87,7 @@ def test_online_the_hub_is_asked_once(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(HfApi, "repo_info", no_network)
     monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: pytest.fail("the hub did not answer"))
-    with pytest.raises(DataMissing, match=r"merkol/ffhq-256@f23c0e2\w+ of .* cannot be had: no route to host"):
+    with pytest.raises(DataMissing, match=r"merkol/ffhq-256@f23c0e2\w+ of .* is not available: no route to host"):
         load_data("ffhq", root=tmp_path)
     assert asked == [("merkol/ffhq-256", "f23c0e21f6fe222b4429272a86be00e4583b0298")]
 

@@ -1,7 +1,7 @@
 """Factors of variation: levels with unequal frequencies, drawn independently, and stratified subsamples.
 
-Equal groups give nearly tied eigenvalues of the kernel difference, whose modes mix; so the levels of a generated factor
-have frequencies that fall by a constant ratio, 0.85 by default, from each level to the next.
+Clusters of equal size give nearly tied eigenvalues of the kernel difference, whose eigenvectors mix. Therefore the
+levels of a generated factor have frequencies that fall by a constant ratio, 0.85 by default, from each to the next.
 """
 
 import hashlib
@@ -46,8 +46,8 @@ def draw_unlike(own: np.ndarray, levels: int, ratio: float, chance: np.ndarray) 
 def uniform(n: int, seed: int, factor: str) -> np.ndarray:
     """n numbers in [0, 1) of the stream named by ``factor``, (n,).
 
-    Every block of 100 is evenly spaced and shuffled, so that also in a small sample levels come as often as they
-    should, and the groups of two levels are never nearly equal by chance.
+    Every block of 100 is evenly spaced and shuffled: even in a small sample, levels come as often as they should, and
+    two levels are never nearly equally frequent by chance.
     """
     stream = np.random.default_rng([seed, *factor.encode()])
     blocks = [(stream.permutation(BLOCK) + stream.random()) / BLOCK for _ in range(-(-n // BLOCK))]
