@@ -25,11 +25,11 @@ figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed resul
 	$(PY) -m spec_repro check --profile $(PROFILE); same=$$?; \
 	$(PY) -m spec_repro report --profile $(PROFILE) && exit $$((ran | same))
 
-test: $(ENVIRONMENT)  ## unit tests, and the committed notebooks re-run against their stored outputs
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests $(NOTEBOOKS) $(NBVAL) $(ARGS)
+test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed notebooks re-run against their stored outputs
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
 
-test-unit: $(ENVIRONMENT)  ## the unit tests alone
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests $(ARGS)
+test-unit: $(ENVIRONMENT)  ## the unit tests and docstring examples alone
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(ARGS)
 
 notebooks: $(ENVIRONMENT)  ## re-execute the notebooks and store their outputs in notebooks/
 	@$(PY) -m spec_repro run --save-outputs --force $(OPTIONS)

@@ -1,8 +1,8 @@
 """ImageNet size on one GPU: ``make bench-gpu``; n = 1,281,167 rows of d = 768 and 512 from memmaps, m = 3,000, k = 10.
 
-Streamed with nothing kept, and with what a quarter of the device's memory keeps; float32 products, and TF32 by request.
-Then the exact kernel at n = 70,000. Medians; beside each the features (or the kernel difference) once, on the same
-device in the same run. The page cache is warm. ``--device cpu`` with small sizes tries the script where no GPU is.
+Streamed with nothing kept, and with what a quarter of the device's memory keeps. Then the exact kernel at n = 70,000.
+Medians; beside each the features (or the kernel difference) once, on the same device in the same run. The page cache is
+warm. ``--device cpu`` with small sizes tries the script without a GPU.
 """
 
 import argparse
@@ -35,59 +35,54 @@ def main() -> None:
     device = resolve_device(given.device)
     given.folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for n, m, memory in ((given.n, given.m, 0), (given.n, given.m, None), (given.exact, None, None)):
+    for n, m, memory in ((given.n, given.m, 0), (given.n, given.m, None), (given.exact, 0, None)):
         x, y = on_disk(given.folder, "planted", n, tuple(given.dims))
-        kernels = match_bandwidths(x, y, device=device)[:2]
+        kernels = match_bandwidths(x, y, device=device)
         for z in (x, y):
             z.sum()  # the page cache is warm
-        once = timed(lambda pair=(x, y), k=kernels, m=m: features_once(*pair, *k, m, device), given.repeats, device)
-        for precision in ("highest", "high"):
-            options = {"features": m, "memory": memory, "matmul_precision": precision, "device": device}
-            found = []
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-            seconds = timed(
-                lambda pair=(x, y), k=kernels, o=options, f=found: f.append(
-                    compare(*pair, kernel_x=k[0], kernel_y=k[1], k=10, **o)
-                ),
-                given.repeats,
-                device,
-            )
-            worst = max(side.residuals.max() for side in (found[-1].x_only, found[-1].y_only)) / found[-1].spec_diff
-            peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-            rows.append(
-                {
-                    "n": n, "m": m, "kept": "nothing" if memory == 0 else "what fits", "products": precision,
-                    "seconds": seconds, "features once": once, "passes": found[-1].iterations,
-                    "residual": float(worst), "peak device GB": peak / 2**30,
-                }
-            )  # fmt: skip
-            print(rows[-1], flush=True)
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-            found = {"device": name, "machine": machine(), "dims": list(given.dims), "rows": rows}
-            given.out.write_text(json.dumps(found, indent=1) + "\n")
+        rows.append(measured(x, y, kernels, m, memory, device, given.repeats))
+        print(rows[-1], flush=True)
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        found = {"device": name, "machine": machine(), "dims": list(given.dims), "rows": rows}
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def features_once(x, y, kernel_x, kernel_y, m, device) -> None:
-    """One pass that makes the features, or the kernel tiles, and keeps nothing."""
+def measured(x, y, kernels, m: int, memory: int | None, device: torch.device, repeats: int) -> dict:
+    """One row: seconds of ``compare`` and of the features once, passes, residual, memory."""
+    once, _ = timed(lambda: features_once(x, y, kernels, m, device), repeats, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds, found = timed(
+        lambda: compare(x, y, kernels, k=10, frequencies=m, memory=memory, device=device), repeats, device
+    )
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    worst = max(side.residuals.max() for side in found) / found.spec_diff
+    return {
+        "n": len(x), "m": m, "kept": "nothing" if memory == 0 else "what fits", "seconds": seconds,
+        "features once": once, "passes": found.iterations, "residual": float(worst), "peak device GB": peak / 2**30,
+    }  # fmt: skip
+
+
+def features_once(x, y, kernels, m: int, device: torch.device) -> None:
+    """One pass that computes the features, or the kernel tiles, and keeps nothing."""
     pair = as_rows(x, "x"), as_rows(y, "y")
-    operator = operator_of(*pair, kernel_x, kernel_y, features=m, device=device, memory=0, seed=0)
-    for _ in operator.blocks("features") if m else operator.tiles("tiles"):
+    operator = kernel_difference(pair, kernels[:2], frequencies=m, device=device, memory=0, seed=0)
+    for _ in operator.blocks("features") if m else operator.tiles():
         pass
 
 
-def timed(run, repeats: int, device: torch.device) -> float:
-    """Median seconds, after one run to warm up."""
+def timed(run, repeats: int, device: torch.device) -> tuple:
+    """Median seconds, after one run to warm up, and the last result."""
     seconds = []
     for turn in range(repeats + 1):
         start = time.perf_counter()
-        run()
+        found = run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if turn:
             seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return statistics.median(seconds), found
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from spec_repro import plots
-from spec_repro.headless.ledger import DPI
 from spec_repro.plots.style import cluster_style, new_figure
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS, DPI = Path(__file__).with_name("results"), 110
 ROUTES = {
     "auto": "ours",
     "features once": "features or kernels, once",

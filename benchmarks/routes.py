@@ -49,10 +49,7 @@ class Case:
         return self.n * self.m * d if self.m else self.n**2 * d / 2
 
     def compare(self, **options):
-        return compare(
-            self.x, self.y, kernel_x=self.kernels.kernel_x, kernel_y=self.kernels.kernel_y,
-            k=self.k, features=self.m or None, **options,
-        )  # fmt: skip
+        return compare(self.x, self.y, self.kernels, k=self.k, frequencies=self.m, **options)
 
     def maps(self):
         """The random features of our default route, one map a side."""
@@ -81,7 +78,7 @@ def ends(found) -> np.ndarray:
 def ours(solver: str) -> Callable:
     def run(case: Case) -> np.ndarray:
         found = case.compare(solver=solver)
-        residuals = np.concatenate([found.x_only.residuals, found.y_only.residuals])
+        residuals = np.concatenate([side.residuals for side in found])
         case.notes |= {
             f"{solver} route": found.solver,
             f"{solver} passes": found.iterations,

@@ -4,14 +4,16 @@ A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; a test checks tha
 """
 
 import re
+import sys
 from pathlib import Path
-
-from benchmark_tables import TABLES
 
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import VERDICTS, show, show_measured
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.ledger import read_json
+
+sys.path.insert(0, str(project_root() / "benchmarks"))
+from tables import TABLES
 
 
 def experiments() -> str:

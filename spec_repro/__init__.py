@@ -1,6 +1,6 @@
-"""SPEC: which groups of samples one embedding sees and another does not; a reproducibility package.
+"""SPEC: which clusters of samples one embedding sees and another misses; a reproducibility package.
 
-The core (kernels, compare, alignment loss) needs numpy and torch alone. What needs more is imported when first used.
+The core (kernels, compare, alignment loss) needs numpy, scipy and torch alone. The rest is imported when first used.
 """
 
 import importlib

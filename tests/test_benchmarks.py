@@ -59,9 +59,9 @@ def test_streaming_fits_a_slope_and_watches_memory(script, tmp_path):
 def test_the_gpu_script_runs_without_one(script, tmp_path):
     small = ["--device", "cpu", "--n", 400, "--exact", 200, "--m", 10, "--dims", 8, 6, "--repeats", 1]
     found = script("gpu", *small, "--folder", tmp_path)
-    assert [(row["n"], row["kept"], row["products"]) for row in found["rows"]] == [
-        (n, kept, products)
-        for n, kept in ((400, "nothing"), (400, "what fits"), (200, "what fits"))
-        for products in ("highest", "high")
+    assert [(row["n"], row["m"], row["kept"]) for row in found["rows"]] == [
+        (400, 10, "nothing"),
+        (400, 10, "what fits"),
+        (200, 0, "what fits"),
     ]
     assert found["device"] == "cpu"

@@ -9,9 +9,8 @@ import pytest
 import torch
 from support import assert_eigenpairs, difference, planted
 
-from spec_repro import Cosine, Gaussian, compare
-from spec_repro.base.feed import _double_buffered, feed
-from spec_repro.base.rows import as_rows
+from spec_repro import Gaussian, compare
+from spec_repro.base.rows import _double_buffered, as_rows, feed
 
 X = np.arange(46.0).reshape(23, 2)
 Y = np.arange(69.0, dtype="float32").reshape(23, 3)
@@ -73,22 +72,13 @@ def test_the_next_batch_is_on_its_way_before_one_is_used(pretended):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("memory", [None, 0])
-@pytest.mark.parametrize("features", [None, 300])
-def test_a_gpu_gives_what_the_cpu_gives(memory, features):
+@pytest.mark.parametrize("frequencies", [0, 300])
+def test_a_gpu_gives_what_the_cpu_gives(memory, frequencies):
     x, y = (planted(2_000, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((30, 1), (20, 3)))
     kernels = {"kernel_x": Gaussian(2.0), "kernel_y": Gaussian(3.0)}
-    options = {"features": features, "memory": memory, "batch_size": 300, "solver": "krylov", "k": 5, **kernels}
+    options = {"frequencies": frequencies, "memory": memory, "batch_size": 300, "solver": "krylov", "k": 5, **kernels}
     here, there = (compare(x, y, device=device, **options) for device in ("cpu", "cuda"))
     for a, b in ((here.x_only, there.x_only), (here.y_only, there.y_only)):
         np.testing.assert_allclose(b.eigenvalues, a.eigenvalues, atol=1e-5 * here.spec_diff)
-    if features is None:
+    if not frequencies:
         assert_eigenpairs(there, difference(x, y, *kernels.values()), "float32", 5)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_tf32_is_finished_in_float32():
-    x, y = (planted(2_000, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((300, 1), (200, 3)))
-    kernels = {"kernel_x": Cosine(), "kernel_y": Cosine(), "solver": "krylov", "k": 5, "device": "cuda"}
-    whole, found = compare(x, y, **kernels), compare(x, y, matmul_precision="high", **kernels)
-    np.testing.assert_allclose(found.x_only.eigenvalues, whole.x_only.eigenvalues, atol=1e-5 * whole.spec_diff)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import EIGENVALUE, difference, global_states, planted
+from support import EIGENVALUE, difference, planted
 
 from spec_repro import Cosine, Gaussian, compare, spec_diff
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, NotConverged, UnknownName
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput
 
 KERNELS = {
     "cosine": (Cosine(), Cosine()),
@@ -29,14 +29,13 @@ def gradients(value, *inputs):
     return torch.cat([g.flatten() for g in torch.autograd.grad(value, inputs)])
 
 
-@pytest.mark.parametrize("solver", ["eigh", "power"])
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("size", SIZES)
-def test_gradient_is_that_of_finite_differences(size, kernels, solver):
+def test_gradient_is_that_of_finite_differences(size, kernels):
     x, y = pair(*SIZES[size])
 
     def value(x, y):
-        return spec_diff(x, y, *KERNELS[kernels], solver=solver)
+        return spec_diff(x, y, *KERNELS[kernels])
 
     exact = gradients(value(x, y), x, y)
     step, rough = 1e-5, []
@@ -89,13 +88,12 @@ def test_autograd_through_eigenvalues_agrees_for_the_other_kernels(size, kernels
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("solver", ["eigh", "power"])
 @pytest.mark.parametrize("kernels", KERNELS)
-def test_value_is_that_of_compare(kernels, solver, precision):
+def test_value_is_that_of_compare(kernels, precision):
     x, y = (planted(90, d, split=(i,), seed=i)[0].astype(precision) for i, d in ((1, 8), (3, 200)))
     kernel_x, kernel_y = KERNELS[kernels]
     found = compare(x, y, kernel_x=kernel_x, kernel_y=kernel_y, k=1).spec_diff
-    value = spec_diff(x, y, kernel_x, kernel_y, solver=solver)
+    value = spec_diff(x, y, kernel_x, kernel_y)
     assert value.shape == ()
     assert value.dtype == getattr(torch, precision)
     assert value.item() == pytest.approx(found, abs=10 * EIGENVALUE[precision] * found)
@@ -119,12 +117,11 @@ def test_it_is_a_pseudo_distance(n, d, seed, name):
     assert there.item() == pytest.approx(np.abs(np.linalg.eigvalsh(difference(x, y, kernel, kernel))).max(), abs=1e-12)
 
 
-@pytest.mark.parametrize("solver", ["eigh", "power"])
 @pytest.mark.parametrize("n", [5, 40])
 @pytest.mark.parametrize("kernel", [Cosine(), Gaussian(2.0)])
-def test_equal_embeddings_give_zero_with_gradient_zero(kernel, n, solver):
+def test_equal_embeddings_give_zero_with_gradient_zero(kernel, n):
     x = torch.randn(n, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    value = spec_diff(x, x.detach().clone(), kernel, kernel, solver=solver)
+    value = spec_diff(x, x.detach().clone(), kernel, kernel)
     assert value.item() == 0
     assert torch.autograd.grad(value, x)[0].abs().max() == 0
 
@@ -171,24 +168,6 @@ def test_where_both_ends_tie_the_gradient_is_one_of_the_two():
         assert rise >= (slope * way).sum().item() - 1e-4
 
 
-def test_the_power_method_refuses_a_tie_instead_of_giving_a_wrong_value():
-    x, y = tied()
-    text = r"below 1.0e-09 .* after 1000 steps.*nearly tie in modulus: use solver='eigh'"
-    with pytest.raises(NotConverged, match=text):
-        spec_diff(x, y, solver="power")
-
-
-def test_power_method_depends_on_seed_and_tolerance_alone():
-    x, y = pair(30, 4, 5)
-    states = global_states()
-    same = [spec_diff(x, y, solver="power", seed=3).item() for _ in range(2)]
-    assert same[0] == same[1]
-    rough = [spec_diff(x, y, solver="power", seed=seed, tol=0.3).item() for seed in (0, 1)]
-    assert rough[0] != rough[1]
-    assert rough[0] != same[0]
-    assert states == global_states()
-
-
 def test_half_precision_and_mixed_types_are_computed_wider():
     x, y = (z.detach() for z in pair(20, 4, 5))
     assert spec_diff(x.half(), y.bfloat16()).dtype == torch.float32
@@ -215,7 +194,6 @@ BAD = {
     "zero row": (lambda x, y: (x * 0, y), {}, InvalidInput, "x: the cosine kernel needs non-zero rows, found 10"),
     "one axis": (lambda x, y: (x[0], y), {}, InvalidInput, r"x: expected .* shape \(n samples, d dims\)"),
     "integers": (lambda x, y: (x.long(), y), {}, InvalidInput, "expected float16, float32 or float64, got int64"),
-    "solver": (lambda x, y: (x, y), {"solver": "powr"}, UnknownName, "spec_diff 'powr'; did you mean 'power'"),
     "kernel": (lambda x, y: (x, y), {"kernel_y": "rbf"}, InvalidInput, r"kernel of y: expected Cosine\(\) or Gaussian"),
 }  # fmt: skip
 

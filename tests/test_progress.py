@@ -1,63 +1,72 @@
-"""The bar of a pass: none for a short one, with the rest to do for a long one, closed where the pass is left."""
+"""The bar of a pass: the rows left and done, closed when the pass ends or is left; none off a terminal."""
+
+import contextlib
+import sys
 
 import numpy as np
 import pytest
-import tqdm.auto
+import tqdm
 
 from spec_repro import Gaussian, compare
-from spec_repro.base.progress import Progress
+from spec_repro.base.rows import progress
 
 
 @pytest.fixture
 def bars(monkeypatch):
     made = []
 
-    class Bar:
-        def __init__(self, total, initial, desc, **look):
-            self.total, self.n, self.desc, self.closed = total, initial, desc, False
+    class Bar(contextlib.AbstractContextManager):
+        def __init__(self, total, desc, **look):
+            self.total, self.desc, self.look, self.n, self.closed = total, desc, look, 0, False
             made.append(self)
 
         def update(self, count):
             self.n += count
 
-        def close(self):
+        def __exit__(self, *problem):
             self.closed = True
 
-    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
-    monkeypatch.delenv("SPEC_PROGRESS", raising=False)
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
     return made
 
 
 def run(rows=600):
     x = np.random.default_rng(0).normal(size=(rows, 5))
-    return compare(x, x[:, :3] + x[:, 2:], kernel_x=Gaussian(2.0), kernel_y=Gaussian(2.0), features=20, batch_size=100)
+    kernels = Gaussian(2.0), Gaussian(2.0)
+    return compare(x, x[:, :3] + x[:, 2:], kernels, frequencies=20, batch_size=100)
 
 
-def test_short_passes_make_no_bar(bars):
-    run()
-    assert bars == []
-
-
-def test_long_passes_show_what_is_done_and_what_is_left(bars, monkeypatch):
-    monkeypatch.setattr(Progress, "DELAY", 0.0)
+def test_each_pass_has_a_bar_over_all_rows(bars):
     run()
     assert bars
     assert all((bar.n, bar.total, bar.closed) == (600, 600, True) for bar in bars)
     assert [bar.desc.split(", pass ")[1] for bar in bars] == [str(i + 1) for i in range(len(bars))]
+    assert all(bar.look["delay"] == 2 for bar in bars)  # short passes show nothing
+    assert all(bar.look["disable"] is None for bar in bars)  # tqdm's word for: silent off a terminal
 
 
-def test_the_switch_silences(bars, monkeypatch):
-    monkeypatch.setattr(Progress, "DELAY", 0.0)
-    monkeypatch.setenv("SPEC_PROGRESS", "0")
-    run()
-    assert bars == []
+def test_only_the_first_process_shows_a_bar(bars):
+    progress(10, "pass", silent=True)
+    assert bars[0].look["disable"] is True
 
 
-def test_a_pass_that_is_left_closes_its_bar(bars, monkeypatch):
-    monkeypatch.setattr(Progress, "DELAY", 0.0)
+def test_nothing_is_shown_off_a_terminal(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    with progress(10, "pass") as bar:
+        assert bar.disable
+        bar.update(3)
+    assert capsys.readouterr() == ("", "")
 
+
+def test_the_core_runs_without_tqdm(monkeypatch):
+    expected = run()
+    monkeypatch.setitem(sys.modules, "tqdm", None)  # its import fails
+    np.testing.assert_array_equal(run().x_only.eigenvectors, expected.x_only.eigenvectors)
+
+
+def test_a_pass_that_is_left_closes_its_bar(bars):
     def interrupted():
-        with Progress(10, "pass") as bar:
+        with progress(10, "pass") as bar:
             bar.update(3)
             raise KeyboardInterrupt
 

@@ -7,6 +7,7 @@ constant kernel's 1 (every entry grows, so the Perron root does), so a level fix
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from spec_repro.core.kernels import Gaussian
 
 PAPER_GAP = 0.01
 COARSE = 2000  # rows of the first search
+PRECISION = 1e-6  # of log sigma
 
 
 class BandwidthMatch(NamedTuple):
@@ -44,7 +46,6 @@ def match_bandwidths(
     target: float = 0.15,
     sigma: float | None = None,
     sample: int = 5000,
-    gap: float = 1e-4,
     device: str | torch.device = "auto",
     seed: int = 0,
 ) -> BandwidthMatch:
@@ -56,7 +57,6 @@ def match_bandwidths(
             about 0.6, a kernel so wide that most structure is washed out.
         sigma: the bandwidth of x, whose level y then meets; ``target`` is not used.
         sample: above this many rows, a seeded subsample of that size fixes the bandwidths.
-        gap: largest difference of the two levels on the rows used.
 
     Returns:
         The kernels, and both top eigenvalues on all rows (on 20,000 of them where there are more).
@@ -82,9 +82,9 @@ def match_bandwidths(
         index = np.sort(np.random.default_rng(seed).choice(n, size=sample, replace=False))
     squares_x, squares_y = (_squared_distances(rows, index, device) for rows in (rows_x, rows_y))
     if sigma is None:
-        sigma = _solve_level(squares_x, target, gap / 4, "x")
+        sigma = _solve_level(squares_x, target, "x")
     level_x = _level(squares_x, Gaussian(sigma).sigma)
-    sigma_y = _solve_level(squares_y, level_x, gap / 4, "y")
+    sigma_y = _solve_level(squares_y, level_x, "y")
     kernels = Gaussian(sigma), Gaussian(sigma_y)
     levels = level_x, _level(squares_y, sigma_y)
     if n > sample:
@@ -120,36 +120,29 @@ def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> T
     return (half[:, None] + half - z @ z.T).mul_(2).clamp_(min=0).fill_diagonal_(0)
 
 
-def _level(squares: Tensor, sigma: float, steps: int = 500) -> float:
-    """Top eigenvalue of exp(-squares / 2 sigma^2) / n by Lanczos from the constant vector.
+def _level(squares: Tensor, sigma: float) -> float:
+    """Top eigenvalue of exp(-squares / 2 sigma^2) / n by ARPACK from the constant vector.
 
-    The matrix has positive entries, so that its top eigenvector has too, and the constant vector meets it.
+    The matrix has positive entries, so its top eigenvector has positive entries too, and the constant vector meets it.
     """
-    kernel = torch.exp(squares * (-0.5 / sigma**2))
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    kernel = (squares * (-0.5 / sigma**2)).exp_()
     n = len(kernel)
-    v = kernel.new_full((n,), n**-0.5)
-    basis, diagonal, off, level = [v], [], [], 0.0
-    for _ in range(min(steps, n)):
-        w = kernel @ basis[-1] / n
-        diagonal.append(float(w @ basis[-1]))
-        t = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        if off:
-            t += torch.diag(torch.tensor(off, dtype=torch.float64), 1) + torch.diag(
-                torch.tensor(off, dtype=torch.float64), -1
-            )
-        previous, level = level, float(torch.linalg.eigvalsh(t)[-1])
-        v = torch.stack(basis)
-        for _ in range(2):
-            w = w - v.T @ (v @ w)
-        off.append(float(w.norm()))
-        if level - previous <= 1e-7 * level or off[-1] <= 1e-7:
-            break
-        basis.append(w / off[-1])
-    return min(level, 1.0)
+
+    def product(v: np.ndarray) -> np.ndarray:
+        return (kernel @ torch.from_numpy(v).to(kernel)).cpu().numpy()
+
+    operator = LinearOperator((n, n), product, dtype=np.float32)
+    start = np.ones(n, np.float32)
+    top = eigsh(operator, 1, which="LA", v0=start, ncv=min(6, n), tol=1e-4, return_eigenvectors=False)
+    return min(float(top[0]) / n, 1.0)
 
 
-def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
-    """The bandwidth at which the level is ``target`` to ``gap``: bracketed, then false position in log sigma."""
+def _solve_level(squares: Tensor, target: float, name: str) -> float:
+    """The bandwidth at which the level is ``target``: bracketed, then Brent's method in log sigma."""
+    from scipy.optimize import brentq
+
     if not 0 < target < 1:
         raise InvalidInput(f"target={target}: expected a top eigenvalue between 1/n and 1, exclusive.")
     typical = math.sqrt(float(squares.mean()))
@@ -158,31 +151,21 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float
     middle, reach = math.log(typical), 0.5
     if len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // COARSE), device=squares.device)
-        middle, reach = math.log(_solve_level(squares[some][:, some], target, target / 100, name)), 0.05
+        middle, reach = math.log(_solve_level(squares[some][:, some], target, name)), 0.05
+
+    @functools.cache
+    def excess(log_sigma: float) -> float:
+        return _level(squares, math.exp(log_sigma)) - target
+
     low, high = middle - reach, middle + reach
     floor, ceiling = math.log(typical) - 12, math.log(typical) + 12
-    below, above = (_level(squares, math.exp(at)) - target for at in (low, high))
-    while below > 0 and low > floor:
-        low, high, above = low - 2 * reach, low, below
-        below = _level(squares, math.exp(low)) - target
-    while above < 0 and high < ceiling:
-        low, high, below = high, high + 2 * reach, above
-        above = _level(squares, math.exp(high)) - target
-    if below > 0 or above < 0:
-        least = below + target
+    while excess(low) > 0 and low > floor:
+        low, high = low - 2 * reach, low
+    while excess(high) < 0 and high < ceiling:
+        low, high = high, high + 2 * reach
+    if excess(low) > 0 or excess(high) < 0:
         raise InvalidInput(
-            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected more than {least:.4f}, what the "
-            f"largest group of equal rows among {len(squares):,} has at any bandwidth. Give a larger target=."
+            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {excess(low) + target:.4f}, "
+            f"the level of the largest set of equal rows among {len(squares):,} rows. Give a larger target=."
         )
-    for _ in range(60):
-        # False position, kept away from the ends so that the bracket shrinks from both sides.
-        share = min(max(below / (below - above), 0.05), 0.95)
-        middle = low + share * (high - low)
-        error = _level(squares, math.exp(middle)) - target
-        if abs(error) <= gap:
-            break
-        if error < 0:
-            low, below = middle, error
-        else:
-            high, above = middle, error
-    return math.exp(middle)
+    return math.exp(brentq(excess, low, high, xtol=PRECISION))

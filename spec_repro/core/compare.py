@@ -104,8 +104,8 @@ def compare(
     >>> found = compare(x, y, (Gaussian(1.0), Gaussian(1.0)), k=2, names=("fine", "coarse"))
     >>> for side in found:
     ...     print(side.name, side.eigenvalues.round(2))
-    fine − coarse [0.11 0.05]
-    coarse − fine [0.24 0.04]
+    fine − coarse [0.2  0.04]
+    coarse − fine [0.22 0.04]
     >>> sorted(int(cluster[i]) for i in found.y_only.top(50)[0]) == [1] * 30 + [2] * 20
     True
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, Value
 
-from spec_repro.data.identity import Picture
+from spec_repro.data.identity import RGB
 
 Columns = dict[str, tuple[Sequence, object]]  # name: (values, feature)
 STRING = Value("string")
@@ -37,7 +37,7 @@ def image_files(ids: list[str], paths: list[str], columns: Columns, description:
     """A data set of images that stay undecoded in their files."""
     images = [pa.nulls(len(paths), pa.binary()), pa.array(paths, pa.string())]
     images = pa.StructArray.from_arrays(images, ["bytes", "path"])
-    return dataset_of({"id": (ids, STRING), "image": (images, Picture())} | columns, description)
+    return dataset_of({"id": (ids, STRING), "image": (images, RGB)} | columns, description)
 
 
 def texts(ids: list[str], values: list[str], columns: Columns, description: str = "") -> Dataset:

@@ -14,7 +14,6 @@ import io
 import os
 import struct
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
@@ -70,15 +69,12 @@ def _stored(value: str | dict | None) -> bytes:
     return repr(sorted(rest.items())).encode() + (raw or b"missing")
 
 
-@dataclass
 class Picture(Image):
-    """``Image(mode="RGB")``, but 16-bit grey is scaled, a broken EXIF block is ignored, and errors name the file.
+    """``datasets.Image``, but 16-bit grey is scaled, a broken EXIF block is ignored, and errors name the file.
 
-    The stored column is that of ``datasets.Image``. A transform of the data set cannot replace this class: with one,
-    ``dataset["id"]`` decodes every image.
+    Saved and loaded again, the column is a plain ``Image(mode="RGB")``, which ``with_pictures`` turns back. A transform
+    of the data set cannot replace this class: with one, ``dataset["id"]`` decodes every image.
     """
-
-    mode: str | None = "RGB"
 
     def decode_example(self, value, token_per_repo_id=None) -> PIL.Image.Image:
         if not isinstance(value, dict):
@@ -92,11 +88,14 @@ class Picture(Image):
             raise UnreadableItem(f"expected a readable image, found {where}: {error}. Repair or remove it.") from error
 
 
+RGB = Picture(mode="RGB")
+
+
 def with_pictures(dataset: Dataset) -> Dataset:
-    """The data set with every plain ``datasets.Image`` column read as ``Picture``."""
+    """The data set with every plain ``datasets.Image`` column read as ``RGB``."""
     for column, feature in dataset.features.items():
         if type(feature) is Image:
-            dataset = dataset.cast_column(column, Picture())
+            dataset = dataset.cast_column(column, RGB)
     return dataset
 
 

@@ -94,5 +94,5 @@ def with_words(dataset: Dataset, words: np.ndarray, names: list[str]) -> Dataset
     columns = dict(zip(table.column_names, table.columns, strict=True))
     columns |= {"image": images, "word": pa.array(words, type=pa.int64())}
     info = dataset.info.copy()
-    info.features = Features(dataset.features | {"image": DrawnWord(), "word": ClassLabel(names=names)})
+    info.features = Features(dataset.features | {"image": DrawnWord(mode="RGB"), "word": ClassLabel(names=names)})
     return Dataset(pa.table(columns), info=info, split=dataset.split)

@@ -4,6 +4,6 @@
 from spec_repro.embeddings import arrays, convnets, encoders, openclip  # noqa: F401
 from spec_repro.embeddings.embed import embed
 from spec_repro.embeddings.offline import descriptors, fitted, mini  # noqa: F401
-from spec_repro.embeddings.registry import EMBEDDINGS, Embedding, embedding, identity, load_embedding
+from spec_repro.embeddings.registry import EMBEDDINGS, Embedding, embedding, embedding_identity, load_embedding
 
-__all__ = ["EMBEDDINGS", "Embedding", "embed", "embedding", "identity", "load_embedding"]
+__all__ = ["EMBEDDINGS", "Embedding", "embed", "embedding", "embedding_identity", "load_embedding"]

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from spec_repro.base.errors import CheckpointError, DataMissing, EmbeddingMismatch, InvalidInput, unknown_name
 from spec_repro.base.files import given_path, sha256
@@ -29,16 +31,17 @@ def stored_array(spec: str) -> Embedding:
         raise DataMissing(f"expected an array at {path.absolute()}, found no file; check the path.")
     try:
         arrays = _read(path)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
         raise CheckpointError(
             f"expected numbers in a .npy, .npz or .safetensors file, found {path}: {error}"
         ) from error
     ids = arrays.pop("ids", None)
     if key is None and len(arrays) != 1:
         raise InvalidInput(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}); say which: file:{path}:KEY.")
-    if key is not None and key not in arrays:
+    key = next(iter(arrays)) if key is None else key
+    if key not in arrays:
         raise unknown_name(f"array in {path}:", key, arrays)
-    array = arrays[key] if key is not None else next(iter(arrays.values()))
+    array = arrays[key]
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InvalidInput(f"expected a float array of shape (n, dim) in {path}, found {array.dtype} {array.shape}.")
     rows = functools.partial(_rows, path, array, None if ids is None else [*map(str, ids)])
@@ -76,11 +79,5 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
     if ending == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
-        except SafetensorError as error:
-            raise ValueError(str(error)) from error
+        return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
     raise ValueError(f"the name ends in {ending!r}")

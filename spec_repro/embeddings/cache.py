@@ -61,12 +61,10 @@ class Store:
         path = self.folder / name
         try:
             array = np.load(path, mmap_mode=mode, allow_pickle=False)
+            if array.shape != shape:
+                raise ValueError(f"it has shape {array.shape}, expected {shape}")
         except (ValueError, EOFError, OSError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); delete {self.folder} and run again.") from error
-        if array.shape != shape:
-            raise CheckpointError(
-                f"{path} has shape {array.shape}, expected {shape}; delete {self.folder} and run again."
-            )
         return array
 
 
@@ -75,12 +73,12 @@ def open_store(root: Path, record: dict, n: int, dim: int) -> Store:
     unnamed = {**record, "data": {k: v for k, v in record["data"].items() if k != "name"}}  # "folder:PATH" may move
     key = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
     folder = root / _plain(record["model"]["name"]) / f"{_plain(record['data']['name'])}-{key}"
-    told = json.dumps({**record, "shape": [n, dim], "dtype": "float32"}, indent=2, ensure_ascii=False)
+    content = json.dumps({**record, "shape": [n, dim], "dtype": "float32"}, indent=2, ensure_ascii=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             if not (folder / "marks.npy").is_file():
-                (folder / "record.json").write_text(told + "\n", encoding="utf-8")
+                (folder / "record.json").write_text(content + "\n", encoding="utf-8")
                 _allocate(folder / "embeddings.npy", np.float32, (n, dim))
                 _allocate(folder / "marks.npy", np.uint8, (n,))
     except OSError as error:
@@ -96,10 +94,9 @@ def open_store(root: Path, record: dict, n: int, dim: int) -> Store:
 def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> None:
     """An array of zeros, whole or absent, whose blocks are taken: a write to a map on a full disk would be a SIGBUS."""
     with atomic_path(path) as partial:
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
-        array.flush()
-        with open(partial, "r+b") as file:
-            if hasattr(os, "posix_fallocate"):
+        np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape).flush()
+        if hasattr(os, "posix_fallocate"):
+            with open(partial, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial))
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, unknown_name
@@ -21,8 +23,6 @@ from spec_repro.base.files import atomic_path, given_path, project_root
 
 def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Any) -> None:
     """Write a checkpoint; ``card`` is a mapping or a dataclass that JSON can hold."""
-    from safetensors.torch import save_file
-
     card = asdict(card) if is_dataclass(card) else card
     # A clone each: the format refuses tensors that share memory or are not contiguous.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
@@ -32,8 +32,6 @@ def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Any) -> N
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and card of a checkpoint; CheckpointError if it is absent, cut short, damaged or of another origin."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, "pt") as file:
             header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -103,9 +101,9 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def is_checkpoint(path: str | os.PathLike) -> bool:
-    """Whether a safetensors file has a card in its header; published weights have none."""
-    from safetensors import safe_open
-
+    """Whether a file has a card in its header; published weights have none."""
+    if Path(path).suffix != ".safetensors":
+        return False
     with safe_open(path, "pt") as file:
         return "card" in (file.metadata() or {})
 

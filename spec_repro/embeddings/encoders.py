@@ -11,7 +11,6 @@ One vector of an item is, by ``pooling``,
 import functools
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from spec_repro.base.errors import CheckpointError, InvalidInput, unknown_name
 from spec_repro.base.files import given_path
 from spec_repro.embeddings.registry import Embedding, embedding
-from spec_repro.embeddings.weights import SQUASHED, ModelFacts, Weights, fetch, loading, revision_of, squash
+from spec_repro.embeddings.weights import SQUASHED, Given, ModelFacts, Weights, fetch, squash
 
 CLASS_TOKEN = frozenset(["deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vit_msn"])
 T5 = frozenset(["mt5", "t5", "umt5"])
@@ -33,31 +32,31 @@ T5_XL = ModelFacts("google/flan-t5-xl", "11.4 GB", "Apache-2.0", "7d6315df2c2fb7
 
 
 @embedding("dinov2", DINOV2)
-def dinov2(*, weights: Weights = None, crop: str = "squash") -> Embedding:
+def dinov2(*, weights: Given = None, crop: str = "squash") -> Embedding:
     """DINOv2 ViT-B/14, class token after the last norm.
 
     ``crop="squash"``: the whole image at 224 x 224, as in the paper; ``"processor"``: as the repository says, the
     middle 224 x 224 of a short side of 256.
     """
-    return _images("dinov2", DINOV2, fetch("dinov2", DINOV2, weights), "first", crop)
+    return _images(fetch("dinov2", DINOV2, weights), "first", crop)
 
 
 @embedding("roberta", ROBERTA)
-def roberta(*, weights: Weights = None) -> Embedding:
+def roberta(*, weights: Given = None) -> Embedding:
     """RoBERTa base, first token, at most 256 tokens; its checkpoint has no pooling layer."""
-    return _texts("roberta", ROBERTA, fetch("roberta", ROBERTA, weights), "first", 256)
+    return _texts(fetch("roberta", ROBERTA, weights), "first", 256)
 
 
 @embedding("e5", E5)
-def e5(*, weights: Weights = None) -> Embedding:
+def e5(*, weights: Given = None) -> Embedding:
     """E5 large v2: ``"query: "`` before each text, at most 512 tokens, mean, unit length."""
-    return _texts("e5", E5, fetch("e5", E5, weights), "mean", 512, "query: ", True)
+    return _texts(fetch("e5", E5, weights), "mean", 512, "query: ", True)
 
 
 @embedding("t5-xl", T5_XL)
-def t5_xl(*, weights: Weights = None) -> Embedding:
+def t5_xl(*, weights: Given = None) -> Embedding:
     """Encoder of Flan-T5 XL, at most 512 tokens, mean. Which T5-XL the paper used is not known."""
-    return _texts("t5-xl", T5_XL, fetch("t5-xl", T5_XL, weights), "mean", 512)
+    return _texts(fetch("t5-xl", T5_XL, weights), "mean", 512)
 
 
 @embedding("hf:")
@@ -69,89 +68,74 @@ def hf(spec: str, *, revision: str = "", pooling: str | None = None, **options: 
     ``prefix`` before each text, ``normalize`` to unit length.
     """
     name, folder = f"hf:{spec}", given_path(spec)
-    if folder.is_dir() and revision:
-        raise InvalidInput(f"{name!r} is a folder, which has no revisions; leave revision={revision!r} out.")
     if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
         raise InvalidInput(f"expected hf:ORGANISATION/NAME or hf:FOLDER, found {name!r}, and no such folder here.")
     facts = ModelFacts(spec, "size on its page", "that of its page", revision)
-    folder = fetch(name, facts, folder if folder.is_dir() else None)
-    with loading(name, folder):
-        config = json.loads((folder / "config.json").read_text())
+    found = fetch(name, facts, folder if folder.is_dir() else None)
+    with found.loading():
+        config = json.loads((found.path / "config.json").read_text())
     if "vision_config" in config:
         raise InvalidInput(f"{name!r} has two towers; expected an encoder of images or of texts. See open_clip:.")
     pooling = pooling or ("first" if config.get("model_type") in CLASS_TOKEN else "mean")
     kind = _texts if "vocab_size" in config else _images
-    return kind(name, facts, folder, pooling, **options)
+    return kind(found, pooling, **options)
 
 
-def _images(name: str, facts: ModelFacts, folder: Path, pooling: str, crop: str = "processor") -> Embedding:
+def _images(found: Weights, pooling: str, crop: str = "processor") -> Embedding:
     if crop not in ("processor", "squash"):
         raise unknown_name("crop", crop, ("processor", "squash"))
-    encoder = _encoder(name, folder, pooling)
-    if crop == "squash":
-        inputs, prepare = SQUASHED.format(224), functools.partial(squash, side=224)
-    else:
+    encoder = _encoder(found, pooling)
+    inputs, prepare = SQUASHED.format(224), functools.partial(squash, side=224)
+    if crop == "processor":
         from transformers import AutoImageProcessor
 
-        with loading(name, folder):
-            processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+        with found.loading():
+            processor = AutoImageProcessor.from_pretrained(found.path, trust_remote_code=False)
         inputs, prepare = "image processor of the repository", functools.partial(_processed, processor)
-    identity = (name, encoder.dim, "image", revision_of(folder), facts.licence, f"{inputs}; {pooling}")
-    return Embedding(*identity, prepare=prepare, encode=encoder)
+    return found.embedding(encoder.dim, "image", f"{inputs}; {pooling}", prepare, encoder)
 
 
-def _texts(
-    name: str,
-    facts: ModelFacts,
-    folder: Path,
-    pooling: str,
-    max_length: int | None = None,
-    prefix: str = "",
-    normalize: bool = False,
-) -> Embedding:
-    encoder = _encoder(name, folder, pooling)
+def _texts(found: Weights, pooling: str, max_length: int = 0, prefix: str = "", normalize: bool = False) -> Embedding:
     from transformers import AutoTokenizer
 
-    with loading(name, folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with found.loading():
+        tokenizer = AutoTokenizer.from_pretrained(found.path, trust_remote_code=False)
+    encoder = _encoder(found, pooling, tokenizer.pad_token_id or 0, normalize)
     longest = getattr(encoder.network.config, "max_position_embeddings", None) or 512
     max_length = max_length or min(tokenizer.model_max_length, longest, 512)
-    encoder.padding, encoder.unit = tokenizer.pad_token_id or 0, normalize
-    pooled = pooling + ", unit length" * normalize + ", bfloat16 for float16" * encoder.t5
-    preprocessing = f"{prefix}text, at most {max_length} tokens; {pooled}"
-    identity = (name, encoder.dim, "text", revision_of(folder), facts.licence, preprocessing)
-    return Embedding(*identity, prepare=functools.partial(_tokens, tokenizer, prefix, max_length), encode=encoder)
+    inputs = f"{prefix}text, at most {max_length} tokens; {pooling}"
+    preprocessing = inputs + ", unit length" * normalize + ", bfloat16 for float16" * encoder.t5
+    return found.embedding(
+        encoder.dim, "text", preprocessing, functools.partial(_tokens, tokenizer, prefix, max_length), encoder
+    )
 
 
-def _encoder(name: str, folder: Path, pooling: str) -> "Encoder":
+def _encoder(found: Weights, pooling: str, padding: int = 0, unit: bool = False) -> "Encoder":
     """The encoder in float32; CheckpointError if weights that are used would be random."""
     if pooling not in ("first", "mean"):
         raise unknown_name("pooling", pooling, ("first", "mean"))
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 
-    with loading(name, folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with found.loading():
+        config = AutoConfig.from_pretrained(found.path, trust_remote_code=False)
         kind = AutoModelForTextEncoding if config.model_type in T5 else AutoModel  # T5 without its decoder
-        network, keys = kind.from_pretrained(
-            folder, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-        )
+        options = {"dtype": torch.float32, "trust_remote_code": False, "output_loading_info": True}
+        network, keys = kind.from_pretrained(found.path, config=config, **options)
     missing = sorted(key for key in keys["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise CheckpointError(
-            f"{name!r} in {folder} lacks {len(missing)} of its weights, first {missing[0]}, which would be random; get "
-            "the whole checkpoint."
-        )
-    return Encoder(network.get_encoder() if config.is_encoder_decoder else network, pooling)
+        text = f"{found.path} lacks {len(missing)} of the weights of {found.name!r}, first {missing[0]}, which would be"
+        raise CheckpointError(f"{text} random; get the whole checkpoint.")
+    return Encoder(network.get_encoder() if config.is_encoder_decoder else network, pooling, padding, unit)
 
 
 class Encoder(nn.Module):
     """Images (b, 3, height, width), or a list of b rows of tokens -> (b, dim)."""
 
-    def __init__(self, network: nn.Module, pooling: str) -> None:
+    def __init__(self, network: nn.Module, pooling: str, padding: int, unit: bool) -> None:
         super().__init__()
-        self.network, self.pooling, self.t5 = network, pooling, network.config.model_type in T5
+        self.network, self.pooling, self.padding, self.unit = network, pooling, padding, unit
+        self.t5 = network.config.model_type in T5
         self.dim = getattr(network.config, "hidden_size", None) or network.config.hidden_sizes[-1]
-        self.padding, self.unit = 0, False
 
     def forward(self, batch: Tensor | list[Tensor]) -> Tensor:
         if isinstance(batch, Tensor):

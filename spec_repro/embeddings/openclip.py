@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
 from spec_repro.embeddings.checkpoints import given_weights, is_checkpoint, load_model, model_card
 from spec_repro.embeddings.registry import Embedding, embedding
-from spec_repro.embeddings.weights import ModelFacts, Weights, fetch, loading, revision_of
+from spec_repro.embeddings.weights import Given, ModelFacts, fetch
 
 FILES = ("open_clip_model.safetensors",)
 OPENAI = ModelFacts(
@@ -32,25 +32,25 @@ LAION2B = ModelFacts(
 
 
 @embedding("clip", OPENAI)
-def clip(*, weights: Weights = None, tower: str = "image") -> Embedding:
+def clip(*, weights: Given = None, tower: str = "image") -> Embedding:
     """CLIP ViT-B/32 of OpenAI, the paper's CLIP."""
     return _tower("clip", "ViT-B-32-quickgelu", "openai", OPENAI, weights, tower)
 
 
 @embedding("clip-laion400m", LAION400M)
-def clip_laion400m(*, weights: Weights = None, tower: str = "image") -> Embedding:
+def clip_laion400m(*, weights: Given = None, tower: str = "image") -> Embedding:
     """CLIP ViT-B/32 trained on LAION-400M, 32 epochs."""
     return _tower("clip-laion400m", "ViT-B-32-quickgelu", "laion400m_e32", LAION400M, weights, tower)
 
 
 @embedding("clip-laion2b", LAION2B)
-def clip_laion2b(*, weights: Weights = None, tower: str = "image") -> Embedding:
+def clip_laion2b(*, weights: Given = None, tower: str = "image") -> Embedding:
     """CLIP ViT-B/32 trained on LAION-2B."""
     return _tower("clip-laion2b", "ViT-B-32", "laion2b_s34b_b79k", LAION2B, weights, tower)
 
 
 @embedding("clip-text", OPENAI)
-def clip_text(*, weights: Weights = None) -> Embedding:
+def clip_text(*, weights: Given = None) -> Embedding:
     """Text tower of CLIP ViT-B/32 of OpenAI."""
     return _tower("clip-text", "ViT-B-32-quickgelu", "openai", OPENAI, weights, "text")
 
@@ -64,35 +64,22 @@ def open_clip_model(spec: str, *, tower: str = "image") -> Embedding:
     config = open_clip.get_model_config(model)
     if config is None:
         raise unknown_name("open_clip model", model, open_clip.list_models())
-    quick = bool(config.get("quick_gelu"))
-    twin = model.removesuffix("-quickgelu") if quick else f"{model}-quickgelu"
-    tag = open_clip.get_pretrained_cfg(model, rest) or open_clip.get_pretrained_cfg(twin, rest)
-    if not tag and not (rest and given_weights(rest).exists()):
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
-        raise DataMissing(f"expected a tag of {model} ({tags}) or a checkpoint after the slash, found {rest!r}.")
+    tag = open_clip.get_pretrained_cfg(model, rest)
     if not tag:
-        return _tower(
-            name, model, "", ModelFacts("", "", "that of the checkpoint", files=FILES), given_weights(rest), tower
-        )
-    if bool(tag.get("quick_gelu")) != quick:
-        used, here = ("GELU", "QuickGELU") if quick else ("QuickGELU", "GELU")
+        path = given_weights(rest)
+        if not rest or not path.exists():
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+            raise DataMissing(f"expected a tag of {model} ({tags}) or a checkpoint after the slash, found {rest!r}.")
+        return _tower(name, model, "", ModelFacts("", "", "that of the checkpoint", files=FILES), path, tower)
+    if tag.get("quick_gelu") and not config.get("quick_gelu"):
         raise CheckpointError(
-            f"the weights {rest!r} were trained with {used}, {model} has {here}: they would load and give wrong "
-            f"features. Use open_clip:{twin}/{rest}."
+            f"the weights {rest!r} were trained with QuickGELU, {model} has GELU: they would load and give wrong "
+            f"features. Use open_clip:{model}-quickgelu/{rest}."
         )
-    return _tower(name, model, rest, facts_of_tag(model, rest), None, tower)
-
-
-def facts_of_tag(model: str, tag: str) -> ModelFacts | None:
-    """Where open_clip has the weights of a tag of a model; None if it does not know the tag."""
-    import open_clip
-
-    known = open_clip.get_pretrained_cfg(model, tag)
-    if not known:
-        return None
-    repository, _, file = known.get("hf_hub", "").rpartition("/")
+    repository, _, file = tag.get("hf_hub", "").rpartition("/")
     files = (f"{Path(file).stem}.safetensors",) if file else FILES
-    return ModelFacts(repository or known["url"], "size on its page", "that of its page", files=files)
+    facts = ModelFacts(repository or tag["url"], "size on its page", "that of its page", files=files)
+    return _tower(name, model, rest, facts, None, tower)
 
 
 class Tower(nn.Module):
@@ -113,23 +100,21 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
     return tokenizer([text])[0]
 
 
-def _tower(name: str, model: str, tag: str, facts: ModelFacts, weights: Weights, tower: str) -> Embedding:
+def _tower(name: str, model: str, tag: str, facts: ModelFacts, weights: Given, tower: str) -> Embedding:
     if tower not in ("image", "text"):
         raise unknown_name("tower", tower, ("image", "text"))
-    path = fetch(name, facts, weights)
-    path = path / facts.files[0] if path.is_dir() else path
+    found = fetch(name, facts, weights).file(facts.files[0])
     import open_clip
 
-    with loading(name, path):
+    with found.loading():
         shown = open_clip.get_pretrained_cfg(model, tag)
         shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
-        clip, _, prepare = open_clip.create_model_and_transforms(model, str(path), pretrained_text=False, **shown)
-        if path.suffix == ".safetensors" and is_checkpoint(path):
-            load_model(path, clip, model_card(clip, model))
+        clip, _, prepare = open_clip.create_model_and_transforms(model, str(found.path), pretrained_text=False, **shown)
+        if is_checkpoint(found.path):
+            load_model(found.path, clip, model_card(clip, model))
     inputs = ", ".join(f"{key} {value}" for key, value in clip.visual.preprocess_cfg.items())
     if tower == "text":
         tokenizer = open_clip.get_tokenizer(model)
         inputs, prepare = f"at most {tokenizer.context_length} tokens", functools.partial(tokens_of, tokenizer)
     dim, preprocessing = open_clip.get_model_config(model)["embed_dim"], f"{inputs}; {tower} tower, not normalised"
-    identity = (name, dim, tower, revision_of(path), facts.licence, preprocessing)
-    return Embedding(*identity, prepare=prepare, encode=Tower(clip, tower))
+    return found.embedding(dim, tower, preprocessing, prepare, Tower(clip, tower))

@@ -89,7 +89,7 @@ def load_embedding(name: str, **options) -> Embedding:
     return entry.function(*rest, **options)
 
 
-def identity(embedding: Embedding | str) -> dict[str, str | int]:
+def embedding_identity(embedding: Embedding | str) -> dict[str, str | int]:
     """What identifies an embedding, given itself or by name: part of the cache key and of every run record."""
     model = load_embedding(embedding) if isinstance(embedding, str) else embedding
     found = {key: getattr(model, key) for key in ("name", "dim", "modality", "revision", "license")}

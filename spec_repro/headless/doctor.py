@@ -14,7 +14,7 @@ from spec_repro.embeddings import EMBEDDINGS
 
 def report() -> str:
     """A line for each data set and model: its name, where it is or what it is, and how to get what is absent."""
-    heads = f"DATA SETS below {data_root()}", f"MODELS below {data_root() / 'weights'} or in a cache"
+    heads = f"DATA SETS below {data_root()}", "MODELS in the caches of the hub and of torch"
     return "\n".join([heads[0], *_data_sets(), "", heads[1], *_models()])
 
 

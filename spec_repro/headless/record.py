@@ -259,10 +259,9 @@ def _identity(thing) -> dict:
         from spec_repro.data.identity import identity as of_rows
 
         return of_rows(thing) | {key: getattr(thing.info, key) for key in ("homepage", "license")}
-    from spec_repro.embeddings import load_embedding
-    from spec_repro.embeddings.registry import identity as of_embedding
+    from spec_repro.embeddings import embedding_identity
 
-    return of_embedding(load_embedding(thing) if isinstance(thing, str) else thing)
+    return embedding_identity(thing)
 
 
 def _versions() -> dict[str, str]:

@@ -9,9 +9,8 @@ import pytest
 from spec_repro.data import load_data
 from spec_repro.data.offline.digits import slant
 from spec_repro.data.offline.factors import draw, draw_unlike, frequencies, labels_of, uniform, uniform_of
-from spec_repro.data.offline.pictograms import COLOURS
-from spec_repro.data.offline.reference import chunks
-from spec_repro.data.offline.scenes import RELATIONS
+from spec_repro.data.offline.pictograms import COLOURS, RELATIONS
+from spec_repro.data.offline.pydoc import chunks
 from spec_repro.data.offline.sentences import GRID, sentence
 
 
@@ -141,13 +140,13 @@ def test_captions_say_what_the_factors_are(scenes):
     }
     singular = {"snowmen": "snowman", "scissors": "scissors"}
     for row, text in enumerate(scenes["caption"][:]):
-        told = pattern.fullmatch(text).groupdict()
+        found = pattern.fullmatch(text).groupdict()
         assert "a orange" not in text
-        plural = told.pop("count").startswith("two")
+        plural = found.pop("count").startswith("two")
         assert ["one", "two"][plural] == columns["count"][row]
         if plural:
-            told["other"] = singular.get(told["other"], told["other"].removesuffix("s"))
-        assert all(columns[column][row] == value for column, value in told.items()), text
+            found["other"] = singular.get(found["other"], found["other"].removesuffix("s"))
+        assert all(columns[column][row] == value for column, value in found.items()), text
     assert {"a", "an", "two"} <= {text.split()[0] for text in scenes["caption"]} | {"two"}
 
 

@@ -9,8 +9,7 @@ from datasets import Dataset, Image
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.data import identity, load_data
-from spec_repro.data.identity import item_column, with_pictures
-from spec_repro.data.pictures import Picture
+from spec_repro.data.identity import Picture, item_column, with_pictures
 
 
 def texts(ids, values):

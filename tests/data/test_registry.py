@@ -1,5 +1,6 @@
 """The contract of every loader, and what load_data refuses."""
 
+import inspect
 import random
 
 import datasets
@@ -59,6 +60,16 @@ def load(name, own, paper, **options):
 
 def test_every_loader_is_under_the_contract_test():
     assert set(LOADERS) == {*GENERATED, *BUNDLED, *PAPER, *OPEN}
+
+
+@pytest.mark.parametrize("name", sorted(LOADERS))
+def test_a_loader_takes_what_it_says(name):
+    function, card = LOADERS[name]
+    kinds = inspect.signature(function).parameters.values()
+    if card.takes is None:
+        assert any(p.kind is p.VAR_KEYWORD for p in kinds)
+    else:
+        assert [p.name for p in kinds if p.kind is p.KEYWORD_ONLY] == list(card.takes)
 
 
 @pytest.mark.parametrize("name", sorted(LOADERS))
@@ -126,8 +137,10 @@ def test_subsample_keeps_class_frequencies_and_order():
         ),
         (lambda: load_data("typographic", ration=1.0), UnknownName, "option of data set 'pictograms': 'ration'"),
         (lambda: load_data("digits", upscale=2), UnknownName, "Known: n, seed."),
-        (lambda: load_data("pictograms", split="train"), InvalidInput, "has no split; leave split='train' out."),
-        (lambda: load_data("digits", root="elsewhere"), InvalidInput, "has no root; leave root='elsewhere' out."),
+        (lambda: load_data("pictograms", split="train"), UnknownName, "'pictograms': 'split'. Known: n, ratio, seed."),
+        (lambda: load_data("digits", root="elsewhere"), UnknownName, "option of data set 'digits': 'root'"),
+        (lambda: load_data("typographic", split="train"), UnknownName, "option of data set 'pictograms': 'split'"),
+        (lambda: load_data("folder:photos", split="train"), UnknownName, "option of data set 'folder:photos': 'split'"),
         (lambda: load_data("digits", n=0), InvalidInput, "n must be at least 1, found 0."),
         (lambda: load_data("digits", n=1798), InvalidInput, "at most the 1,797 samples of the data set, found 1,798."),
         (lambda: load_data("pictograms", ratio=1.5), InvalidInput, "must be in (0, 1], found 1.5"),
@@ -155,7 +168,7 @@ def registered():
 
 
 def test_a_loader_is_one_function_and_one_decorator(registered):
-    @dataset_loader("colours", Card("Names of colours.", licence="CC0", homepage="https://example.org", size="3"))
+    @dataset_loader("colours", Card("Names of colours.", licence="CC0", size="3"), takes=("loud",))
     def colours(*, loud: bool = False):
         names = ["red", "green", "blue"]
         return Dataset.from_dict({"id": names, "text": [n.upper() if loud else n for n in names]})
@@ -169,7 +182,7 @@ def test_a_loader_is_one_function_and_one_decorator(registered):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"text": ["a"]}, r"must have columns 'id' and 'image' or 'text'; its loader made \['text'\]"),
+        ({"text": ["a"]}, r"must have columns 'id' and 'image' or 'text', found \['text'\]"),
         ({"id": ["a"], "label": [0]}, "must have columns 'id' and 'image' or 'text'"),
         ({"id": ["a", "b", "a"], "text": ["x", "y", "z"]}, "ids of data set 'bad' must be unique; .* gave 1 of them"),
         ({"id": ["a"], "text": ["x"], "label": ["cat"]}, "column 'label' of data set 'bad' must be a ClassLabel"),

@@ -42,8 +42,8 @@ def test_tensors_and_card_come_back(tmp_path):
     tensors = TENSORS | {"again": TENSORS["a"]}  # shared memory, and not contiguous
     for card in ({"name": "x", "nested": [1, {"y": None}]}, Card("x", 3)):
         save(tmp_path / "w.safetensors", tensors, card)
-        found, told = read(tmp_path / "w.safetensors")
-        assert told == (card if isinstance(card, dict) else {"name": "x", "steps": 3})
+        found, stated = read(tmp_path / "w.safetensors")
+        assert stated == (card if isinstance(card, dict) else {"name": "x", "steps": 3})
         assert found.keys() == tensors.keys()
         assert all(torch.equal(found[name], tensors[name]) for name in tensors)
         assert all(found[name].dtype == tensors[name].dtype for name in tensors)
@@ -53,11 +53,11 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "w.safetensors"
     save(path, TENSORS, {"version": 1})
 
-    def stop(tensors, place, metadata):
-        place.write_bytes(b"half")
+    def stop(tensors, path, metadata):
+        path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("safetensors.torch.save_file", stop)
+    monkeypatch.setattr("spec_repro.embeddings.checkpoints.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         save(path, TENSORS, {"version": 2})
     assert read(path)[1] == {"version": 1}

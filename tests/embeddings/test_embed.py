@@ -100,13 +100,13 @@ def test_the_second_call_reads_the_cache(texts, cache):
         "marks.npy",
         "record.json",
     ]
-    told = json.loads((folder / "record.json").read_text())
-    assert told["data"]["name"] == "synthetic-text"
-    assert told["data"]["rows"] == 100
-    assert told["model"] == {
+    stated = json.loads((folder / "record.json").read_text())
+    assert stated["data"]["name"] == "synthetic-text"
+    assert stated["data"]["rows"] == 100
+    assert stated["model"] == {
         "name": "lengths", "dim": 2, "modality": "text", "revision": "1", "license": "none", "preprocessing": "",
     }  # fmt: skip
-    assert (told["shape"], told["dtype"], told["precision"]) == ([100, 2], "float32", "float32")
+    assert (stated["shape"], stated["dtype"], stated["precision"]) == ([100, 2], "float32", "float32")
 
 
 def test_what_changes_the_key(texts, cache):
@@ -189,7 +189,9 @@ def test_a_damaged_array_is_noticed(texts, cache, name, share):
     with pytest.raises(CheckpointError, match=rf"{name} is damaged .*; delete .* and run again\."):
         embed(texts, Lengths())
     np.save(path, np.zeros((3, 2), dtype=np.float32))
-    with pytest.raises(CheckpointError, match=r"has shape \(3, 2\), expected \(100,.*\); delete .* and run again\."):
+    with pytest.raises(
+        CheckpointError, match=r"it has shape \(3, 2\), expected \(100,.*\)\); delete .* and run again\."
+    ):
         embed(texts, Lengths())
 
 
@@ -323,7 +325,9 @@ def nan_in_row_two(vectors):
 
 
 def test_a_model_that_gives_nan(texts):
-    with pytest.raises(NonFiniteInput, match="'lengths' returned NaN or infinity for 1 of 64 samples of a batch, "):
+    with pytest.raises(
+        NonFiniteInput, match="'lengths' returned NaN or infinity for 1 of 64 samples of a batch, first"
+    ):
         embed(texts, Faulty(nan_in_row_two))
     with pytest.raises(NonFiniteInput, match=r"Try precision='float32'\."):
         embed(texts, Faulty(nan_in_row_two), precision="bfloat16")

@@ -53,9 +53,9 @@ def test_shipped_weights_are_those_of_the_card(cards):
         assert sha256(mini_weights(name)) == cards[name]["sha256"]
     assert cards["mini-clip"]["image_parameters"] < 1_000_000
     assert sum(path.stat().st_size for path in mini_models_root().rglob("*.safetensors")) < 8e6
-    told = (mini_models_root() / "README.md").read_text()
+    stated = (mini_models_root() / "README.md").read_text()
     for name in MODELS:
-        assert f"{cards[name]['probes']['factors']['word']['accuracy']:.3f}" in told
+        assert f"{cards[name]['probes']['factors']['word']['accuracy']:.3f}" in stated
 
 
 @pytest.mark.parametrize("name", ["mini-clip", "mini-clip-text", "mini-dino"])

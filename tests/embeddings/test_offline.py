@@ -10,7 +10,7 @@ from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.data import load_data
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.offline.pictograms import BACKGROUNDS, CLASSES, COLOURS, glyph, paint
-from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, identity, load_embedding
+from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, embedding_identity, load_embedding
 
 IMAGES = {"hog": 324, "color-histogram": 28, "pixels": 64}
 TEXTS = {"lsa": 45, "ngrams": 1024}
@@ -39,11 +39,11 @@ def test_contract(name):
     assert np.isfinite(vectors).all()
     assert (np.linalg.norm(vectors, axis=1) > 0).all()
     assert len(np.unique(vectors, axis=0)) > 100
-    told = identity(model)
-    assert json.loads(json.dumps(told)) == told
-    assert told["name"] == name
-    assert told["license"]
-    assert told["revision"]
+    stated = embedding_identity(model)
+    assert json.loads(json.dumps(stated)) == stated
+    assert stated["name"] == name
+    assert stated["license"]
+    assert stated["revision"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from spec_repro.data.files import STRING, dataset_of
-from spec_repro.data.identity import Picture, encode
+from spec_repro.data.identity import RGB, encode
 from spec_repro.data.registry import dataset_loader
 
 ENLARGED = 8  # each of the 8 x 8 values becomes a square of this many pixels, so that they can be read back exactly
@@ -39,7 +39,7 @@ def digits() -> Dataset:
     pixels = np.rint(bunch.images * (255.0 / 16.0)).astype(np.uint8).repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
     columns = {
         "id": ([f"{i:04d}" for i in range(len(pixels))], STRING),
-        "image": ([encode(image) for image in pixels], Picture()),
+        "image": ([encode(image) for image in pixels], RGB),
         "label": (bunch.target, ClassLabel(names=[str(digit) for digit in range(10)])),
         "measured_ink": (_quintile(ink(bunch.images)), ClassLabel(names=INK)),
         "measured_slant": (_quintile(slant(bunch.images)), ClassLabel(names=SLANT)),

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.data.files import STRING, dataset_of
-from spec_repro.data.identity import Picture, encode
+from spec_repro.data.identity import RGB, encode
 from spec_repro.data.offline.factors import draw, draw_unlike, labels_of, uniform
 from spec_repro.data.registry import dataset_loader, load_data
 from spec_repro.data.typographic import font, with_words
@@ -220,5 +220,5 @@ def _dataset(
     """Pictures (64, 64, 3) in [0, 255] and their levels; ``texts`` are further columns."""
     ids = [f"seed{seed}-{i:06d}" for i in range(len(pixels))]
     images = [encode(np.rint(picture).astype(np.uint8)) for picture in pixels]
-    columns = {"id": (ids, STRING), "image": (images, Picture())} | {k: (v, STRING) for k, v in texts.items()}
+    columns = {"id": (ids, STRING), "image": (images, RGB)} | {k: (v, STRING) for k, v in texts.items()}
     return dataset_of(columns | {name: (levels[name], ClassLabel(names=names)) for name, names in factors.items()})

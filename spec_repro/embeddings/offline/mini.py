@@ -25,7 +25,7 @@ from spec_repro.data.offline.pictograms import CLASSES, COLOURS, SIDE
 from spec_repro.embeddings.checkpoints import given_weights, load_into, read
 from spec_repro.embeddings.openclip import Tower, tokens_of
 from spec_repro.embeddings.registry import Embedding, embedding
-from spec_repro.embeddings.weights import Weights, resized
+from spec_repro.embeddings.weights import Given, resized
 
 GRAMMAR = "a an the and of that says word picture one two pair pairs left right above below snowmen"
 WORDS = ("<pad>", "<unknown>", "<start>", *GRAMMAR.split(), *COLOURS, *CLASSES, *(f"{name}s" for name in CLASSES))
@@ -51,7 +51,7 @@ STEM = (24, 48)  # channels of the first two convolutions
 
 
 @embedding("mini-clip")
-def mini_clip(*, weights: Weights = None) -> Embedding:
+def mini_clip(*, weights: Given = None) -> Embedding:
     """Image tower of mini-clip; vectors not normalised, as the paper takes CLIP's."""
     return _pictures("mini-clip", mini_weights("mini-clip", weights), Tower(mini_clip_model(weights)[0], "image"))
 
@@ -63,7 +63,7 @@ def mini_clip_of(path: str) -> Embedding:
 
 
 @embedding("mini-clip-text")
-def mini_clip_text(*, weights: Weights = None) -> Embedding:
+def mini_clip_text(*, weights: Given = None) -> Embedding:
     """Text tower of mini-clip; vectors not normalised."""
     model, tokenizer = mini_clip_model(weights)
     identity = ("mini-clip-text", CLIP_CONFIG["embed_dim"], "text", sha256(mini_weights("mini-clip", weights)), "MIT")
@@ -72,7 +72,7 @@ def mini_clip_text(*, weights: Weights = None) -> Embedding:
 
 
 @embedding("mini-dino")
-def mini_dino(*, weights: Weights = None) -> Embedding:
+def mini_dino(*, weights: Given = None) -> Embedding:
     """The self-supervised ViT; vectors of unit norm, as in its training."""
     return _pictures("mini-dino", mini_weights("mini-dino", weights), nn.Sequential(mini_dino_model(weights), Unit()))
 
@@ -118,12 +118,12 @@ def mini_models_root() -> Path:
     return project_root() / "data" / "mini-models"
 
 
-def mini_weights(name: str, weights: Weights = None) -> Path:
+def mini_weights(name: str, weights: Given = None) -> Path:
     """The file of a checkpoint: the shipped one of ``name`` ("mini-clip", "mini-dino"), unless another is given."""
     return mini_models_root() / f"{name}.safetensors" if weights is None else given_weights(weights)
 
 
-def mini_clip_model(weights: Weights = None, *, seed: int | None = None) -> tuple[nn.Module, WordTokenizer]:
+def mini_clip_model(weights: Given = None, *, seed: int | None = None) -> tuple[nn.Module, WordTokenizer]:
     """The ``open_clip.CLIP`` and its tokenizer, in eval mode.
 
     ``weights`` is a checkpoint, by default the shipped one; with ``seed`` the model is untrained.
@@ -137,7 +137,7 @@ def mini_clip_model(weights: Weights = None, *, seed: int | None = None) -> tupl
     return _filled(model, "mini-clip", weights, seed), WordTokenizer()
 
 
-def mini_dino_model(weights: Weights = None, *, seed: int | None = None) -> nn.Module:
+def mini_dino_model(weights: Given = None, *, seed: int | None = None) -> nn.Module:
     """The timm ``VisionTransformer``, in eval mode; arguments as in `mini_clip_model`."""
     from timm.models import VisionTransformer
 
@@ -175,7 +175,7 @@ def _stem(width: int) -> nn.Module:
     )
 
 
-def _filled(model: nn.Module, name: str, weights: Weights, seed: int | None) -> nn.Module:
+def _filled(model: nn.Module, name: str, weights: Given, seed: int | None) -> nn.Module:
     """The model in eval mode, with the weights of a checkpoint unless it was drawn from ``seed``."""
     if seed is None:
         path = mini_weights(name, weights)

@@ -1,22 +1,35 @@
 """The tables of benchmarks/README.md, and the sentences on speed of README.md, from benchmarks/results/*.json."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
-
-from spec_repro.headless.ledger import read_json
-
-__all__ = ["TABLES"]
 
 OURS = ("auto", "krylov", "covariance", "dense")
 
 
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def link(path: Path) -> str:
+    return f"[`{path.name}`](results/{path.name})"
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable]) -> str:
+    """In Markdown."""
+    columns = list(columns)
+    lines = [columns, *rows]
+    shown = ["|" + "".join(f" {cell} |" if cell != "" else " |" for cell in cells) for cells in lines]
+    return "\n".join([shown[0], "|---" * len(columns) + "|", *shown[1:]])
+
+
 def bench(folder: Path) -> str:
     """Our default route beside the others, a row for each case of the benchmark."""
-    names = "n, d, m, spectrum, ours, passes, of one product, of the features once, of our best route, "
-    names += "eigsh / ours, dense / ours, released / ours, its solve alone / ours, error"
-    rows = ["| " + names.replace(", ", " | ") + " |", "|---" * 14 + "|"]
+    columns = "n, d, m, spectrum, ours, passes, of one product, of the features once, of our best route, "
+    columns += "eigsh / ours, dense / ours, released / ours, its solve alone / ours, error"
+    rows = []
     for path in sorted(folder.glob("bench-*.json")):
-        for row in read_json(path)["rows"]:
+        for row in read(path)["rows"]:
             seconds, ours = row["seconds"], row["seconds"].get("auto")
             best = min((seconds[name] for name in OURS if name in seconds), default=0)
 
@@ -33,23 +46,22 @@ def bench(folder: Path) -> str:
                 error = f"≤ {row['notes']['auto residual']:.0e}"
             alone = row["notes"].get("released cholesky solve seconds")
             solve = f"{alone / ours:,.1f}" if alone and ours else "-"
-            cells = [
+            rows.append([
                 f"{row['n']:,}", ", ".join(map(str, row["dims"])), row["m"] or "exact", row["spectrum"],
                 f"{ours:.2f} s" if ours else row["not run"].get("auto", "-"), row["notes"].get("auto passes", "-"),
                 over("gemm"), over("features once"),
                 f"{ours / best:.2f}" if ours else "-",
                 times("eigsh"), times("dense"), times("released"), solve,
                 error,
-            ]  # fmt: skip
-            rows.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(rows)
+            ])  # fmt: skip
+    return table(columns.split(", "), rows)
 
 
 def speed(folder: Path) -> str:
     """The sizes at which the released code was run beside ours, in words."""
     lines = []
     for path in sorted(folder.glob("bench-*.json")):
-        found = read_json(path)
+        found = read(path)
         for row in found["rows"]:
             seconds = row["seconds"]
             if row["n"] >= 10_000 and row["m"] >= 1_000 and {"auto", "released"} <= set(seconds):
@@ -65,54 +77,50 @@ def speed(folder: Path) -> str:
 
 def streaming(folder: Path) -> str:
     """Time and peak anonymous memory against n."""
-    rows = ["| figures | n | m | seconds | passes | peak anonymous memory | of which outputs |", "|---" * 7 + "|"]
+    rows = []
     for path in sorted(folder.glob("streaming-*.json")):
-        found = read_json(path)
+        found = read(path)
         for row in found["rows"]:
+            peak, outputs = (f"{row[key]:.0f} MB" for key in ("peak_anonymous_mb", "of_which_outputs_mb"))
             rows.append(
-                f"| [`{path.name}`](results/{path.name}) | {row['n']:,} | {found['m']} | {row['seconds']:.1f} "
-                f"| {row['passes']} | {row['peak_anonymous_mb']:.0f} MB | {row['of_which_outputs_mb']:.0f} MB |"
+                [link(path), f"{row['n']:,}", found["m"], f"{row['seconds']:.1f}", row["passes"], peak, outputs]
             )
         if found["slope"]:
-            rows.append(f"| | | | **slope of log time on log n: {found['slope']:.2f}** | | | |")
-    return "\n".join(rows)
+            rows.append(["", "", "", f"**slope of log time on log n: {found['slope']:.2f}**", "", "", ""])
+    return table(["figures", "n", "m", "seconds", "passes", "peak anonymous memory", "of which outputs"], rows)
 
 
 def gpu(folder: Path) -> str:
     """ImageNet size on one GPU."""
     if not (folder / "gpu.json").is_file():
         return "*Not measured*: no GPU was lent. The code path is the same, and is tested on the CPU."
-    found = read_json(folder / "gpu.json")
+    found = read(folder / "gpu.json")
     rows = [
-        f"On one {found['device']}:\n",
-        "| n | m | kept | products | seconds | of the features once | passes | residual |",
-    ]
-    rows.append("|---" * 8 + "|")
-    for row in found["rows"]:
-        rows.append(
-            f"| {row['n']:,} | {row['m'] or 'exact'} | {row['kept']} | {row['products']} | {row['seconds']:.2f} "
-            f"| {row['seconds'] / row['features once']:.1f} | {row['passes']} | {row['residual']:.0e} |"
-        )
-    return "\n".join(rows)
+        [
+            f"{row['n']:,}", row["m"] or "exact", row["kept"], f"{row['seconds']:.2f}",
+            f"{row['seconds'] / row['features once']:.1f}", row["passes"], f"{row['residual']:.0e}",
+        ]
+        for row in found["rows"]
+    ]  # fmt: skip
+    columns = ["n", "m", "kept", "seconds", "of the features once", "passes", "residual"]
+    return f"On one {found['device']}:\n\n" + table(columns, rows)
 
 
 def throughput(folder: Path) -> str:
     """``embed()`` beside bare forward passes."""
-    rows = ["| figures | images | bare | embed() | ratio |", "|---|---|---|---|---|"]
+    rows = []
     for path in sorted(folder.glob("embed-*.json")):
-        found = read_json(path)
-        rows.append(
-            f"| [`{path.name}`](results/{path.name}) | {found['images']} | {found['bare_seconds']:.1f} s "
-            f"| {found['embed_seconds']:.1f} s | {found['embed_over_bare']:.2f} |"
-        )
-    return "\n".join(rows)
+        found = read(path)
+        seconds = [f"{found[key]:.1f} s" for key in ("bare_seconds", "embed_seconds")]
+        rows.append([link(path), found["images"], *seconds, f"{found['embed_over_bare']:.2f}"])
+    return table(["figures", "images", "bare", "embed()", "ratio"], rows)
 
 
 def startup(folder: Path) -> str:
     """Imports."""
     if not (folder / "startup.json").is_file():
         return "*Not measured.*"
-    found = read_json(folder / "startup.json")
+    found = read(folder / "startup.json")
     return (
         f"`import torch` {found['torch']:.2f} s, `import spec_repro` {found['spec_repro']:.2f} s: "
         f"{found['ratio']:.2f} of it (medians of {found['repeats']} processes each, in turns)."
@@ -123,17 +131,17 @@ def cells(folder: Path) -> str:
     """The slowest cells of `make figures`."""
     if not (folder / "cells.json").is_file():
         return "*Not measured.*"
-    found = read_json(folder / "cells.json")
-    rows = ["| experiment | seconds | cell |", "|---|---|---|"]
-    rows += [f"| {cell['experiment']} | {cell['seconds']:.0f} | `{cell['code']}` |" for cell in found["slowest"]]
-    return f"{found['seconds']:.0f} s in the cells of {found['experiments']} notebooks, of which\n\n" + "\n".join(rows)
+    found = read(folder / "cells.json")
+    rows = [[cell["experiment"], f"{cell['seconds']:.0f}", f"`{cell['code']}`"] for cell in found["slowest"]]
+    head = f"{found['seconds']:.0f} s in the cells of {found['experiments']} notebooks, of which\n\n"
+    return head + table(["experiment", "seconds", "cell"], rows)
 
 
 def targets(folder: Path) -> str:
     """What was asked of the speed, what was measured, and whether it held."""
-    rows = [row for path in sorted(folder.glob("bench-*.json")) for row in read_json(path)["rows"]]
+    rows = [row for path in sorted(folder.glob("bench-*.json")) for row in read(path)["rows"]]
     at = {(row["n"], tuple(row["dims"]), row["m"], row["spectrum"]): row for row in rows}
-    streamed = {path.stem: read_json(path) for path in folder.glob("streaming-*.json")}
+    streamed = {path.stem: read(path) for path in folder.glob("streaming-*.json")}
     paper, tenth = (at.get((10_000, (768, 512), m, "planted")) for m in (3_000, 1_000))
     exact = at.get((15_000, (768, 512), 0, "planted"))
 
@@ -160,7 +168,7 @@ def targets(folder: Path) -> str:
     residuals = [row["notes"]["auto residual"] for row in rows if "auto residual" in row["notes"]]
     large = streamed.get("streaming-imagenet", {}).get("rows", [])
     peaks = [row["peak_anonymous_mb"] - row["of_which_outputs_mb"] for row in large]
-    start = read_json(folder / "startup.json")["ratio"] if (folder / "startup.json").is_file() else None
+    start = read(folder / "startup.json")["ratio"] if (folder / "startup.json").is_file() else None
     memory = peaks[-1] / peaks[0] if len(peaks) > 1 else None
     frequencies = f"{streamed['streaming-imagenet']['m']:,}" if large else "-"
     listed = [  # what, measured, from, to
@@ -177,20 +185,20 @@ def targets(folder: Path) -> str:
         (f"peak memory at n = 1,281,167 / at 100,000, m = {frequencies}, outputs excepted", memory, None, 1.5),
         ("import spec_repro / import torch", start, None, 1.1),
     ]
-    lines = ["| what | asked for | measured | |", "|---|---|---|---|"]
+    lines = []
     for what, value, low, high in listed:
         bound = f"≥ {low:g}" if high is None else f"≤ {high:g}" if low is None else f"{low:g} to {high:g}"
         shown = "-" if value is None else f"{value:.1e}" if value < 0.01 else f"{value:,.2f}"
         verdict = "not run"
         if value is not None:
             verdict = "held" if (low is None or value >= low) and (high is None or value <= high) else "**differs**"
-        lines.append(f"| {what} | {bound} | {shown} | {verdict} |")
-    lines.append("| ImageNet size on one GPU | < 15 s; exact, n = 70,000: < 5 s | - | not run: no GPU was lent |")
-    if (folder / "gpu.json").is_file():
-        lines.pop()
-    return "\n".join(lines)
+        lines.append([what, bound, shown, verdict])
+    if not (folder / "gpu.json").is_file():
+        bound = "< 15 s; exact, n = 70,000: < 5 s"
+        lines.append(["ImageNet size on one GPU", bound, "-", "not run: no GPU was lent"])
+    return table(["what", "asked for", "measured", ""], lines)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    table.__name__: table for table in (targets, bench, streaming, gpu, startup, cells, throughput, speed)
+    function.__name__: function for function in (targets, bench, streaming, gpu, startup, cells, throughput, speed)
 }
