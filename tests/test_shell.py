@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spec_repro.base.rows import feed
 from support import planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
 from spec_repro.__main__ import main
+from spec_repro.base.rows import feed
 
 X, Y = (planted(150, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((30, 1), (20, 3)))
 PAIRS = ["--data", "captioned-pictograms", "--n", "24"]
