@@ -158,4 +158,6 @@ def check(name: str, folder: Path) -> None:
     assert "not run" not in {row["verdict"] for row in claims}
     asked = find_experiment(name).parameters("paper")
     used = {model["name"] for model in found["models"]}
-    assert {word for word in asked.get("embeddings", []) if word in EMBEDDINGS} <= used
+    names = asked.get("embeddings", [])
+    names = names.values() if isinstance(names, dict) else names
+    assert {name for name in names if name in EMBEDDINGS} <= used

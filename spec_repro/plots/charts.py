@@ -26,20 +26,9 @@ def distance_violins(distances: Mapping[str, object], *, title: str = "", width:
         colors[label] = color
     figure = new_figure(width, 2.5)
     ax = figure.subplots()
-    sns.violinplot(
-        pd.concat(parts),
-        x="cluster",
-        y="distance",
-        hue="embedding",
-        split=len(distances) == 2,
-        palette=colors,
-        saturation=1,
-        inner="quart",
-        cut=0,
-        linewidth=0.5,
-        density_norm="width",
-        ax=ax,
-    )
+    data = {"data": pd.concat(parts), "x": "cluster", "y": "distance", "hue": "embedding", "palette": colors}
+    look = {"saturation": 1, "inner": "quart", "cut": 0, "linewidth": 0.5, "density_norm": "width"}
+    sns.violinplot(**data, **look, split=len(distances) == 2, ax=ax)
     for d, color in zip(distances.values(), colors.values(), strict=True):
         ax.axhline(d.inter, color=color, linestyle="--", linewidth=1)
     ax.set(xlabel="cluster", ylabel="distance /\nmean pairwise distance", title=title)
