@@ -24,7 +24,15 @@ KEYED = re.compile(r"(?P<path>.+\.(?:npz|safetensors)):(?P<key>[^:/\\]+)", re.IG
 
 @embedding("file:")
 def stored_array(spec: str) -> Embedding:
-    """The (n, dim) float array at ``PATH`` or ``PATH:KEY``; a ``.npy`` file is memory-mapped."""
+    """The vectors at ``PATH`` or ``PATH:KEY``."""
+    path, array, ids = read_array(spec)
+    identity = (f"file:{path}", array.shape[1], "any", sha256(path), "that of the file")
+    refuse = functools.partial(_refuse, path)
+    return Embedding(*identity, prepare=refuse, encode=refuse, rows=functools.partial(_rows, path, array, ids))
+
+
+def read_array(spec: str) -> tuple[Path, np.ndarray, list[str] | None]:
+    """The file, its (n, dim) float array (of a ``.npy`` file as a memory map) and its ids, if it has any."""
     keyed = KEYED.fullmatch(spec)
     path, key = given_path(keyed["path"] if keyed else spec), keyed and keyed["key"]
     if not path.is_file():
@@ -44,10 +52,7 @@ def stored_array(spec: str) -> Embedding:
     array = arrays[key]
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InvalidInput(f"expected a float array of shape (n, dim) in {path}, found {array.dtype} {array.shape}.")
-    rows = functools.partial(_rows, path, array, None if ids is None else [*map(str, ids)])
-    identity = (f"file:{path}", array.shape[1], "any", sha256(path), "that of the file")
-    refuse = functools.partial(_refuse, path)
-    return Embedding(*identity, prepare=refuse, encode=refuse, rows=rows)
+    return path, array, None if ids is None else [*map(str, ids)]
 
 
 def _rows(path: Path, array: np.ndarray, ids: list[str] | None, dataset: Dataset) -> np.ndarray:

@@ -100,6 +100,7 @@ def _start(mini: bool, folder: str) -> None:
     Kernels find silence, ``folder`` as the start of relative paths and, for mini, no network and one thread.
     """
     os.setsid()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # kernels warn there; what fails is in the outcome
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("MPLBACKEND", None)
     os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
