@@ -229,7 +229,7 @@ def test_a_reference_of_other_samples_is_refused(tmp_path):
     here = [i for i, sample in enumerate(whole.ids) if sample not in ("row0-7", "row0-30")]
     bad = {
         "ids": (Reference([whole.ids[i] for i in here], whole.features[here]),
-                r"lacks 2 of the 60 ids of the training set, first 'row0-7' \(its own first id is .*Embed the"),
+                r"different, first \['.*'\]; it lacks 2 of the 60 ids of the training set, first \['row0-7'\]. Embed"),
         "length": (Reference(whole.ids[:-1], whole.features), "has 63 rows of features and 62 ids, 62 of"),
         "twice": (Reference([*whole.ids, "row0-1"], whole.features[[*range(63), 0]]), "64 ids, 63 of them different"),
     }  # fmt: skip

@@ -101,16 +101,12 @@ class Reference:
             EmbeddingMismatch: an id that the reference lacks or has twice. NonFiniteInput: NaN in a row that is used.
         """
         row_of = {sample: i for i, sample in enumerate(self.ids)}
-        if not len(self.features) == len(self.ids) == len(row_of):
-            raise EmbeddingMismatch(
-                f"the reference has {len(self.features):,} rows of features and {len(self.ids):,} ids, "
-                f"{len(row_of):,} of them different; expected one id for each row, from one data set."
-            )
         missing = [sample for sample in ids if sample not in row_of]
-        if missing:
+        if missing or not len(self.features) == len(self.ids) == len(row_of):
             raise EmbeddingMismatch(
-                f"the reference lacks {len(missing):,} of the {len(ids):,} ids of the training set, first "
-                f"{missing[0]!r} (its own first id is {self.ids[0]!r}). Embed the training set itself."
+                f"the reference has {len(self.features):,} rows of features and {len(self.ids):,} ids, {len(row_of):,} "
+                f"of them different, first {self.ids[:1]}; it lacks {len(missing):,} of the {len(ids):,} ids of the "
+                f"training set, first {missing[:1]}. Embed the training set itself, with one id for each row."
             )
         features = np.ascontiguousarray(np.asarray(self.features)[[row_of[sample] for sample in ids]])
         as_rows(features, "reference of the training set").check(cosine=False)

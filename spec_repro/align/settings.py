@@ -9,7 +9,6 @@ from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.core.kernels import Cosine, Kernel
 
 TOWERS = ("image", "text")
-PRECISIONS = ("no", "bf16", "fp16")
 SMALLEST = {"batch_size": 2, "subset": 2, "warmup": 0, "seed": 0, "frozen_blocks": 0, "workers": 0}  # 1 for the others
 
 
@@ -64,7 +63,7 @@ class AlignSettings:
 
     def __post_init__(self):
         towers = [("tower", tower, TOWERS) for tower in (self.tower, *self.frozen_towers)]
-        for kind, value, known in (*towers, ("precision", self.precision, PRECISIONS)):
+        for kind, value, known in (*towers, ("precision", self.precision, ("no", "bf16", "fp16"))):
             if value not in known:
                 raise unknown_name(kind, str(value), known)
         trained = self.weight == 0 or self.tower not in self.frozen_towers

@@ -98,9 +98,7 @@ def align(
     return Aligned(run.clip.eval(), weights, pd.DataFrame(log["metrics"]), pd.DataFrame(log["evaluation"]))
 
 
-def objective(
-    towers: Sequence[Tensor], scale: Tensor, pair: Sequence[Tensor] | None, settings: AlignSettings
-) -> dict[str, Tensor | None]:
+def objective(towers: Sequence, scale: Tensor, pair: Sequence | None, settings: AlignSettings) -> dict[str, Any]:
     """The losses of one step, 0-d tensors: "total", which is minimised, and its parts "contrastive", "spec_diff".
 
     Args:
@@ -185,14 +183,12 @@ class _Run:
             "reference": hashlib.sha256(self.features).hexdigest()[:16],
             "start": checkpoints.digest(self.clip.state_dict())[:16],
         }
-        optimiser = optimiser_of(self.clip, settings)
-        self.towers, self.optimiser = self.accelerator.prepare(Towers(self.clip), optimiser)
+        self.towers, self.optimiser = self.accelerator.prepare(Towers(self.clip), optimiser_of(self.clip, settings))
 
     def train(self, out: Path, log: dict, last: int, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
         """From the checkpoint of the log to step ``last``, with an evaluation and a checkpoint every so many steps."""
         start, path = log["step"], out / f"step-{log['step']:08d}"
         if not start:
-            log["evaluation"].clear()  # of a run that stopped before its first update
             self.pause(out, log, evaluate)
         else:
             try:
@@ -262,21 +258,18 @@ class _Run:
             path = out / f"step-{log['step']:08d}"
             with atomic_path(path) as partial:
                 self.accelerator.save_state(partial)
-                for states in partial.glob("random_states_*"):  # the random state of each step follows from the seed
-                    states.unlink()
+                (partial / "random_states_0.pkl").unlink()  # the random state of each step follows from the seed
                 (partial / "log.json").write_text(json.dumps(log), encoding="utf-8")
             for older in set(out.glob("*step-*/")) - {path}:
                 shutil.rmtree(older)
         self.accelerator.wait_for_everyone()
 
     def log(self, out: Path) -> dict[str, Any]:
-        """The log in the newest checkpoint, or an empty one; CheckpointError if ``out`` holds another run."""
-        path = max(out.glob("step-*/log.json"), default=None)
-        if path is None:
-            return {"run": self.identity, "step": 0, "metrics": [], "evaluation": []}
-        log = json.loads(path.read_text(encoding="utf-8"))
+        """The log in the newest checkpoint, empty before an update; CheckpointError if ``out`` is of another run."""
+        path, empty = max(out.glob("step-*/log.json"), default=None), {"step": 0, "metrics": [], "evaluation": []}
+        log = json.loads(path.read_text(encoding="utf-8")) if path else {"run": self.identity, **empty}
         pairs = {key: (log["run"].get(key), value) for key, value in self.identity.items()}
         differ = [f"{key}={there!r} there and {here!r} here" for key, (there, here) in pairs.items() if there != here]
         if differ:
             raise CheckpointError(f"{out} holds another run: {', '.join(differ)}. Choose another out=.")
-        return log
+        return log if log["step"] else log | empty
