@@ -111,8 +111,8 @@ def _start(mini: bool, folder: str) -> None:
 def _run(item: Plan, save_outputs: bool) -> Outcome:
     """Run one notebook, keep the executed copy with its results, and stamp them.
 
-    After a failure the copy is ``<notebook>.failed.ipynb`` beside the results. An error of this package says all; of
-    another one the failing cell and the end of the traceback are told.
+    After a failure the copy is ``<notebook>.failed.ipynb`` beside the results. An error of this package is reported by
+    its message alone, any other error by the failing cell and the end of the traceback.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
