@@ -69,12 +69,12 @@ def test_what_is_on_disk_or_in_a_cache_is_found(rows, bare):
     paper_layouts.afhq(bare)
     (bare.parent / "datasets" / "merkol___ffhq-256" / "default" / "0.0.0" / "abc").mkdir(parents=True)
     facts = EMBEDDINGS["swav"].about
-    facts.shelf.parent.mkdir(parents=True)
-    facts.shelf.write_bytes(b"weights")
+    facts.cached.parent.mkdir(parents=True)
+    facts.cached.write_bytes(b"weights")
     found = rows()
     assert found["afhq"] == [str(bare / "afhq")]
     assert found["ffhq"] == ["in the cache of datasets"]
-    assert found["swav"] == [str(facts.shelf)]
+    assert found["swav"] == [str(facts.cached)]
 
 
 def test_heavy_libraries_stay_out():

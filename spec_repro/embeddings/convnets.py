@@ -4,15 +4,13 @@ The first two see what the paper's code shows them: the whole image squashed to 
 classifier and has the transform of its own data configuration.
 """
 
-import functools
-
 import torch
 from torch import nn
 
-from spec_repro.base.errors import unknown_name
+from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.embeddings.checkpoints import load_into
 from spec_repro.embeddings.registry import Embedding, embedding
-from spec_repro.embeddings.weights import SQUASHED, Given, ModelFacts, Weights, fetch, squash
+from spec_repro.embeddings.weights import Given, ModelFacts, pretrained, squashed
 
 INCEPTION = ModelFacts(
     "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth", "0.11 GB", "BSD-3-Clause"
@@ -24,32 +22,39 @@ TRAINING = ("projection_head.", "prototypes.", "fc.")  # parts of SwAV's checkpo
 @embedding("inception", INCEPTION)
 def inception(*, weights: Given = None) -> Embedding:
     """Inception-V3, the ImageNet classifier of torchvision (not the network of the FID) without its last layer."""
-    found = fetch("inception", INCEPTION, weights)
-    from torchvision.models import inception_v3
+    with pretrained("inception", INCEPTION, weights) as (path, make):
+        from torchvision.models import inception_v3
 
-    with found.loading():
         # The weights expect values in [-1, 1]: transform_input makes them of those with ImageNet's mean and deviation.
         network = inception_v3(init_weights=False, transform_input=True)
-        load_into(network, torch.load(found.path, map_location="cpu", weights_only=True), found.path)
-    network.fc = nn.Identity()
-    return _of_squares(found, network, 299, "2,048 numbers before the classifier")
+        load_into(network, torch.load(path, map_location="cpu", weights_only=True), path)
+        network.fc = nn.Identity()
+        return make(dim=2048, encode=network, **squashed(299, "2,048 numbers before the classifier"))
 
 
 @embedding("swav", SWAV)
-def swav(*, weights: Given = None) -> Embedding:
+def swav(*, weights: Given = None, head: str = "none", seed: int | None = None) -> Embedding:
     """ResNet-50 trained by SwAV for 800 epochs: 2,048 pooled numbers.
 
-    The released code of the paper takes 1,000 numbers of a classifier that its hub entry leaves at random, unseeded.
+    ``head="random"`` is what the released code of the paper takes: 1,000 numbers of a last layer that its hub entry
+    leaves at random. There it is not seeded; here ``seed`` draws it, 0 by default.
     """
-    found = fetch("swav", SWAV, weights)
-    from torchvision.models import resnet50
+    if head not in ("none", "random"):
+        raise unknown_name("head", head, ("none", "random"))
+    if head == "none" and seed is not None:
+        raise InvalidInput(f"swav draws nothing without head='random'; leave seed={seed} out.")
+    with pretrained("swav", SWAV, weights) as (path, make):
+        from torchvision.models import resnet50
 
-    with found.loading():
-        network, state = resnet50(), torch.load(found.path, map_location="cpu", weights_only=True)
+        network, state = resnet50(), torch.load(path, map_location="cpu", weights_only=True)
         network.fc = nn.Identity()
         state = {key.removeprefix("module."): value for key, value in state.items()}
-        load_into(network, {k: v for k, v in state.items() if not k.startswith(TRAINING)}, found.path)
-    return _of_squares(found, network, 224, "2,048 pooled numbers")
+        load_into(network, {k: v for k, v in state.items() if not k.startswith(TRAINING)}, path)
+        if head == "none":
+            return make(dim=2048, encode=network, **squashed(224, "2,048 pooled numbers"))
+        torch.default_generator.manual_seed(seed or 0)
+        network.fc = nn.Linear(2048, 1000)
+        return make(dim=1000, encode=network, **squashed(224, f"random layer to 1,000 numbers, seed {seed or 0}"))
 
 
 @embedding("timm:")
@@ -60,19 +65,17 @@ def timm_model(model: str, *, weights: Given = None) -> Embedding:
     if not timm.is_model_pretrained(model):
         raise unknown_name("timm model", model, timm.list_models(f"{model[:6]}*", pretrained=True))
     known = timm.get_pretrained_cfg(model)
-    source, licence = known.hf_hub_id or known.url, known.license or "that of its page"
-    facts = ModelFacts(source, "size on its page", licence, files=("model.safetensors",))
-    found = fetch(f"timm:{model}", facts, weights).file("model.safetensors")
-    with found.loading():
-        overlay = {"file": str(found.path), "custom_load": False}
+    licence = known.license or ModelFacts.licence
+    facts = ModelFacts(known.hf_hub_id or known.url, licence=licence, files=("model.safetensors",))
+    with pretrained(f"timm:{model}", facts, weights) as (path, make):
+        overlay = {"file": str(path), "custom_load": False}
         network = timm.create_model(model, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
-    config = timm.data.resolve_model_data_config(network)
-    inputs = "timm's evaluation transform, " + ", ".join(f"{key} {value}" for key, value in config.items())
-    prepare = timm.data.create_transform(**config, is_training=False)
-    preprocessing = f"{inputs}; timm's pooling, no classifier"
-    return found.embedding(network.head_hidden_size, "image", preprocessing, prepare, network)
-
-
-def _of_squares(found: Weights, network: nn.Module, side: int, pooling: str) -> Embedding:
-    preprocessing = f"{SQUASHED.format(side)}; {pooling}"
-    return found.embedding(2048, "image", preprocessing, functools.partial(squash, side=side), network)
+        config = timm.data.resolve_model_data_config(network)
+        inputs = "timm's evaluation transform, " + ", ".join(f"{key} {value}" for key, value in config.items())
+        return make(
+            dim=network.head_hidden_size,
+            modality="image",
+            preprocessing=f"{inputs}; timm's pooling, no classifier",
+            prepare=timm.data.create_transform(**config, is_training=False),
+            encode=network,
+        )

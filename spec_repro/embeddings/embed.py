@@ -16,7 +16,7 @@ from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInp
 from spec_repro.base.files import cache_root
 from spec_repro.base.rows import progress, resolve_device
 from spec_repro.data.identity import identity, item_column, with_pictures
-from spec_repro.embeddings.cache import DONE, UNREADABLE, Store, open_store
+from spec_repro.embeddings.cache import DONE, UNREADABLE, Store
 from spec_repro.embeddings.registry import Embedding, embedding_identity, load_embedding
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -76,62 +76,48 @@ def embed(
     if getattr(model, "fit", None):
         model = model.fit(dataset)
     record = {"data": identity(dataset, column), "model": embedding_identity(model), "precision": precision}
-    store, ids = open_store(cache_root(root), record, len(dataset), model.dim), dataset.select_columns("id")["id"]
+    store, ids = Store(cache_root(root), record, len(dataset), model.dim), dataset.select_columns("id")["id"]
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    chunks = [range(i, min(i + chunk_rows, len(dataset))) for i in range(0, len(dataset), chunk_rows)[rank::world]]
     with FileLock(store.folder / f".lock-{rank}"):
-        marks = store.marks()
-        starts = range(0, len(dataset), chunk_rows)[rank::world]
-        chunks = [range(i, min(i + chunk_rows, len(dataset))) for i in starts if not marks[i : i + chunk_rows].all()]
-        if chunks:
-            items = Items(dataset, column, model.prepare)
-            loader = _loader(items, chunks, batch_size, workers, device.type == "cuda")
+        if chunks := [rows for rows in chunks if not store.marks[rows.start : rows.stop].all()]:
+            batches = Batches(dataset, column, model.prepare).loader(chunks, batch_size, workers, device.type == "cuda")
             model = model.to(device) if _movable(model) else model
-            _fill(store, chunks, loader, ids, partial(_forward, model, precision, device, ids), on_error)
+            _fill(store, chunks, batches, ids, partial(_forward, model, precision, device, ids), on_error)
         store.wait()
     _report(store, ids, on_error)
     return store.array()
 
 
-class Items(torch.utils.data.Dataset):
-    """Prepared items by row number; a sample that cannot be read comes with the reason instead."""
+class Batches(torch.utils.data.Dataset):
+    """A batch by its row numbers: the rows read, their prepared items, and the reasons for the others."""
 
     def __init__(self, dataset: Dataset, column: str, prepare: Callable[[Any], Any]) -> None:
         self.dataset, self.column, self.prepare = with_pictures(dataset.select_columns([column])), column, prepare
-        self.texts = column != "image"
 
-    def __getitem__(self, i: int) -> tuple[int, Any, str]:
-        try:
-            return i, self.prepare(self.dataset[i][self.column]), ""
-        except UnreadableItem as error:
-            return i, None, str(error)
+    def __getitem__(self, rows: np.ndarray) -> tuple[list[int], Any, dict[int, str]]:
+        items, reasons = {}, {}
+        for i in rows.tolist():
+            try:
+                items[i] = self.prepare(self.dataset[i][self.column])
+            except UnreadableItem as error:
+                reasons[i] = str(error)
+        prepared = list(items.values())
+        return list(items), torch.stack(prepared) if items and self.column == "image" else prepared, reasons
 
-    def order(self, rows: range) -> np.ndarray:
-        """Row numbers in the order of computing: texts by length, so that little of a batch is padding."""
-        if not self.texts:
-            return np.array(rows)
-        lengths = [len(text) for text in self.dataset.select(rows)[self.column]]
-        return np.argsort(lengths, kind="stable") + rows.start
-
-    def collate(self, samples: list[tuple[int, Any, str]]) -> tuple[list[int], Any, dict[int, str]]:
-        """Row numbers read, their prepared items (stacked, of images), and the reasons for the others."""
-        read, items = (
-            [i for i, _, reason in samples if not reason],
-            [item for _, item, _ in samples if item is not None],
-        )
-        reasons = {i: reason for i, _, reason in samples if reason}
-        return read, items if self.texts or not items else torch.stack(items), reasons
-
-
-def _loader(items: Items, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> DataLoader:
-    """Batches of prepared items, chunk after chunk."""
-    orders = [items.order(rows) for rows in chunks]
-    batches = [order[i : i + batch_size].tolist() for order in orders for i in range(0, len(order), batch_size)]
-    if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = 0 if cores <= 4 else min(8, cores - 2)
-    generator = torch.Generator()  # leaves the global random state alone
-    options = {"collate_fn": items.collate, "num_workers": workers, "pin_memory": pinned, "generator": generator}
-    return DataLoader(items, batch_sampler=batches, **options)
+    def loader(self, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> DataLoader:
+        """The batches, chunk after chunk; of a chunk of texts by length, so that little of a batch is padding."""
+        batches = []
+        for rows in chunks:
+            lengths = [0 if self.column == "image" else len(text) for text in self.dataset.select(rows)[self.column]]
+            order = np.argsort(lengths, kind="stable") + rows.start
+            batches += np.split(order, range(batch_size, len(order), batch_size))
+        if workers is None:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            workers = 0 if cores <= 4 else min(8, cores - 2)
+        # Batches are whole, so none are collated; a generator leaves the global random state alone.
+        options = {"batch_size": None, "collate_fn": tuple, "generator": torch.Generator()}
+        return DataLoader(self, sampler=batches, num_workers=workers, pin_memory=pinned, **options)
 
 
 def _movable(model: Embedding) -> bool:
@@ -164,33 +150,31 @@ def _forward(
 
 
 def _fill(
-    store: Store, chunks: list[range], loader: DataLoader, ids: Sequence[str], forward: Callable, on_error: str
+    store: Store, chunks: list[range], batches: DataLoader, ids: Sequence[str], forward: Callable, on_error: str
 ) -> None:
-    """Compute and store the vectors of every chunk, as the batches of ``loader`` come."""
-    batches = iter(loader)
+    """Compute the vectors of every chunk, as its batches come, and mark it when all are stored."""
+    batches = iter(batches)
     with progress(sum(map(len, chunks)), store.folder.parent.name) as bar:
         for rows in chunks:
-            vectors = np.full((len(rows), store.dim), np.nan, dtype=np.float32)
             marks = np.zeros(len(rows), dtype=np.uint8)
             while not marks.all():
                 read, batch, reasons = next(batches)
                 for i, reason in reasons.items():
                     if on_error == "stop":
                         raise UnreadableItem(f"sample {ids[i]!r}: {reason} Or leave it out with on_error='skip'.")
-                    marks[i - rows.start] = UNREADABLE
+                    store.vectors[i], marks[i - rows.start] = np.nan, UNREADABLE
                 if read:
-                    at = np.array(read) - rows.start
-                    vectors[at], marks[at] = forward(batch, read), DONE
+                    store.vectors[read], marks[np.array(read) - rows.start] = forward(batch, read), DONE
                 bar.update(len(read) + len(reasons))
-            store.write(rows, vectors, marks)
+            store.mark(rows, marks)
 
 
 def _report(store: Store, ids: Sequence[str], on_error: str) -> None:
     """A warning, or with "stop" an error, if rows of the array are those of samples that could not be read."""
-    skipped = np.flatnonzero(store.marks() == UNREADABLE)
+    skipped = np.flatnonzero(store.marks == UNREADABLE)
     if len(skipped):
         first = [ids[int(i)] for i in skipped[:5]]
-        found = f"{len(skipped):,} of {store.n:,} samples could not be read, first ids {first}"
+        found = f"{len(skipped):,} of {len(ids):,} samples could not be read, first ids {first}"
         if on_error == "stop":
             raise UnreadableItem(f"{found}, when {store.folder} was made with on_error='skip'; repair or skip them.")
         warnings.warn(f"{found}; their rows are NaN.", stacklevel=3)
