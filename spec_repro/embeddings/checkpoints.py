@@ -62,13 +62,11 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any) -> None:
     """Load all weights of a module; CheckpointError, which names ``origin``, unless names and shapes are the same."""
-    found, wanted = ({name: tuple(value.shape) for name, value in s.items()} for s in (tensors, module.state_dict()))
-    differ = [name for name in wanted | found if found.get(name) != wanted.get(name)]
-    if differ:
-        there, here = (shapes.get(differ[0], "absent") for shapes in (found, wanted))
+    there, here = ({(name, *value.shape) for name, value in s.items()} for s in (tensors, module.state_dict()))
+    if there != here:
         raise CheckpointError(
-            f"{origin} is of another model: {len(differ)} of {len(wanted)} weights differ, first {differ[0]}, {there} "
-            f"in the file and {here} in {type(module).__name__}. Build the model of the checkpoint."
+            f"{origin} is of another model: beyond a {type(module).__name__} it has {sorted(there - here)[:3]}, and "
+            f"lacks {sorted(here - there)[:3]} (name, shape; at most three each). Build the model of the checkpoint."
         )
     module.load_state_dict(tensors)
 

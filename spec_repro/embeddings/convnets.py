@@ -29,7 +29,7 @@ def inception(*, weights: Given = None) -> Embedding:
         network = inception_v3(init_weights=False, transform_input=True)
         load_into(network, torch.load(path, map_location="cpu", weights_only=True), path)
         network.fc = nn.Identity()
-        return make(dim=2048, encode=network, **squashed(299, "2,048 numbers before the classifier"))
+        return make(2048, *squashed(299, "2,048 numbers before the classifier"), network)
 
 
 @embedding("swav", SWAV)
@@ -51,10 +51,10 @@ def swav(*, weights: Given = None, head: str = "none", seed: int | None = None) 
         state = {key.removeprefix("module."): value for key, value in state.items()}
         load_into(network, {k: v for k, v in state.items() if not k.startswith(TRAINING)}, path)
         if head == "none":
-            return make(dim=2048, encode=network, **squashed(224, "2,048 pooled numbers"))
+            return make(2048, *squashed(224, "2,048 pooled numbers"), network)
         torch.default_generator.manual_seed(seed or 0)
         network.fc = nn.Linear(2048, 1000)
-        return make(dim=1000, encode=network, **squashed(224, f"random layer to 1,000 numbers, seed {seed or 0}"))
+        return make(1000, *squashed(224, f"random layer to 1,000 numbers, seed {seed or 0}"), network)
 
 
 @embedding("timm:")
@@ -72,10 +72,5 @@ def timm_model(model: str, *, weights: Given = None) -> Embedding:
         network = timm.create_model(model, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
         config = timm.data.resolve_model_data_config(network)
         inputs = "timm's evaluation transform, " + ", ".join(f"{key} {value}" for key, value in config.items())
-        return make(
-            dim=network.head_hidden_size,
-            modality="image",
-            preprocessing=f"{inputs}; timm's pooling, no classifier",
-            prepare=timm.data.create_transform(**config, is_training=False),
-            encode=network,
-        )
+        prepare = timm.data.create_transform(**config, is_training=False)
+        return make(network.head_hidden_size, "image", f"{inputs}; timm's pooling, no classifier", prepare, network)

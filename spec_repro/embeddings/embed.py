@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -109,8 +109,9 @@ class Batches(torch.utils.data.Dataset):
         """The batches, chunk after chunk; of a chunk of texts by length, so that little of a batch is padding."""
         batches = []
         for rows in chunks:
-            lengths = [0 if self.column == "image" else len(text) for text in self.dataset.select(rows)[self.column]]
-            order = np.argsort(lengths, kind="stable") + rows.start
+            order = np.array(rows)
+            if self.column != "image":
+                order = order[np.argsort([*map(len, self.dataset.select(rows)[self.column])], kind="stable")]
             batches += np.split(order, range(batch_size, len(order), batch_size))
         if workers is None:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -125,9 +126,7 @@ def _movable(model: Embedding) -> bool:
     return hasattr(model.encode if isinstance(model, Embedding) else model, "to")
 
 
-def _forward(
-    model: Embedding, precision: str, device: torch.device, ids: Sequence[str], batch: Any, rows: list[int]
-) -> np.ndarray:
+def _forward(model: Embedding, precision: str, device: torch.device, ids: list, batch: Any, rows: list) -> np.ndarray:
     """Vectors (b, dim) float32 of one prepared batch, which holds some rows of the data set; checked."""
     if isinstance(batch, torch.Tensor) and _movable(model):
         batch = batch.to(device, non_blocking=True)
@@ -149,9 +148,7 @@ def _forward(
     return vectors
 
 
-def _fill(
-    store: Store, chunks: list[range], batches: DataLoader, ids: Sequence[str], forward: Callable, on_error: str
-) -> None:
+def _fill(store: Store, chunks: list, batches: DataLoader, ids: list, forward: Callable, on_error: str) -> None:
     """Compute the vectors of every chunk, as its batches come, and mark it when all are stored."""
     batches = iter(batches)
     with progress(sum(map(len, chunks)), store.folder.parent.name) as bar:
@@ -169,7 +166,7 @@ def _fill(
             store.mark(rows, marks)
 
 
-def _report(store: Store, ids: Sequence[str], on_error: str) -> None:
+def _report(store: Store, ids: list, on_error: str) -> None:
     """A warning, or with "stop" an error, if rows of the array are those of samples that could not be read."""
     skipped = np.flatnonzero(store.marks == UNREADABLE)
     if len(skipped):

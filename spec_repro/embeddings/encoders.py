@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.base.files import given_path
 from spec_repro.embeddings.registry import Embedding, embedding
-from spec_repro.embeddings.weights import Given, ModelFacts, Pretrained, pretrained, squashed
+from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained, squashed
 
 CLASS_TOKEN = frozenset(["deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vit_msn"])
 T5 = frozenset(["mt5", "t5", "umt5"])
@@ -28,33 +28,6 @@ DINOV2 = ModelFacts("facebook/dinov2-base", "0.35 GB", "Apache-2.0", "f9e44c814b
 ROBERTA = ModelFacts("FacebookAI/roberta-base", "0.50 GB", "MIT", "e2da8e2f811d1448a5b465c236feacd80ffbac7b")
 E5 = ModelFacts("intfloat/e5-large-v2", "1.34 GB", "MIT", "b322e09026e4ea05f42beadf4d661fb4e101d311")
 T5_XL = ModelFacts("google/flan-t5-xl", "11.4 GB", "Apache-2.0", "7d6315df2c2fb742f0f5b556879d730926ca9001")
-
-
-@embedding("dinov2", DINOV2)
-def dinov2(*, weights: Given = None) -> Embedding:
-    """DINOv2 ViT-B/14, class token after the last norm, of the whole image at 224 x 224, as in the paper.
-
-    ``hf:facebook/dinov2-base`` sees what the repository says: the middle 224 x 224 of a short side of 256.
-    """
-    return _images(pretrained("dinov2", DINOV2, weights), "first", square=True)
-
-
-@embedding("roberta", ROBERTA)
-def roberta(*, weights: Given = None) -> Embedding:
-    """RoBERTa base, first token, at most 256 tokens; its checkpoint has no pooling layer."""
-    return _texts(pretrained("roberta", ROBERTA, weights), "first", 256)
-
-
-@embedding("e5", E5)
-def e5(*, weights: Given = None) -> Embedding:
-    """E5 large v2: ``"query: "`` before each text, at most 512 tokens, mean, unit length."""
-    return _texts(pretrained("e5", E5, weights), "mean", 512, "query: ", True)
-
-
-@embedding("t5-xl", T5_XL)
-def t5_xl(*, weights: Given = None) -> Embedding:
-    """Encoder of Flan-T5 XL, at most 512 tokens, mean. Which T5-XL the paper used is not known."""
-    return _texts(pretrained("t5-xl", T5_XL, weights), "mean", 512)
 
 
 @embedding("hf:")
@@ -74,17 +47,15 @@ def hf(spec: str, *, revision: str = "", pooling: str | None = None, **options: 
     return kind(pretrained(name, facts, path), pooling, **options)
 
 
-def _images(found: Pretrained, pooling: str, *, square: bool = False) -> Embedding:
+def _images(found: Pretrained, pooling: str, square: bool = False) -> Embedding:
     with found as (path, make):
         from transformers import AutoImageProcessor
 
         encoder = Encoder(path, pooling)
-        parts = squashed(224, pooling)
-        if not square:
-            processor = AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
-            parts["preprocessing"] = f"image processor of the repository; {pooling}"
-            parts["prepare"] = functools.partial(_processed, processor)
-        return make(dim=encoder.dim, encode=encoder, **parts)
+        if square:
+            return make(encoder.dim, *squashed(224, pooling), encoder)
+        prepare = functools.partial(_processed, AutoImageProcessor.from_pretrained(path, trust_remote_code=False))
+        return make(encoder.dim, "image", f"image processor of the repository; {pooling}", prepare, encoder)
 
 
 def _texts(
@@ -99,8 +70,7 @@ def _texts(
         max_length = max_length or min(tokenizer.model_max_length, longest, 512)
         words = f"{prefix}text, at most {max_length} tokens; {pooling}" + ", unit length" * normalize
         words += ", bfloat16 for float16" * encoder.t5
-        prepare = functools.partial(_tokens, tokenizer, prefix, max_length)
-        return make(dim=encoder.dim, modality="text", preprocessing=words, prepare=prepare, encode=encoder)
+        return make(encoder.dim, "text", words, functools.partial(_tokens, tokenizer, prefix, max_length), encoder)
 
 
 class Encoder(nn.Module):
@@ -152,3 +122,12 @@ def _processed(processor: Any, image: Image.Image) -> Tensor:
 def _tokens(tokenizer: Any, prefix: str, max_length: int, text: str) -> Tensor:
     """One text -> (tokens,) int64; cut at ``max_length``, its marks of beginning and end counted."""
     return torch.tensor(tokenizer(prefix + text, truncation=True, max_length=max_length)["input_ids"])
+
+
+# The whole image at 224 x 224, as in the paper; hf:facebook/dinov2-base takes the middle of a short side of 256.
+named("dinov2", DINOV2, _images, "first", True)
+# Its checkpoint has no pooling layer.
+named("roberta", ROBERTA, _texts, "first", 256)
+named("e5", E5, _texts, "mean", 512, "query: ", True)
+# The encoder of Flan-T5 XL. Which T5-XL the paper used is not known.
+named("t5-xl", T5_XL, _texts, "mean", 512)

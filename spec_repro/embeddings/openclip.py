@@ -17,42 +17,14 @@ from torch import Tensor, nn
 from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
 from spec_repro.embeddings.checkpoints import config_of, given_weights, is_checkpoint, load_model, model_card
 from spec_repro.embeddings.registry import Embedding, embedding
-from spec_repro.embeddings.weights import Given, ModelFacts, Pretrained, pretrained
+from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained
 
 FILES = ("open_clip_model.safetensors",)
-OPENAI = ModelFacts(
-    "timm/vit_base_patch32_clip_224.openai", "0.61 GB", "MIT", "a6f597a30f7b82c51704746581f9a4e41421e878", FILES
-)
-LAION400M = ModelFacts(  # of its commit only the first digits, 8604507, could be confirmed: not pinned
-    "timm/vit_base_patch32_clip_224.laion400m_e32", "0.61 GB", "MIT", files=FILES
-)
-LAION2B = ModelFacts(
-    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "0.61 GB", "MIT", "1a25a446712ba5ee05982a381eed697ef9b435cf", FILES
-)
-
-
-@embedding("clip", OPENAI)
-def clip(*, weights: Given = None) -> Embedding:
-    """CLIP ViT-B/32 of OpenAI, the paper's CLIP."""
-    return _tower(pretrained("clip", OPENAI, weights), "ViT-B-32-quickgelu", "openai", "image")
-
-
-@embedding("clip-laion400m", LAION400M)
-def clip_laion400m(*, weights: Given = None) -> Embedding:
-    """CLIP ViT-B/32 trained on LAION-400M, 32 epochs."""
-    return _tower(pretrained("clip-laion400m", LAION400M, weights), "ViT-B-32-quickgelu", "laion400m_e32", "image")
-
-
-@embedding("clip-laion2b", LAION2B)
-def clip_laion2b(*, weights: Given = None) -> Embedding:
-    """CLIP ViT-B/32 trained on LAION-2B."""
-    return _tower(pretrained("clip-laion2b", LAION2B, weights), "ViT-B-32", "laion2b_s34b_b79k", "image")
-
-
-@embedding("clip-text", OPENAI)
-def clip_text(*, weights: Given = None) -> Embedding:
-    """Text tower of CLIP ViT-B/32 of OpenAI."""
-    return _tower(pretrained("clip-text", OPENAI, weights), "ViT-B-32-quickgelu", "openai", "text")
+CLIP = functools.partial(ModelFacts, size="0.61 GB", licence="MIT", files=FILES)
+OPENAI = CLIP("timm/vit_base_patch32_clip_224.openai", revision="a6f597a30f7b82c51704746581f9a4e41421e878")
+# Of its commit only the first digits, 8604507, could be confirmed: not pinned.
+LAION400M = CLIP("timm/vit_base_patch32_clip_224.laion400m_e32")
+LAION2B = CLIP("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", revision="1a25a446712ba5ee05982a381eed697ef9b435cf")
 
 
 @embedding("open_clip:")
@@ -114,5 +86,11 @@ def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
         if tower == "text":
             tokenizer = open_clip.get_tokenizer(model)
             inputs, prepare = f"at most {tokenizer.context_length} tokens", functools.partial(tokens_of, tokenizer)
-        words, dim = f"{inputs}; {tower} tower, not normalised", config_of(model)["embed_dim"]
-        return make(dim=dim, modality=tower, preprocessing=words, prepare=prepare, encode=Tower(clip, tower))
+        words = f"{inputs}; {tower} tower, not normalised"
+        return make(config_of(model)["embed_dim"], tower, words, prepare, Tower(clip, tower))
+
+
+named("clip", OPENAI, _tower, "ViT-B-32-quickgelu", "openai", "image")  # the paper's CLIP
+named("clip-text", OPENAI, _tower, "ViT-B-32-quickgelu", "openai", "text")
+named("clip-laion400m", LAION400M, _tower, "ViT-B-32-quickgelu", "laion400m_e32", "image")
+named("clip-laion2b", LAION2B, _tower, "ViT-B-32", "laion2b_s34b_b79k", "image")

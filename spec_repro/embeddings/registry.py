@@ -40,7 +40,7 @@ class Embedding:
     reach ``encode`` as one stacked tensor, prepared texts as a list; it returns (b, dim) floats, the same for an item
     whatever else is in the batch. A network in the role of ``encode`` is frozen in eval mode, and moves with ``to``.
 
-    In place of both, ``fit(dataset)`` returns the embedding fitted on the data (PCA, SVD), and ``embed`` calls it first;
+    In place of both, ``fit(dataset)`` returns the embedding fitted on the data (PCA, SVD), which ``embed`` calls first,
     or ``rows(dataset)`` returns vectors that exist already (``file:PATH``).
     """
 

@@ -18,13 +18,13 @@ import torch
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from spec_repro.base.errors import DataMissing, GatedData
 from spec_repro.base.files import given_path, sha256
 from spec_repro.data.hub import commit
 from spec_repro.embeddings.checkpoints import brief, reading
-from spec_repro.embeddings.registry import Embedding
+from spec_repro.embeddings.registry import Embedding, embedding
 
 Given = str | os.PathLike | None
 Make = Callable[..., Embedding]
@@ -60,34 +60,29 @@ class ModelFacts:
         pin = f" --revision {self.revision}" * bool(self.revision)
         return f"hf download {self.source}{pin}" + "".join(f" --include '{pattern}'" for pattern in self.files)
 
-    def found(self) -> Path | None:
-        """The weights in the cache of the hub (a folder) or of torch (a file) on this machine."""
-        if "://" in self.source:
-            return self.cached if self.cached.is_file() else None
-        with contextlib.suppress(LocalEntryNotFoundError):
-            folder = self._snapshot(local_files_only=True)
-            return folder if any(path.is_file() for path in folder.glob(self.files[0])) else None
-        return None
+    def found(self, download: bool = False) -> Path | None:
+        """The weights in the cache of the hub (a folder) or of torch (a file) on this machine.
 
-    def download(self) -> Path | None:
-        """Get the weights into that cache; an error of the network comes through."""
-        if constants.HF_HUB_OFFLINE:
+        With ``download`` they are brought there first; an error of the network comes through.
+        """
+        if download and constants.HF_HUB_OFFLINE:
             raise OfflineModeIsEnabled("nothing was downloaded, since HF_HUB_OFFLINE is set")
         if "://" in self.source:
-            torch.hub.load_state_dict_from_url(self.source, map_location="cpu", check_hash=True, weights_only=True)
-        else:
+            if download:
+                torch.hub.load_state_dict_from_url(self.source, map_location="cpu", check_hash=True, weights_only=True)
+            return self.cached if self.cached.is_file() else None
+        if download:
             commit(self.source, self.revision or None, "model")  # asks once; the hub's client would retry
-            self._snapshot()
-        return self.found()
-
-    def _snapshot(self, **options) -> Path:
-        files = {"revision": self.revision or None, "allow_patterns": list(self.files)}
-        return Path(snapshot_download(self.source, **files, **options))
+        options = {"revision": self.revision or None, "allow_patterns": [*self.files], "local_files_only": not download}
+        with contextlib.suppress(LocalEntryNotFoundError):
+            folder = Path(snapshot_download(self.source, **options))
+            return folder if any(path.is_file() for path in folder.glob(self.files[0])) else None
+        return None
 
 
 @contextlib.contextmanager
 def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[Path, Make]]:
-    """The path of the weights, and ``make(dim=..., ...)``, which returns the embedding that a network with them is.
+    """The path of the weights, and ``make``, which returns the embedding that a network with them is.
 
     The weights are those at the path ``weights`` if it is given, else those found on this machine, else downloaded; of
     a model with one file, the path is that of the file, else of the folder. In the context a library may build the
@@ -95,7 +90,7 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
     is needed to get the weights, GatedData if a licence must be accepted first.
     """
     try:
-        path = (facts.found() or facts.download()) if weights is None else given_path(weights)
+        path = (facts.found() or facts.found(download=True)) if weights is None else given_path(weights)
         if path is None or not path.exists():
             raise FileNotFoundError(f"found no {facts.files[0]}" if path is None else f"found nothing at {path}")
     except Exception as error:  # what a failed request raises differs between versions of the hub's client
@@ -109,12 +104,23 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
         ) from error
     path = path / facts.files[0] if path.is_dir() and len(facts.files) == 1 else path
 
-    def make(**parts: Any) -> Embedding:
-        return Embedding(name, revision=_revision(path), license=facts.licence, **parts)
+    def make(dim: int, modality: str, preprocessing: str, prepare: Callable, encode: nn.Module) -> Embedding:
+        identity = (name, dim, modality, _revision(path), facts.licence, preprocessing)
+        return Embedding(*identity, prepare=prepare, encode=encode)
 
     advice = "Get them again, or give those of this model."
     with reading(f"the weights of {name!r} in {path}", advice), torch.random.fork_rng(devices=[]):
         yield path, make
+
+
+def named(name: str, facts: ModelFacts, build: Callable[..., Embedding], *options: Any) -> None:
+    """Register the embedding that ``build`` makes of published weights."""
+
+    def load(*, weights: Given = None) -> Embedding:
+        """The embedding; ``weights`` is the path of a copy of its weights."""
+        return build(pretrained(name, facts, weights), *options)
+
+    embedding(name, facts)(load)
 
 
 def _revision(path: Path) -> str:
@@ -140,7 +146,7 @@ def squash(image: Image.Image, side: int) -> Tensor:
     return torch.from_numpy((resized(image, side) - MEAN) / DEVIATION).float().permute(2, 0, 1).contiguous()
 
 
-def squashed(side: int, pooling: str) -> dict[str, Any]:
-    """The parts of an embedding that reads images by `squash`."""
+def squashed(side: int, pooling: str) -> tuple[str, str, Callable[[Image.Image], Tensor]]:
+    """Modality, preprocessing and ``prepare`` of an embedding that reads images by `squash`."""
     words = f"RGB squashed to {side} x {side} bicubic, ImageNet mean and deviation; {pooling}"
-    return {"modality": "image", "preprocessing": words, "prepare": functools.partial(squash, side=side)}
+    return "image", words, functools.partial(squash, side=side)
