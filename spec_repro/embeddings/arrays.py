@@ -5,7 +5,6 @@ If the file holds an array (``.npz``) named ``ids``, it is compared with the ids
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
@@ -27,7 +26,11 @@ def stored_array(spec: str) -> Embedding:
     if not path.is_file():
         raise DataMissing(f"expected an array at {path.absolute()}, found no file; check the path.")
     with reading(f"numbers in a .npy, .npz or .safetensors file in {path}", "Save the array in one of these formats."):
-        arrays = _read(path)
+        if path.suffix.lower() == ".safetensors":
+            arrays = {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
+        else:  # copy on write: torch takes the map without a warning, and the file stays as it is
+            found = np.load(path, mmap_mode="c", allow_pickle=False)
+            arrays = dict(found) if isinstance(found, np.lib.npyio.NpzFile) else {"": found}
     ids = arrays.pop("ids", None)
     if key is None and len(arrays) != 1:
         raise InvalidInput(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}); say which: file:{path}:KEY.")
@@ -56,11 +59,3 @@ def stored_array(spec: str) -> Embedding:
         return array.astype(np.float32, copy=False)
 
     return Embedding(f"file:{path}", array.shape[1], "any", sha256(path), "that of the file", rows=rows)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix.lower() == ".safetensors":
-        return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
-    # Copy on write: torch takes the map without a warning, and the file stays as it is.
-    found = np.load(path, mmap_mode="c", allow_pickle=False)
-    return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else {"": found}

@@ -75,10 +75,6 @@ class Store:
         while not self.marks.all():
             time.sleep(0.1)
 
-    def array(self) -> np.ndarray:
-        """The vectors (n, dim), memory-mapped copy on write: the file stays as it is."""
-        return np.load(self.folder / "embeddings.npy", mmap_mode="c")
-
 
 def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> None:
     """An array of zeros, whole or absent, whose blocks are taken: a write to a map on a full disk would be a SIGBUS."""

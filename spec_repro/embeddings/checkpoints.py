@@ -87,7 +87,7 @@ def model_card(model: nn.Module, name: str, tag: str = "", config: Mapping[str, 
     """
     quick = any(type(part).__name__ == "QuickGELU" for part in model.modules())
     heads = sorted({part.num_heads for part in model.modules() if isinstance(part, nn.MultiheadAttention)})
-    card = {"name": name, "tag": tag, "config": config or config_of(name), "heads": heads}
+    card = {"name": name, "tag": tag, "config": config_of(name) if config is None else config, "heads": heads}
     return json.loads(json.dumps(card | {"activation": "quick_gelu" if quick else "gelu"}))
 
 
@@ -116,10 +116,8 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def is_checkpoint(path: str | os.PathLike) -> bool:
-    """Whether a file has a card in its header; published weights have none."""
-    if Path(path).suffix != ".safetensors":
-        return False
+def has_card(path: str | os.PathLike) -> bool:
+    """Whether a safetensors file is a checkpoint of this package; published weights have no card."""
     with safe_open(path, "pt") as file:
         return "card" in (file.metadata() or {})
 

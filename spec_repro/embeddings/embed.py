@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -81,12 +81,12 @@ def embed(
     chunks = [range(i, min(i + chunk_rows, len(dataset))) for i in range(0, len(dataset), chunk_rows)[rank::world]]
     with FileLock(store.folder / f".lock-{rank}"):
         if chunks := [rows for rows in chunks if not store.marks[rows.start : rows.stop].all()]:
-            batches = Batches(dataset, column, model.prepare).loader(chunks, batch_size, workers, device.type == "cuda")
+            batches = Batches(dataset, column, model.prepare).load(chunks, batch_size, workers, device.type == "cuda")
             model = model.to(device) if _movable(model) else model
             _fill(store, chunks, batches, ids, partial(_forward, model, precision, device, ids), on_error)
         store.wait()
     _report(store, ids, on_error)
-    return store.array()
+    return np.load(store.vectors.filename, mmap_mode="c")  # copy on write: the file stays as it is
 
 
 class Batches(torch.utils.data.Dataset):
@@ -105,7 +105,7 @@ class Batches(torch.utils.data.Dataset):
         prepared = list(items.values())
         return list(items), torch.stack(prepared) if items and self.column == "image" else prepared, reasons
 
-    def loader(self, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> DataLoader:
+    def load(self, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> Iterator:
         """The batches, chunk after chunk; of a chunk of texts by length, so that little of a batch is padding."""
         batches = []
         for rows in chunks:
@@ -118,7 +118,7 @@ class Batches(torch.utils.data.Dataset):
             workers = 0 if cores <= 4 else min(8, cores - 2)
         # Batches are whole, so none are collated; a generator leaves the global random state alone.
         options = {"batch_size": None, "collate_fn": tuple, "generator": torch.Generator()}
-        return DataLoader(self, sampler=batches, num_workers=workers, pin_memory=pinned, **options)
+        return iter(DataLoader(self, sampler=batches, num_workers=workers, pin_memory=pinned, **options))
 
 
 def _movable(model: Embedding) -> bool:
@@ -126,12 +126,13 @@ def _movable(model: Embedding) -> bool:
     return hasattr(model.encode if isinstance(model, Embedding) else model, "to")
 
 
-def _forward(model: Embedding, precision: str, device: torch.device, ids: list, batch: Any, rows: list) -> np.ndarray:
+def _forward(
+    model: Embedding, precision: str, device: torch.device, ids: Sequence, batch: Any, rows: list
+) -> np.ndarray:
     """Vectors (b, dim) float32 of one prepared batch, which holds some rows of the data set; checked."""
     if isinstance(batch, torch.Tensor) and _movable(model):
         batch = batch.to(device, non_blocking=True)
-    full = precision == "float32"
-    with torch.inference_mode(), torch.autocast(device.type, DTYPES[precision], enabled=not full):
+    with torch.inference_mode(), torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32"):
         vectors = model(batch).float().cpu().numpy()
     if vectors.shape != (len(rows), model.dim):
         raise EmbeddingMismatch(
@@ -140,17 +141,15 @@ def _forward(model: Embedding, precision: str, device: torch.device, ids: list, 
         )
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
-        advice = "Look at the weights of the model." if full else "Try precision='float32'."
         raise NonFiniteInput(
             f"embedding {model.name!r} returned NaN or infinity for {len(bad)} of {len(rows)} samples of a batch, "
-            f"first ids {[ids[rows[i]] for i in bad[:5]]}. {advice}"
+            f"first ids {[ids[rows[i]] for i in bad[:5]]}. Look at its weights, or try precision='float32'."
         )
     return vectors
 
 
-def _fill(store: Store, chunks: list, batches: DataLoader, ids: list, forward: Callable, on_error: str) -> None:
+def _fill(store: Store, chunks: list, batches: Iterator, ids: Sequence, forward: Callable, on_error: str) -> None:
     """Compute the vectors of every chunk, as its batches come, and mark it when all are stored."""
-    batches = iter(batches)
     with progress(sum(map(len, chunks)), store.folder.parent.name) as bar:
         for rows in chunks:
             marks = np.zeros(len(rows), dtype=np.uint8)
@@ -166,7 +165,7 @@ def _fill(store: Store, chunks: list, batches: DataLoader, ids: list, forward: C
             store.mark(rows, marks)
 
 
-def _report(store: Store, ids: list, on_error: str) -> None:
+def _report(store: Store, ids: Sequence, on_error: str) -> None:
     """A warning, or with "stop" an error, if rows of the array are those of samples that could not be read."""
     skipped = np.flatnonzero(store.marks == UNREADABLE)
     if len(skipped):

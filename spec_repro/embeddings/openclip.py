@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
-from spec_repro.embeddings.checkpoints import config_of, given_weights, is_checkpoint, load_model, model_card
+from spec_repro.embeddings.checkpoints import config_of, given_weights, has_card, load_model, model_card
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained
 
@@ -80,7 +80,7 @@ def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
         shown = open_clip.get_pretrained_cfg(model, tag)
         shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
         clip, _, prepare = open_clip.create_model_and_transforms(model, str(path), pretrained_text=False, **shown)
-        if is_checkpoint(path):
+        if path.suffix == ".safetensors" and has_card(path):
             load_model(path, clip, model_card(clip, model))
         inputs = ", ".join(f"{key} {value}" for key, value in clip.visual.preprocess_cfg.items())
         if tower == "text":

@@ -1,6 +1,6 @@
 """Pretrained weights: what is known of a model before loading it, and the files of its weights.
 
-A family of models (``openclip``, ``encoders``, ``convnets``) registers each with its `ModelFacts`, which ``doctor``
+A family of models (``openclip``, ``encoders``) registers each with its `ModelFacts`, which ``doctor``
 lists; `pretrained` finds or downloads the weights before any model library is imported.
 """
 
@@ -27,8 +27,7 @@ from spec_repro.embeddings.checkpoints import brief, reading
 from spec_repro.embeddings.registry import Embedding, embedding
 
 Given = str | os.PathLike | None
-Make = Callable[..., Embedding]
-Pretrained = contextlib.AbstractContextManager[tuple[Path, Make]]
+Pretrained = contextlib.AbstractContextManager[tuple[Path, Callable[..., Embedding]]]
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, red green blue
 
 
@@ -81,7 +80,7 @@ class ModelFacts:
 
 
 @contextlib.contextmanager
-def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[Path, Make]]:
+def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[Path, Callable[..., Embedding]]]:
     """The path of the weights, and ``make``, which returns the embedding that a network with them is.
 
     The weights are those at the path ``weights`` if it is given, else those found on this machine, else downloaded; of
@@ -99,7 +98,7 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
             f"    source   {facts.source}{facts.revision and '@'}{facts.revision}\n"
             f"    size     {facts.size}; licence: {facts.licence}\n"
             f"    get      {facts.obtain}\n"
-            f"    or       give their path: weights=PATH, hf:FOLDER, open_clip:MODEL/PATH\n"
+            "    or       give their path: weights=PATH, hf:FOLDER, open_clip:MODEL/PATH\n"
             f"    now      {brief(error)}"
         ) from error
     path = path / facts.files[0] if path.is_dir() and len(facts.files) == 1 else path
@@ -108,8 +107,7 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
         identity = (name, dim, modality, _revision(path), facts.licence, preprocessing)
         return Embedding(*identity, prepare=prepare, encode=encode)
 
-    advice = "Get them again, or give those of this model."
-    with reading(f"the weights of {name!r} in {path}", advice), torch.random.fork_rng(devices=[]):
+    with reading(f"the weights of {name!r} in {path}", "Get those of this model."), torch.random.fork_rng(devices=[]):
         yield path, make
 
 
@@ -136,9 +134,7 @@ def _revision(path: Path) -> str:
 
 def resized(image: Image.Image, side: int) -> np.ndarray:
     """RGB values in [0, 1], (side, side, 3) float32; the aspect ratio is not kept."""
-    if image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.BICUBIC)
-    return np.asarray(image, dtype=np.float32) / 255.0
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 255.0
 
 
 def squash(image: Image.Image, side: int) -> Tensor:
