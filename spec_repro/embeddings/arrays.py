@@ -51,10 +51,9 @@ def stored_array(spec: str) -> Embedding:
             )
         differ = [] if ids is None else np.flatnonzero(np.array(own) != ids.astype(str))
         if len(differ):
-            i = int(differ[0])
             raise EmbeddingMismatch(
-                f"the ids in {path} differ from those of the data set, first in row {i}: {str(ids[i])!r} against "
-                f"{own[i]!r}. Bring both into the same order."
+                f"the ids in {path} differ from those of the data set, first in row {differ[0]}: "
+                f"{str(ids[differ[0]])!r} against {own[differ[0]]!r}. Bring both into the same order."
             )
         return array.astype(np.float32, copy=False)
 

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -59,21 +58,16 @@ class Store:
     def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         path = self.folder / name
         with reading(f"an array of shape {shape} in {path}", f"Delete {self.folder} and run again."):
-            array = np.load(path, mmap_mode="r+", allow_pickle=False)
-            if array.shape != shape:
-                raise ValueError(f"its shape is {array.shape}")
-            return array
+            found = np.load(path, mmap_mode="r", allow_pickle=False).shape  # "r+" would lengthen a file cut short
+            if found != shape:
+                raise ValueError(f"its shape is {found}")
+            return np.load(path, mmap_mode="r+", allow_pickle=False)
 
     def mark(self, rows: range, marks: np.ndarray) -> None:
         """Mark finished rows (rows,), whose vectors are written: the vectors reach the disk first."""
         self.vectors.flush()
         self.marks[rows.start : rows.stop] = marks
         self.marks.flush()
-
-    def wait(self) -> None:
-        """Return when every row is marked: the other processes of a torchrun compute theirs."""
-        while not self.marks.all():
-            time.sleep(0.1)
 
 
 def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> None:

@@ -1,6 +1,7 @@
 """``embed(dataset, embedding)``: vectors of all samples, computed once, cached, resumed after an interruption."""
 
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -82,9 +83,10 @@ def embed(
     with FileLock(store.folder / f".lock-{rank}"):
         if chunks := [rows for rows in chunks if not store.marks[rows.start : rows.stop].all()]:
             batches = Batches(dataset, column, model.prepare).load(chunks, batch_size, workers, device.type == "cuda")
-            model = model.to(device) if _movable(model) else model
+            model = model.to(device) if hasattr(model, "to") else model
             _fill(store, chunks, batches, ids, partial(_forward, model, precision, device, ids), on_error)
-        store.wait()
+        while not store.marks.all():  # the other processes of a torchrun compute theirs
+            time.sleep(0.1)
     _report(store, ids, on_error)
     return np.load(store.vectors.filename, mmap_mode="c")  # copy on write: the file stays as it is
 
@@ -121,16 +123,12 @@ class Batches(torch.utils.data.Dataset):
         return iter(DataLoader(self, sampler=batches, num_workers=workers, pin_memory=pinned, **options))
 
 
-def _movable(model: Embedding) -> bool:
-    """Whether a model has weights that ``to`` moves; one without them stays on the CPU."""
-    return hasattr(model.encode if isinstance(model, Embedding) else model, "to")
-
-
 def _forward(
     model: Embedding, precision: str, device: torch.device, ids: Sequence, batch: Any, rows: list
 ) -> np.ndarray:
     """Vectors (b, dim) float32 of one prepared batch, which holds some rows of the data set; checked."""
-    if isinstance(batch, torch.Tensor) and _movable(model):
+    network = model.encode if isinstance(model, Embedding) else model  # without ``to``, it has stayed on the CPU
+    if isinstance(batch, torch.Tensor) and hasattr(network, "to"):
         batch = batch.to(device, non_blocking=True)
     with torch.inference_mode(), torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32"):
         vectors = model(batch).float().cpu().numpy()

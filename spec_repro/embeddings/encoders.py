@@ -24,8 +24,8 @@ from spec_repro.embeddings.checkpoints import load_into
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import Given, ModelFacts, Pretrained, named, pretrained, squashed
 
-CLASS_TOKEN = frozenset(["deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vit_msn"])
 T5 = frozenset(["mt5", "t5", "umt5"])
+CLASS_TOKEN = frozenset(["deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vit_msn"])
 
 DINOV2 = ModelFacts("facebook/dinov2-base", "0.35 GB", "Apache-2.0", "f9e44c814b77203eaa57a6bdbbd535f21ede1415")
 ROBERTA = ModelFacts("FacebookAI/roberta-base", "0.50 GB", "MIT", "e2da8e2f811d1448a5b465c236feacd80ffbac7b")
