@@ -16,79 +16,58 @@ import hashlib
 import json
 import os
 import re
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from spec_repro.base.errors import CheckpointError, DiskFull
+from spec_repro.base.errors import DiskFull
 from spec_repro.base.files import atomic_path
+from spec_repro.embeddings.checkpoints import reading
 
 DONE, UNREADABLE = 1, 2
 
 
-@dataclass(frozen=True)
 class Store:
-    """The folder of one cache entry of ``n`` rows, ``dim`` numbers each."""
+    """One cache entry: ``vectors`` (n, dim) and ``marks`` (n,), both mapped from the disk and shared by all processes.
 
-    folder: Path
-    n: int
-    dim: int
+    The key of the entry is the hash of ``record``; a new entry has all its room on the disk from the start.
+    """
 
-    def array(self, mode: str = "c") -> np.ndarray:
-        """The vectors (n, dim), memory-mapped; by default copy on write, so that the file stays as it is."""
-        return self._map("embeddings.npy", mode, (self.n, self.dim))
-
-    def marks(self, mode: str = "c") -> np.ndarray:
-        """The mark of every row (n,)."""
-        return self._map("marks.npy", mode, (self.n,))
-
-    def write(self, rows: range, vectors: np.ndarray, marks: np.ndarray) -> None:
-        """Store finished rows: first the vectors (rows, dim), then their marks (rows,)."""
-        for open_map, values in ((self.array, vectors), (self.marks, marks)):
-            held = open_map("r+")
-            held[rows.start : rows.stop] = values
-            held.flush()
-
-    def wait(self) -> None:
-        """Return when every row is marked: the other processes of a torchrun compute theirs."""
-        while not self.marks().all():
-            time.sleep(0.1)
-
-    def _map(self, name: str, mode: str, shape: tuple[int, ...]) -> np.ndarray:
-        path = self.folder / name
+    def __init__(self, root: Path, record: dict, n: int, dim: int) -> None:
+        unnamed = {**record, "data": {k: v for k, v in record["data"].items() if k != "name"}}  # "folder:PATH" may move
+        key = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
+        self.folder = root / _plain(record["model"]["name"]) / f"{_plain(record['data']['name'])}-{key}"
+        content = json.dumps({**record, "shape": [n, dim], "dtype": "float32"}, indent=2, ensure_ascii=False)
         try:
-            array = np.load(path, mmap_mode=mode, allow_pickle=False)
-            if array.shape != shape:
-                raise ValueError(f"it has shape {array.shape}, expected {shape}")
-        except (ValueError, EOFError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}); delete {self.folder} and run again.") from error
-        return array
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock"):
+                if not (self.folder / "marks.npy").is_file():
+                    (self.folder / "record.json").write_text(content + "\n", encoding="utf-8")
+                    _allocate(self.folder / "embeddings.npy", np.float32, (n, dim))
+                    _allocate(self.folder / "marks.npy", np.uint8, (n,))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFull(
+                f"no room for {4e-9 * n * dim:.1f} GB of embeddings in {root} ({error.strerror}). Free some, or choose "
+                "another folder with root= or the environment variable SPEC_CACHE."
+            ) from error
+        self.vectors, self.marks = self._map("embeddings.npy", (n, dim)), self._map("marks.npy", (n,))
 
+    def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.folder / name
+        with reading(f"an array of shape {shape} in {path}", f"Delete {self.folder} and run again."):
+            found = np.load(path, mmap_mode="r", allow_pickle=False).shape  # "r+" would lengthen a file cut short
+            if found != shape:
+                raise ValueError(f"its shape is {found}")
+            return np.load(path, mmap_mode="r+", allow_pickle=False)
 
-def open_store(root: Path, record: dict, n: int, dim: int) -> Store:
-    """The cache entry whose key is the hash of ``record``; a new one has all its room on the disk from the start."""
-    unnamed = {**record, "data": {k: v for k, v in record["data"].items() if k != "name"}}  # "folder:PATH" may move
-    key = hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:16]
-    folder = root / _plain(record["model"]["name"]) / f"{_plain(record['data']['name'])}-{key}"
-    content = json.dumps({**record, "shape": [n, dim], "dtype": "float32"}, indent=2, ensure_ascii=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            if not (folder / "marks.npy").is_file():
-                (folder / "record.json").write_text(content + "\n", encoding="utf-8")
-                _allocate(folder / "embeddings.npy", np.float32, (n, dim))
-                _allocate(folder / "marks.npy", np.uint8, (n,))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFull(
-            f"no room for {4e-9 * n * dim:.1f} GB of embeddings in {root} ({error.strerror}). Free some, or choose "
-            "another folder with root= or the environment variable SPEC_CACHE."
-        ) from error
-    return Store(folder, n, dim)
+    def mark(self, rows: range, marks: np.ndarray) -> None:
+        """Mark finished rows (rows,), whose vectors are written: the vectors reach the disk first."""
+        self.vectors.flush()
+        self.marks[rows.start : rows.stop] = marks
+        self.marks.flush()
 
 
 def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> None:

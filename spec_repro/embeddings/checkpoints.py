@@ -4,11 +4,13 @@ A checkpoint is one safetensors file. Its header holds the card (JSON: which mod
 the tensors. Nothing is executed on loading, and a file is whole or absent.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from spec_repro.base.errors import CheckpointError, unknown_name
+from spec_repro.base.errors import CheckpointError, SpecError, unknown_name
 from spec_repro.base.files import atomic_path, given_path, project_root
 
+# What the libraries raise on files that are cut short, damaged, of another model, or that would execute code.
+UNFIT = (OSError, ValueError, KeyError, EOFError, RuntimeError, SafetensorError, pickle.PickleError, zipfile.BadZipFile)
 
-def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Any) -> None:
-    """Write a checkpoint; ``card`` is a mapping or a dataclass that JSON can hold."""
-    card = asdict(card) if is_dataclass(card) else card
+
+@contextlib.contextmanager
+def reading(expected: str, advice: str) -> Iterator[None]:
+    """Surrounds the reading of a file: what a library raises is made a CheckpointError with what to do."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except UNFIT as error:
+        raise CheckpointError(f"expected {expected}, found what does not load ({brief(error)}). {advice}") from error
+
+
+def brief(error: Exception) -> str:
+    """Type and first line of an error."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write a checkpoint; JSON must be able to hold the ``card``."""
     # A clone each: the format refuses tensors that share memory or are not contiguous.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as partial:
@@ -32,47 +52,43 @@ def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Any) -> N
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and card of a checkpoint; CheckpointError if it is absent, cut short, damaged or of another origin."""
-    try:
-        with safe_open(path, "pt") as file:
-            header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with reading(f"a checkpoint of this package in {path}", "Make it again."), safe_open(path, "pt") as file:
+        header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         card, written = json.loads(header["card"]), header["sha256"]
-    except FileNotFoundError as error:
-        raise CheckpointError(f"expected a checkpoint at {path}, found no file.") from error
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"{path} is cut short or not a checkpoint of this package ({reason}).") from error
-    if written != digest(tensors):
-        raise CheckpointError(f"the weights in {path} are not those that were written: their hash differs.")
-    return tensors, card
+        if written != digest(tensors):
+            raise ValueError("the hash of its weights is not the one that was written")
+        return tensors, card
 
 
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any, prefix: str = "") -> None:
-    """Load the tensors whose names begin with ``prefix``; CheckpointError, which names ``origin``, unless all fit."""
-    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    found, wanted = ({name: tuple(value.shape) for name, value in s.items()} for s in (state, module.state_dict()))
-    differ = [name for name in wanted | found if found.get(name) != wanted.get(name)]
-    if differ:
-        there, here = (shapes.get(differ[0], "absent") for shapes in (found, wanted))
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any) -> None:
+    """Load all weights of a module; CheckpointError, which names ``origin``, unless names and shapes are the same."""
+    there, here = ({(name, *value.shape) for name, value in s.items()} for s in (tensors, module.state_dict()))
+    if there != here:
         raise CheckpointError(
-            f"{origin} is of another model: {len(differ)} of {len(wanted)} weights differ, first {differ[0]}, {there} "
-            f"in the file and {here} in {type(module).__name__}. Build the model of the checkpoint."
+            f"{origin} is of another model: beyond a {type(module).__name__} it has {sorted(there - here)[:3]}, and "
+            f"lacks {sorted(here - there)[:3]} (name, shape; at most three each). Build the model of the checkpoint."
         )
-    module.load_state_dict(state)
+    module.load_state_dict(tensors)
+
+
+def config_of(name: str) -> dict[str, Any]:
+    """The configuration of an open_clip model; UnknownName with the near miss."""
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise unknown_name("open_clip model", name, open_clip.list_models())
+    return config
 
 
 def model_card(model: nn.Module, name: str, tag: str = "", config: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The card of an open_clip model: its name, the tag it started from, its config (by default that of the name), and
     what no weight shows: activation and numbers of heads, read off the model itself.
     """
-    import open_clip
-
     quick = any(type(part).__name__ == "QuickGELU" for part in model.modules())
     heads = sorted({part.num_heads for part in model.modules() if isinstance(part, nn.MultiheadAttention)})
-    config = open_clip.get_model_config(name) if config is None else config
-    if config is None:
-        raise unknown_name("open_clip model", name, open_clip.list_models())
-    card = {"name": name, "tag": tag, "config": config, "activation": "quick_gelu" if quick else "gelu", "heads": heads}
-    return json.loads(json.dumps(card))
+    card = {"name": name, "tag": tag, "config": config_of(name) if config is None else config, "heads": heads}
+    return json.loads(json.dumps(card | {"activation": "quick_gelu" if quick else "gelu"}))
 
 
 def load_model(path: str | os.PathLike, model: nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,10 +116,8 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def is_checkpoint(path: str | os.PathLike) -> bool:
-    """Whether a file has a card in its header; published weights have none."""
-    if Path(path).suffix != ".safetensors":
-        return False
+def has_card(path: str | os.PathLike) -> bool:
+    """Whether a safetensors file is a checkpoint of this package; published weights have no card."""
     with safe_open(path, "pt") as file:
         return "card" in (file.metadata() or {})
 

@@ -1,8 +1,9 @@
 """``embed(dataset, embedding)``: vectors of all samples, computed once, cached, resumed after an interruption."""
 
 import os
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInp
 from spec_repro.base.files import cache_root
 from spec_repro.base.rows import progress, resolve_device
 from spec_repro.data.identity import identity, item_column, with_pictures
-from spec_repro.embeddings.cache import DONE, UNREADABLE, Store, open_store
+from spec_repro.embeddings.cache import DONE, UNREADABLE, Store
 from spec_repro.embeddings.registry import Embedding, embedding_identity, load_embedding
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -76,77 +77,60 @@ def embed(
     if getattr(model, "fit", None):
         model = model.fit(dataset)
     record = {"data": identity(dataset, column), "model": embedding_identity(model), "precision": precision}
-    store, ids = open_store(cache_root(root), record, len(dataset), model.dim), dataset.select_columns("id")["id"]
+    store, ids = Store(cache_root(root), record, len(dataset), model.dim), dataset.select_columns("id")["id"]
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    chunks = [range(i, min(i + chunk_rows, len(dataset))) for i in range(0, len(dataset), chunk_rows)[rank::world]]
     with FileLock(store.folder / f".lock-{rank}"):
-        marks = store.marks()
-        starts = range(0, len(dataset), chunk_rows)[rank::world]
-        chunks = [range(i, min(i + chunk_rows, len(dataset))) for i in starts if not marks[i : i + chunk_rows].all()]
-        if chunks:
-            items = Items(dataset, column, model.prepare)
-            loader = _loader(items, chunks, batch_size, workers, device.type == "cuda")
-            model = model.to(device) if _movable(model) else model
-            _fill(store, chunks, loader, ids, partial(_forward, model, precision, device, ids), on_error)
-        store.wait()
+        if chunks := [rows for rows in chunks if not store.marks[rows.start : rows.stop].all()]:
+            batches = Batches(dataset, column, model.prepare).load(chunks, batch_size, workers, device.type == "cuda")
+            model = model.to(device) if hasattr(model, "to") else model
+            _fill(store, chunks, batches, ids, partial(_forward, model, precision, device, ids), on_error)
+        while not store.marks.all():  # the other processes of a torchrun compute theirs
+            time.sleep(0.1)
     _report(store, ids, on_error)
-    return store.array()
+    return np.load(store.vectors.filename, mmap_mode="c")  # copy on write: the file stays as it is
 
 
-class Items(torch.utils.data.Dataset):
-    """Prepared items by row number; a sample that cannot be read comes with the reason instead."""
+class Batches(torch.utils.data.Dataset):
+    """A batch by its row numbers: the rows read, their prepared items, and the reasons for the others."""
 
     def __init__(self, dataset: Dataset, column: str, prepare: Callable[[Any], Any]) -> None:
         self.dataset, self.column, self.prepare = with_pictures(dataset.select_columns([column])), column, prepare
-        self.texts = column != "image"
 
-    def __getitem__(self, i: int) -> tuple[int, Any, str]:
-        try:
-            return i, self.prepare(self.dataset[i][self.column]), ""
-        except UnreadableItem as error:
-            return i, None, str(error)
+    def __getitem__(self, rows: np.ndarray) -> tuple[list[int], Any, dict[int, str]]:
+        items, reasons = {}, {}
+        for i in rows.tolist():
+            try:
+                items[i] = self.prepare(self.dataset[i][self.column])
+            except UnreadableItem as error:
+                reasons[i] = str(error)
+        prepared = list(items.values())
+        return list(items), torch.stack(prepared) if items and self.column == "image" else prepared, reasons
 
-    def order(self, rows: range) -> np.ndarray:
-        """Row numbers in the order of computing: texts by length, so that little of a batch is padding."""
-        if not self.texts:
-            return np.array(rows)
-        lengths = [len(text) for text in self.dataset.select(rows)[self.column]]
-        return np.argsort(lengths, kind="stable") + rows.start
-
-    def collate(self, samples: list[tuple[int, Any, str]]) -> tuple[list[int], Any, dict[int, str]]:
-        """Row numbers read, their prepared items (stacked, of images), and the reasons for the others."""
-        read, items = (
-            [i for i, _, reason in samples if not reason],
-            [item for _, item, _ in samples if item is not None],
-        )
-        reasons = {i: reason for i, _, reason in samples if reason}
-        return read, items if self.texts or not items else torch.stack(items), reasons
-
-
-def _loader(items: Items, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> DataLoader:
-    """Batches of prepared items, chunk after chunk."""
-    orders = [items.order(rows) for rows in chunks]
-    batches = [order[i : i + batch_size].tolist() for order in orders for i in range(0, len(order), batch_size)]
-    if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = 0 if cores <= 4 else min(8, cores - 2)
-    generator = torch.Generator()  # leaves the global random state alone
-    options = {"collate_fn": items.collate, "num_workers": workers, "pin_memory": pinned, "generator": generator}
-    return DataLoader(items, batch_sampler=batches, **options)
-
-
-def _movable(model: Embedding) -> bool:
-    """Whether a model has weights that ``to`` moves; one without them stays on the CPU."""
-    return hasattr(model.encode if isinstance(model, Embedding) else model, "to")
+    def load(self, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> Iterator:
+        """The batches, chunk after chunk; of a chunk of texts by length, so that little of a batch is padding."""
+        batches = []
+        for rows in chunks:
+            order = np.array(rows)
+            if self.column != "image":
+                order = order[np.argsort([*map(len, self.dataset.select(rows)[self.column])], kind="stable")]
+            batches += np.split(order, range(batch_size, len(order), batch_size))
+        if workers is None:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            workers = 0 if cores <= 4 else min(8, cores - 2)
+        # Batches are whole, so none are collated; a generator leaves the global random state alone.
+        options = {"batch_size": None, "collate_fn": tuple, "generator": torch.Generator()}
+        return iter(DataLoader(self, sampler=batches, num_workers=workers, pin_memory=pinned, **options))
 
 
 def _forward(
-    model: Embedding, precision: str, device: torch.device, ids: Sequence[str], batch: Any, rows: list[int]
+    model: Embedding, precision: str, device: torch.device, ids: Sequence, batch: Any, rows: list
 ) -> np.ndarray:
     """Vectors (b, dim) float32 of one prepared batch, which holds some rows of the data set; checked."""
-    if isinstance(batch, torch.Tensor) and _movable(model):
+    network = model.encode if isinstance(model, Embedding) else model  # without ``to``, it has stayed on the CPU
+    if isinstance(batch, torch.Tensor) and hasattr(network, "to"):
         batch = batch.to(device, non_blocking=True)
-    full = precision == "float32"
-    with torch.inference_mode(), torch.autocast(device.type, DTYPES[precision], enabled=not full):
+    with torch.inference_mode(), torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32"):
         vectors = model(batch).float().cpu().numpy()
     if vectors.shape != (len(rows), model.dim):
         raise EmbeddingMismatch(
@@ -155,42 +139,36 @@ def _forward(
         )
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
-        advice = "Look at the weights of the model." if full else "Try precision='float32'."
         raise NonFiniteInput(
             f"embedding {model.name!r} returned NaN or infinity for {len(bad)} of {len(rows)} samples of a batch, "
-            f"first ids {[ids[rows[i]] for i in bad[:5]]}. {advice}"
+            f"first ids {[ids[rows[i]] for i in bad[:5]]}. Look at its weights, or try precision='float32'."
         )
     return vectors
 
 
-def _fill(
-    store: Store, chunks: list[range], loader: DataLoader, ids: Sequence[str], forward: Callable, on_error: str
-) -> None:
-    """Compute and store the vectors of every chunk, as the batches of ``loader`` come."""
-    batches = iter(loader)
+def _fill(store: Store, chunks: list, batches: Iterator, ids: Sequence, forward: Callable, on_error: str) -> None:
+    """Compute the vectors of every chunk, as its batches come, and mark it when all are stored."""
     with progress(sum(map(len, chunks)), store.folder.parent.name) as bar:
         for rows in chunks:
-            vectors = np.full((len(rows), store.dim), np.nan, dtype=np.float32)
             marks = np.zeros(len(rows), dtype=np.uint8)
             while not marks.all():
                 read, batch, reasons = next(batches)
                 for i, reason in reasons.items():
                     if on_error == "stop":
                         raise UnreadableItem(f"sample {ids[i]!r}: {reason} Or leave it out with on_error='skip'.")
-                    marks[i - rows.start] = UNREADABLE
+                    store.vectors[i], marks[i - rows.start] = np.nan, UNREADABLE
                 if read:
-                    at = np.array(read) - rows.start
-                    vectors[at], marks[at] = forward(batch, read), DONE
+                    store.vectors[read], marks[np.array(read) - rows.start] = forward(batch, read), DONE
                 bar.update(len(read) + len(reasons))
-            store.write(rows, vectors, marks)
+            store.mark(rows, marks)
 
 
-def _report(store: Store, ids: Sequence[str], on_error: str) -> None:
+def _report(store: Store, ids: Sequence, on_error: str) -> None:
     """A warning, or with "stop" an error, if rows of the array are those of samples that could not be read."""
-    skipped = np.flatnonzero(store.marks() == UNREADABLE)
+    skipped = np.flatnonzero(store.marks == UNREADABLE)
     if len(skipped):
         first = [ids[int(i)] for i in skipped[:5]]
-        found = f"{len(skipped):,} of {store.n:,} samples could not be read, first ids {first}"
+        found = f"{len(skipped):,} of {len(ids):,} samples could not be read, first ids {first}"
         if on_error == "stop":
             raise UnreadableItem(f"{found}, when {store.folder} was made with on_error='skip'; repair or skip them.")
         warnings.warn(f"{found}; their rows are NaN.", stacklevel=3)

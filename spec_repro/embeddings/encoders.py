@@ -1,149 +1,112 @@
-"""Encoders of the Hugging Face hub: ``dinov2``, ``roberta``, ``e5``, ``t5-xl``, and ``hf:ID`` for any other.
+"""Pretrained encoders but CLIP: ``dinov2 roberta e5 t5-xl hf:ID`` (Hugging Face), ``inception swav timm:ID``.
 
-One vector of an item is, by ``pooling``,
+One vector of an item is, by ``pooling`` of the Hugging Face models,
 
 - ``"first"``: the last hidden state of the first token (image models with a class token, and ``roberta``);
 - ``"mean"``: the mean of the last hidden states, over tokens other than padding, or over all positions of an image.
 
-``hf:ID`` takes the first token for the model types in ``CLASS_TOKEN``, and the mean for all others.
+``hf:ID`` takes the first token for the model types in ``CLASS_TOKEN``, and the mean for all others. ``dinov2``,
+``inception`` and ``swav`` see what the paper's code shows them: the whole image squashed to a square. ``timm:ID``, any
+image model of timm, is without its classifier and has the transform of its own data configuration.
 """
 
 import functools
 import json
-import re
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from spec_repro.base.errors import CheckpointError, InvalidInput, unknown_name
+from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.base.files import given_path
+from spec_repro.embeddings.checkpoints import load_into
 from spec_repro.embeddings.registry import Embedding, embedding
-from spec_repro.embeddings.weights import SQUASHED, Given, ModelFacts, Weights, fetch, squash
+from spec_repro.embeddings.weights import Given, ModelFacts, Pretrained, named, pretrained, squashed
 
-CLASS_TOKEN = frozenset(["deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vit_msn"])
 T5 = frozenset(["mt5", "t5", "umt5"])
+CLASS_TOKEN = frozenset(["deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vit_msn"])
 
 DINOV2 = ModelFacts("facebook/dinov2-base", "0.35 GB", "Apache-2.0", "f9e44c814b77203eaa57a6bdbbd535f21ede1415")
 ROBERTA = ModelFacts("FacebookAI/roberta-base", "0.50 GB", "MIT", "e2da8e2f811d1448a5b465c236feacd80ffbac7b")
 E5 = ModelFacts("intfloat/e5-large-v2", "1.34 GB", "MIT", "b322e09026e4ea05f42beadf4d661fb4e101d311")
 T5_XL = ModelFacts("google/flan-t5-xl", "11.4 GB", "Apache-2.0", "7d6315df2c2fb742f0f5b556879d730926ca9001")
-
-
-@embedding("dinov2", DINOV2)
-def dinov2(*, weights: Given = None, crop: str = "squash") -> Embedding:
-    """DINOv2 ViT-B/14, class token after the last norm.
-
-    ``crop="squash"``: the whole image at 224 x 224, as in the paper; ``"processor"``: as the repository says, the
-    middle 224 x 224 of a short side of 256.
-    """
-    return _images(fetch("dinov2", DINOV2, weights), "first", crop)
-
-
-@embedding("roberta", ROBERTA)
-def roberta(*, weights: Given = None) -> Embedding:
-    """RoBERTa base, first token, at most 256 tokens; its checkpoint has no pooling layer."""
-    return _texts(fetch("roberta", ROBERTA, weights), "first", 256)
-
-
-@embedding("e5", E5)
-def e5(*, weights: Given = None) -> Embedding:
-    """E5 large v2: ``"query: "`` before each text, at most 512 tokens, mean, unit length."""
-    return _texts(fetch("e5", E5, weights), "mean", 512, "query: ", True)
-
-
-@embedding("t5-xl", T5_XL)
-def t5_xl(*, weights: Given = None) -> Embedding:
-    """Encoder of Flan-T5 XL, at most 512 tokens, mean. Which T5-XL the paper used is not known."""
-    return _texts(fetch("t5-xl", T5_XL, weights), "mean", 512)
+INCEPTION = ModelFacts(
+    "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth", "0.11 GB", "BSD-3-Clause"
+)
+SWAV = ModelFacts("https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar", "0.11 GB", "CC BY-NC 4.0")
+TRAINING = ("projection_head.", "prototypes.", "fc.")  # parts of SwAV's checkpoint beside the features
 
 
 @embedding("hf:")
 def hf(spec: str, *, revision: str = "", pooling: str | None = None, **options: Any) -> Embedding:
     """An image or text encoder by its hub id ``ORGANISATION/NAME`` or its folder; no code of a repository is run.
 
-    ``revision`` is a commit, tag or branch of the hub repository. Options of an image model: ``crop``, "processor" or
-    "squash" (to 224 x 224). Of a text model: ``max_length`` in tokens (by default what the model takes, at most 512),
-    ``prefix`` before each text, ``normalize`` to unit length.
+    ``revision`` is a commit, tag or branch of the hub repository. Options of a text model: ``max_length`` in tokens (by
+    default what the model takes, at most 512), ``prefix`` before each text, ``normalize`` to unit length.
     """
-    name, folder = f"hf:{spec}", given_path(spec)
-    if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
-        raise InvalidInput(f"expected hf:ORGANISATION/NAME or hf:FOLDER, found {name!r}, and no such folder here.")
-    facts = ModelFacts(spec, "size on its page", "that of its page", revision)
-    found = fetch(name, facts, folder if folder.is_dir() else None)
-    with found.loading():
-        config = json.loads((found.path / "config.json").read_text())
+    name, facts, folder = f"hf:{spec}", ModelFacts(spec, revision=revision), given_path(spec)
+    with pretrained(name, facts, folder if folder.is_dir() else None) as (path, _):
+        config = json.loads((path / "config.json").read_text())
     if "vision_config" in config:
         raise InvalidInput(f"{name!r} has two towers; expected an encoder of images or of texts. See open_clip:.")
     pooling = pooling or ("first" if config.get("model_type") in CLASS_TOKEN else "mean")
     kind = _texts if "vocab_size" in config else _images
-    return kind(found, pooling, **options)
+    return kind(pretrained(name, facts, path), pooling, **options)
 
 
-def _images(found: Weights, pooling: str, crop: str = "processor") -> Embedding:
-    if crop not in ("processor", "squash"):
-        raise unknown_name("crop", crop, ("processor", "squash"))
-    encoder = _encoder(found, pooling)
-    inputs, prepare = SQUASHED.format(224), functools.partial(squash, side=224)
-    if crop == "processor":
+def _images(found: Pretrained, pooling: str, square: bool = False) -> Embedding:
+    with found as (path, make):
         from transformers import AutoImageProcessor
 
-        with found.loading():
-            processor = AutoImageProcessor.from_pretrained(found.path, trust_remote_code=False)
-        inputs, prepare = "image processor of the repository", functools.partial(_processed, processor)
-    return found.embedding(encoder.dim, "image", f"{inputs}; {pooling}", prepare, encoder)
+        encoder = Encoder(path, pooling)
+        if square:
+            return make(encoder.dim, *squashed(224, pooling), encoder)
+        prepare = functools.partial(_processed, AutoImageProcessor.from_pretrained(path, trust_remote_code=False))
+        return make(encoder.dim, "image", f"image processor of the repository; {pooling}", prepare, encoder)
 
 
-def _texts(found: Weights, pooling: str, max_length: int = 0, prefix: str = "", normalize: bool = False) -> Embedding:
-    from transformers import AutoTokenizer
+def _texts(
+    found: Pretrained, pooling: str, max_length: int = 0, prefix: str = "", normalize: bool = False
+) -> Embedding:
+    with found as (path, make):
+        from transformers import AutoTokenizer
 
-    with found.loading():
-        tokenizer = AutoTokenizer.from_pretrained(found.path, trust_remote_code=False)
-    encoder = _encoder(found, pooling, tokenizer.pad_token_id or 0, normalize)
-    longest = getattr(encoder.network.config, "max_position_embeddings", None) or 512
-    max_length = max_length or min(tokenizer.model_max_length, longest, 512)
-    inputs = f"{prefix}text, at most {max_length} tokens; {pooling}"
-    preprocessing = inputs + ", unit length" * normalize + ", bfloat16 for float16" * encoder.t5
-    return found.embedding(
-        encoder.dim, "text", preprocessing, functools.partial(_tokens, tokenizer, prefix, max_length), encoder
-    )
-
-
-def _encoder(found: Weights, pooling: str, padding: int = 0, unit: bool = False) -> "Encoder":
-    """The encoder in float32; CheckpointError if weights that are used would be random."""
-    if pooling not in ("first", "mean"):
-        raise unknown_name("pooling", pooling, ("first", "mean"))
-    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
-
-    with found.loading():
-        config = AutoConfig.from_pretrained(found.path, trust_remote_code=False)
-        kind = AutoModelForTextEncoding if config.model_type in T5 else AutoModel  # T5 without its decoder
-        options = {"dtype": torch.float32, "trust_remote_code": False, "output_loading_info": True}
-        network, keys = kind.from_pretrained(found.path, config=config, **options)
-    missing = sorted(key for key in keys["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        text = f"{found.path} lacks {len(missing)} of the weights of {found.name!r}, first {missing[0]}, which would be"
-        raise CheckpointError(f"{text} random; get the whole checkpoint.")
-    return Encoder(network.get_encoder() if config.is_encoder_decoder else network, pooling, padding, unit)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        encoder = Encoder(path, pooling, tokenizer.pad_token_id or 0, normalize)
+        longest = getattr(encoder.network.config, "max_position_embeddings", None) or 512
+        max_length = max_length or min(tokenizer.model_max_length, longest, 512)
+        words = f"{prefix}text, at most {max_length} tokens; {pooling}" + ", unit length" * normalize
+        words += ", bfloat16 for float16" * encoder.t5
+        return make(encoder.dim, "text", words, functools.partial(_tokens, tokenizer, prefix, max_length), encoder)
 
 
 class Encoder(nn.Module):
-    """Images (b, 3, height, width), or a list of b rows of tokens -> (b, dim)."""
+    """Images (b, 3, height, width), or a list of b rows of tokens -> (b, dim); the network in float32."""
 
-    def __init__(self, network: nn.Module, pooling: str, padding: int, unit: bool) -> None:
+    def __init__(self, folder: Any, pooling: str, padding: int = 0, unit: bool = False) -> None:
+        if pooling not in ("first", "mean"):
+            raise unknown_name("pooling", pooling, ("first", "mean"))
+        from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+
         super().__init__()
-        self.network, self.pooling, self.padding, self.unit = network, pooling, padding, unit
-        self.t5 = network.config.model_type in T5
-        self.dim = getattr(network.config, "hidden_size", None) or network.config.hidden_sizes[-1]
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        self.pooling, self.padding, self.unit, self.t5 = pooling, padding, unit, config.model_type in T5
+        kind = AutoModelForTextEncoding if self.t5 else AutoModel  # T5 without its decoder
+        options = {"dtype": torch.float32, "trust_remote_code": False, "output_loading_info": True}
+        network, keys = kind.from_pretrained(folder, config=config, **options)
+        missing = sorted(key for key in keys["missing_keys"] if not key.startswith("pooler."))
+        if missing:
+            raise ValueError(f"it lacks {len(missing)} weights, first {missing[0]}, which would be random")
+        self.network = network.get_encoder() if config.is_encoder_decoder else network
+        self.dim = getattr(self.network.config, "hidden_size", None) or self.network.config.hidden_sizes[-1]
 
     def forward(self, batch: Tensor | list[Tensor]) -> Tensor:
         if isinstance(batch, Tensor):
             return self.pooled(self.network(pixel_values=batch), None)
-        device = next(self.network.parameters()).device
-        tokens = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=self.padding).to(device)
-        lengths = torch.tensor([len(row) for row in batch], device=device)
-        mask = (torch.arange(tokens.shape[1], device=device) < lengths[:, None]).long()
+        device, pad = next(self.network.parameters()).device, nn.utils.rnn.pad_sequence
+        tokens = pad(batch, batch_first=True, padding_value=self.padding).to(device)
+        mask = pad([torch.ones_like(row) for row in batch], batch_first=True).to(device)
         # T5 overflows in float16: under autocast it runs in bfloat16.
         half = torch.is_autocast_enabled(device.type)
         with torch.autocast(device.type, torch.bfloat16 if self.t5 else None, enabled=half):
@@ -167,3 +130,69 @@ def _processed(processor: Any, image: Image.Image) -> Tensor:
 def _tokens(tokenizer: Any, prefix: str, max_length: int, text: str) -> Tensor:
     """One text -> (tokens,) int64; cut at ``max_length``, its marks of beginning and end counted."""
     return torch.tensor(tokenizer(prefix + text, truncation=True, max_length=max_length)["input_ids"])
+
+
+# The whole image at 224 x 224, as in the paper; hf:facebook/dinov2-base takes the middle of a short side of 256.
+named("dinov2", DINOV2, _images, "first", True)
+# Its checkpoint has no pooling layer.
+named("roberta", ROBERTA, _texts, "first", 256)
+named("e5", E5, _texts, "mean", 512, "query: ", True)
+# The encoder of Flan-T5 XL. Which T5-XL the paper used is not known.
+named("t5-xl", T5_XL, _texts, "mean", 512)
+
+
+@embedding("inception", INCEPTION)
+def inception(*, weights: Given = None) -> Embedding:
+    """Inception-V3, the ImageNet classifier of torchvision (not the network of the FID) without its last layer."""
+    with pretrained("inception", INCEPTION, weights) as (path, make):
+        from torchvision.models import inception_v3
+
+        # The weights expect values in [-1, 1]: transform_input makes them of those with ImageNet's mean and deviation.
+        network = inception_v3(init_weights=False, transform_input=True)
+        load_into(network, torch.load(path, map_location="cpu", weights_only=True), path)
+        network.fc = nn.Identity()
+        return make(2048, *squashed(299, "2,048 numbers before the classifier"), network)
+
+
+@embedding("swav", SWAV)
+def swav(*, weights: Given = None, head: str = "none", seed: int | None = None) -> Embedding:
+    """ResNet-50 trained by SwAV for 800 epochs: 2,048 pooled numbers.
+
+    ``head="random"`` is what the released code of the paper takes: 1,000 numbers of a last layer that its hub entry
+    leaves at random. There it is not seeded; here ``seed`` draws it, 0 by default.
+    """
+    if head not in ("none", "random"):
+        raise unknown_name("head", head, ("none", "random"))
+    if head == "none" and seed is not None:
+        raise InvalidInput(f"swav draws nothing without head='random'; leave seed={seed} out.")
+    with pretrained("swav", SWAV, weights) as (path, make):
+        from torchvision.models import resnet50
+
+        network, state = resnet50(), torch.load(path, map_location="cpu", weights_only=True)
+        network.fc = nn.Identity()
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+        load_into(network, {k: v for k, v in state.items() if not k.startswith(TRAINING)}, path)
+        if head == "none":
+            return make(2048, *squashed(224, "2,048 pooled numbers"), network)
+        torch.default_generator.manual_seed(seed or 0)
+        network.fc = nn.Linear(2048, 1000)
+        return make(1000, *squashed(224, f"random layer to 1,000 numbers, seed {seed or 0}"), network)
+
+
+@embedding("timm:")
+def timm_model(model: str, *, weights: Given = None) -> Embedding:
+    """A model of timm by its name, as in ``timm:resnet18.a1_in1k``; ``weights`` is its file, or the folder of one."""
+    import timm
+
+    if not timm.is_model_pretrained(model):
+        raise unknown_name("timm model", model, timm.list_models(f"{model[:6]}*", pretrained=True))
+    known = timm.get_pretrained_cfg(model)
+    licence = known.license or ModelFacts.licence
+    facts = ModelFacts(known.hf_hub_id or known.url, licence=licence, files=("model.safetensors",))
+    with pretrained(f"timm:{model}", facts, weights) as (path, make):
+        overlay = {"file": str(path), "custom_load": False}
+        network = timm.create_model(model, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+        config = timm.data.resolve_model_data_config(network)
+        inputs = "timm's evaluation transform, " + ", ".join(f"{key} {value}" for key, value in config.items())
+        prepare = timm.data.create_transform(**config, is_training=False)
+        return make(network.head_hidden_size, "image", f"{inputs}; timm's pooling, no classifier", prepare, network)

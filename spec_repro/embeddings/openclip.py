@@ -15,44 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
-from spec_repro.embeddings.checkpoints import given_weights, is_checkpoint, load_model, model_card
+from spec_repro.embeddings.checkpoints import config_of, given_weights, has_card, load_model, model_card
 from spec_repro.embeddings.registry import Embedding, embedding
-from spec_repro.embeddings.weights import Given, ModelFacts, fetch
+from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained
 
 FILES = ("open_clip_model.safetensors",)
-OPENAI = ModelFacts(
-    "timm/vit_base_patch32_clip_224.openai", "0.61 GB", "MIT", "a6f597a30f7b82c51704746581f9a4e41421e878", FILES
-)
-LAION400M = ModelFacts(  # of its commit only the first digits, 8604507, could be confirmed: not pinned
-    "timm/vit_base_patch32_clip_224.laion400m_e32", "0.61 GB", "MIT", files=FILES
-)
-LAION2B = ModelFacts(
-    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "0.61 GB", "MIT", "1a25a446712ba5ee05982a381eed697ef9b435cf", FILES
-)
-
-
-@embedding("clip", OPENAI)
-def clip(*, weights: Given = None, tower: str = "image") -> Embedding:
-    """CLIP ViT-B/32 of OpenAI, the paper's CLIP."""
-    return _tower("clip", "ViT-B-32-quickgelu", "openai", OPENAI, weights, tower)
-
-
-@embedding("clip-laion400m", LAION400M)
-def clip_laion400m(*, weights: Given = None, tower: str = "image") -> Embedding:
-    """CLIP ViT-B/32 trained on LAION-400M, 32 epochs."""
-    return _tower("clip-laion400m", "ViT-B-32-quickgelu", "laion400m_e32", LAION400M, weights, tower)
-
-
-@embedding("clip-laion2b", LAION2B)
-def clip_laion2b(*, weights: Given = None, tower: str = "image") -> Embedding:
-    """CLIP ViT-B/32 trained on LAION-2B."""
-    return _tower("clip-laion2b", "ViT-B-32", "laion2b_s34b_b79k", LAION2B, weights, tower)
-
-
-@embedding("clip-text", OPENAI)
-def clip_text(*, weights: Given = None) -> Embedding:
-    """Text tower of CLIP ViT-B/32 of OpenAI."""
-    return _tower("clip-text", "ViT-B-32-quickgelu", "openai", OPENAI, weights, "text")
+CLIP = functools.partial(ModelFacts, size="0.61 GB", licence="MIT", files=FILES)
+OPENAI = CLIP("timm/vit_base_patch32_clip_224.openai", revision="a6f597a30f7b82c51704746581f9a4e41421e878")
+# Of its commit only the first digits, 8604507, could be confirmed: not pinned.
+LAION400M = CLIP("timm/vit_base_patch32_clip_224.laion400m_e32")
+LAION2B = CLIP("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", revision="1a25a446712ba5ee05982a381eed697ef9b435cf")
 
 
 @embedding("open_clip:")
@@ -61,16 +33,15 @@ def open_clip_model(spec: str, *, tower: str = "image") -> Embedding:
     import open_clip
 
     name, (model, _, rest) = f"open_clip:{spec}", spec.partition("/")
-    config = open_clip.get_model_config(model)
-    if config is None:
-        raise unknown_name("open_clip model", model, open_clip.list_models())
+    config = config_of(model)
     tag = open_clip.get_pretrained_cfg(model, rest)
     if not tag:
         path = given_weights(rest)
         if not rest or not path.exists():
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
             raise DataMissing(f"expected a tag of {model} ({tags}) or a checkpoint after the slash, found {rest!r}.")
-        return _tower(name, model, "", ModelFacts("", "", "that of the checkpoint", files=FILES), path, tower)
+        facts = ModelFacts("", licence="that of the checkpoint", files=FILES)
+        return _tower(pretrained(name, facts, path), model, "", tower)
     if tag.get("quick_gelu") and not config.get("quick_gelu"):
         raise CheckpointError(
             f"the weights {rest!r} were trained with QuickGELU, {model} has GELU: they would load and give wrong "
@@ -78,8 +49,8 @@ def open_clip_model(spec: str, *, tower: str = "image") -> Embedding:
         )
     repository, _, file = tag.get("hf_hub", "").rpartition("/")
     files = (f"{Path(file).stem}.safetensors",) if file else FILES
-    facts = ModelFacts(repository or tag["url"], "size on its page", "that of its page", files=files)
-    return _tower(name, model, rest, facts, None, tower)
+    facts = ModelFacts(repository or tag["url"], files=files)
+    return _tower(pretrained(name, facts, None), model, rest, tower)
 
 
 class Tower(nn.Module):
@@ -100,21 +71,26 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
     return tokenizer([text])[0]
 
 
-def _tower(name: str, model: str, tag: str, facts: ModelFacts, weights: Given, tower: str) -> Embedding:
+def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
     if tower not in ("image", "text"):
         raise unknown_name("tower", tower, ("image", "text"))
-    found = fetch(name, facts, weights).file(facts.files[0])
-    import open_clip
+    with found as (path, make):
+        import open_clip
 
-    with found.loading():
         shown = open_clip.get_pretrained_cfg(model, tag)
         shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
-        clip, _, prepare = open_clip.create_model_and_transforms(model, str(found.path), pretrained_text=False, **shown)
-        if is_checkpoint(found.path):
-            load_model(found.path, clip, model_card(clip, model))
-    inputs = ", ".join(f"{key} {value}" for key, value in clip.visual.preprocess_cfg.items())
-    if tower == "text":
-        tokenizer = open_clip.get_tokenizer(model)
-        inputs, prepare = f"at most {tokenizer.context_length} tokens", functools.partial(tokens_of, tokenizer)
-    dim, preprocessing = open_clip.get_model_config(model)["embed_dim"], f"{inputs}; {tower} tower, not normalised"
-    return found.embedding(dim, tower, preprocessing, prepare, Tower(clip, tower))
+        clip, _, prepare = open_clip.create_model_and_transforms(model, str(path), pretrained_text=False, **shown)
+        if path.suffix == ".safetensors" and has_card(path):
+            load_model(path, clip, model_card(clip, model))
+        inputs = ", ".join(f"{key} {value}" for key, value in clip.visual.preprocess_cfg.items())
+        if tower == "text":
+            tokenizer = open_clip.get_tokenizer(model)
+            inputs, prepare = f"at most {tokenizer.context_length} tokens", functools.partial(tokens_of, tokenizer)
+        words = f"{inputs}; {tower} tower, not normalised"
+        return make(config_of(model)["embed_dim"], tower, words, prepare, Tower(clip, tower))
+
+
+named("clip", OPENAI, _tower, "ViT-B-32-quickgelu", "openai", "image")  # the paper's CLIP
+named("clip-text", OPENAI, _tower, "ViT-B-32-quickgelu", "openai", "text")
+named("clip-laion400m", LAION400M, _tower, "ViT-B-32-quickgelu", "laion400m_e32", "image")
+named("clip-laion2b", LAION2B, _tower, "ViT-B-32", "laion2b_s34b_b79k", "image")

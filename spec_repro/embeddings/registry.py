@@ -25,6 +25,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
+from spec_repro.base.errors import InvalidInput
 from spec_repro.base.registry import Registry
 
 EMBEDDINGS = Registry("embedding")
@@ -39,8 +40,8 @@ class Embedding:
     reach ``encode`` as one stacked tensor, prepared texts as a list; it returns (b, dim) floats, the same for an item
     whatever else is in the batch. A network in the role of ``encode`` is frozen in eval mode, and moves with ``to``.
 
-    Optional: ``fit(dataset)`` returns the embedding fitted on the data (PCA, SVD), and ``embed`` calls it first;
-    ``rows(dataset)`` returns vectors that exist already (``file:PATH``).
+    In place of both, ``fit(dataset)`` returns the embedding fitted on the data (PCA, SVD), which ``embed`` calls first,
+    or ``rows(dataset)`` returns vectors that exist already (``file:PATH``).
     """
 
     name: str
@@ -49,8 +50,8 @@ class Embedding:
     revision: str
     license: str
     preprocessing: str = ""
-    prepare: Callable[[Any], Any] = field(repr=False, kw_only=True)
-    encode: Callable[[Any], Tensor] = field(repr=False, kw_only=True)
+    prepare: Callable[[Any], Any] | None = field(repr=False, default=None, kw_only=True)
+    encode: Callable[[Any], Tensor] | None = field(repr=False, default=None, kw_only=True)
     fit: Callable[[Dataset], "Embedding"] | None = field(repr=False, default=None, kw_only=True)
     rows: Callable[[Dataset], np.ndarray] | None = field(repr=False, default=None, kw_only=True)
 
@@ -60,6 +61,8 @@ class Embedding:
 
     def __call__(self, batch: Any) -> Tensor:
         """Prepared items -> (b, dim)."""
+        if self.encode is None:
+            raise InvalidInput(f"{self.name!r} has vectors of a whole data set alone: use embed(dataset, ...).")
         return self.encode(batch)
 
     def to(self, device: torch.device | str) -> Self:

@@ -1,7 +1,6 @@
 """The one format of our own weights: what comes back, and the text of every error."""
 
 import json
-from dataclasses import dataclass
 
 import open_clip
 import pytest
@@ -34,19 +33,14 @@ TENSORS = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(3, dtype=torc
 
 
 def test_tensors_and_card_come_back(tmp_path):
-    @dataclass(frozen=True)
-    class Card:
-        name: str
-        steps: int
-
     tensors = TENSORS | {"again": TENSORS["a"]}  # shared memory, and not contiguous
-    for card in ({"name": "x", "nested": [1, {"y": None}]}, Card("x", 3)):
-        save(tmp_path / "w.safetensors", tensors, card)
-        found, stated = read(tmp_path / "w.safetensors")
-        assert stated == (card if isinstance(card, dict) else {"name": "x", "steps": 3})
-        assert found.keys() == tensors.keys()
-        assert all(torch.equal(found[name], tensors[name]) for name in tensors)
-        assert all(found[name].dtype == tensors[name].dtype for name in tensors)
+    card = {"name": "x", "nested": [1, {"y": None}]}
+    save(tmp_path / "w.safetensors", tensors, card)
+    found, stated = read(tmp_path / "w.safetensors")
+    assert stated == card
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert all(found[name].dtype == tensors[name].dtype for name in tensors)
 
 
 def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -66,41 +60,46 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
-    with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*w\.safetensors, found no file"):
+    with pytest.raises(CheckpointError, match=r"a checkpoint of this package in .*w\.safetensors, .*FileNotFoundError"):
         read(path)
     save(path, TENSORS, {})
     raw = path.read_bytes()
     for content in (raw[: len(raw) // 2], raw[:-1], raw[:5], b"", b"no safetensors"):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"w\.safetensors is cut short or not a checkpoint of this package"):
+        with pytest.raises(
+            CheckpointError, match=r"a checkpoint of this package in .*w\.safetensors, found what does not load"
+        ):
             read(path)
     path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-    with pytest.raises(CheckpointError, match=r"w\.safetensors are not those that were written: their hash differs"):
+    with pytest.raises(
+        CheckpointError, match=r"w\.safetensors, found .*the hash of its weights is not the one that was wri"
+    ):
         read(path)
     save_file({"a": torch.ones(2)}, path)
-    with pytest.raises(CheckpointError, match=r"not a checkpoint of this package \(KeyError: 'card'\)"):
+    with pytest.raises(CheckpointError, match=r"a checkpoint of this package .* does not load \(KeyError: 'card'\)"):
         read(path)
-    with pytest.raises(CheckpointError, match="not a checkpoint of this package"):
+    with pytest.raises(CheckpointError, match=r"a checkpoint of this package in .*, found what does not load"):
         read(tmp_path)
 
 
 def test_tensors_load_only_into_the_module_they_fit():
     source, target = nn.Linear(3, 2), nn.Linear(3, 2)
-    tensors = {f"model.{name}": value for name, value in source.state_dict().items()} | {"other": torch.ones(1)}
-    load_into(target, tensors, "here", prefix="model.")
+    load_into(target, source.state_dict(), "here")
     assert same(source, target)
     before = {name: value.clone() for name, value in target.state_dict().items()}
     wrong = {
-        "missing": ({"weight": torch.ones(2, 3)}, r"here is of another model: 1 of 2 weights differ, first bias, abs"),
+        "missing": (
+            {"weight": torch.ones(2, 3)},
+            r"here is of another model: beyond a Linear it has \[\], and lacks \[\('bias', 2\)\]",
+        ),
         "unexpected": (
             before | {"more": torch.ones(1)},
-            r"1 of 2 weights differ, first more, \(1,\) in the file and a",
+            r"beyond a Linear it has \[\('more', 1\)\], and lacks \[\] \(name, shape",
         ),
         "shape": (
             before | {"weight": torch.ones(3, 2)},
-            r"first weight, \(3, 2\) in the file and \(2, 3\) in Linear\.",
+            r"it has \[\('weight', 3, 2\)\], and lacks \[\('weight', 2, 3\)\]",
         ),
-        "prefix": (tensors, r"5 of 2 weights differ, first weight, absent in the file and \(2, 3\) in Linear"),
     }
     for tensors, text in wrong.values():
         with pytest.raises(CheckpointError, match=text):
@@ -121,7 +120,7 @@ OTHERS = {  # the change of the model, its config, and the text
     "activation": ({"quick_gelu": True}, {}, "of tiny, the model is other: activation gelu there and quick_gelu here"),
     "heads": ({"vision_cfg": CONFIG["vision_cfg"] | {"head_width": 8}}, {}, r"heads \[2\] there and \[2, 4\] here"),
     "config": ({}, CONFIG | {"init_logit_scale": 1.0}, "config .* there and .* here. Build the model of the c"),
-    "architecture": ({"embed_dim": 8}, {}, r"2 of \d+ weights differ, first .*, \(32, 16\) in the file and \(32, 8\)"),
+    "architecture": ({"embed_dim": 8}, {}, r"beyond a CLIP it has .*, 32, 16\).*, and lacks .*, 32, 8\)"),
 }  # fmt: skip
 
 

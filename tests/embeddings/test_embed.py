@@ -27,7 +27,7 @@ from spec_repro.base.errors import (
 from spec_repro.base.files import cache_root
 from spec_repro.data import load_data
 from spec_repro.embeddings import embed
-from spec_repro.embeddings.cache import Store, open_store
+from spec_repro.embeddings.cache import Store
 
 SCRIPT = Path(__file__).with_name("toy.py")
 
@@ -161,14 +161,11 @@ def test_an_interrupted_run_goes_on(texts, cache):
 
 
 def test_a_row_is_marked_after_it_is_written(texts, cache, monkeypatch):
-    def stop(self, mode="c"):
-        if mode == "r+":
-            raise KeyboardInterrupt
-        return marks(self, mode)
+    def stop(self, rows, marks):
+        raise KeyboardInterrupt
 
-    marks = Store.marks
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "marks", stop)
+        patch.setattr(Store, "mark", stop)
         with pytest.raises(KeyboardInterrupt):
             embed(texts, Lengths())
     (path,) = cache.rglob("embeddings.npy")
@@ -186,11 +183,13 @@ def test_a_damaged_array_is_noticed(texts, cache, name, share):
     (path,) = cache.rglob(name)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=rf"{name} is damaged .*; delete .* and run again\."):
+    with pytest.raises(
+        CheckpointError, match=rf"expected an array .*{name}, found what .*\. Delete .* and run again\."
+    ):
         embed(texts, Lengths())
     np.save(path, np.zeros((3, 2), dtype=np.float32))
     with pytest.raises(
-        CheckpointError, match=r"it has shape \(3, 2\), expected \(100,.*\)\); delete .* and run again\."
+        CheckpointError, match=r"array of shape \(100,.*its shape is \(3, 2\)\)\. Delete .* and run again\."
     ):
         embed(texts, Lengths())
 
@@ -329,7 +328,7 @@ def test_a_model_that_gives_nan(texts):
         NonFiniteInput, match="'lengths' returned NaN or infinity for 1 of 64 samples of a batch, first"
     ):
         embed(texts, Faulty(nan_in_row_two))
-    with pytest.raises(NonFiniteInput, match=r"Try precision='float32'\."):
+    with pytest.raises(NonFiniteInput, match=r"or try precision='float32'\."):
         embed(texts, Faulty(nan_in_row_two), precision="bfloat16")
     with pytest.raises(NonFiniteInput, match="returned NaN or infinity for 64 of 64"):
         embed(texts, Faulty(lambda vectors: vectors / 0))
@@ -360,9 +359,9 @@ def test_a_full_disk_is_noticed_before_anything_is_computed(texts, cache, monkey
 
 
 def test_the_room_of_an_array_is_taken_at_once(texts, cache):
-    store = open_store(cache, {"data": {"name": "x"}, "model": {"name": "y"}}, 50_000, 8)
+    store = Store(cache, {"data": {"name": "x"}, "model": {"name": "y"}}, 50_000, 8)
     assert (store.folder / "embeddings.npy").stat().st_blocks * 512 >= 50_000 * 8 * 4
-    assert not store.array().any()
+    assert not store.vectors.any()
 
 
 @pytest.mark.parametrize(

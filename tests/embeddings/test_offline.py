@@ -76,7 +76,7 @@ def test_what_is_fitted_says_so_and_changes_with_the_data(name):
     model, one, two = load_embedding(name), data_for(name), data_for(name, seed=1)
     items = [model.prepare(one[0][{"pixels": "image", "lsa": "text"}[name]])]
     with pytest.raises(
-        InvalidInput, match=rf"'{name}' is fitted on a data set first: use embed\(dataset, \.\.\.\) or \.fit"
+        InvalidInput, match=rf"'{name}' has vectors of a whole data set alone: use embed\(dataset, \.\.\.\)"
     ):
         model(torch.stack(items) if name == "pixels" else items)
     assert model.fit(one).revision == model.fit(one).revision != model.fit(two).revision

@@ -29,7 +29,7 @@ COARSE, COMPONENTS, TOPICS = 16, 64, 100
 def pixels() -> Embedding:
     """Principal components of the 16 x 16 RGB values: at most 64, fewer if there are fewer samples."""
     identity = ("pixels", COMPONENTS, "image", "fitted on the data set", "MIT", "RGB, 16 x 16 bicubic")
-    return Embedding(*identity, prepare=_values, encode=functools.partial(_unfitted, "pixels"), fit=_fit_pixels)
+    return Embedding(*identity, prepare=_values, fit=_fit_pixels)
 
 
 @embedding("lsa")
@@ -37,7 +37,7 @@ def lsa() -> Embedding:
     """Latent semantic analysis (Deerwester et al., 1990): TF-IDF of words, then the top 100 singular directions."""
     identity = ("lsa", TOPICS, "text", "fitted on the data set", "BSD-3-Clause")
     preprocessing = "lower case, words of two letters and more"
-    return Embedding(*identity, preprocessing, prepare=str, encode=functools.partial(_unfitted, "lsa"), fit=_fit_lsa)
+    return Embedding(*identity, preprocessing, prepare=str, fit=_fit_lsa)
 
 
 def _fit_pixels(dataset: Dataset) -> Embedding:
@@ -79,10 +79,6 @@ def _projected(mean: Tensor, axes: Tensor, batch: Tensor) -> Tensor:
 
 def _weighed(words: Any, axes: np.ndarray, texts: list[str]) -> Tensor:
     return torch.from_numpy(words.transform(texts) @ axes.T)
-
-
-def _unfitted(name: str, batch: Any) -> Tensor:
-    raise InvalidInput(f"{name!r} is fitted on a data set first: use embed(dataset, ...) or .fit(dataset).")
 
 
 def _sample(dataset: Dataset, modality: str) -> list:
