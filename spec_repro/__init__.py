@@ -11,17 +11,8 @@ from spec_repro.core.kernels import Cosine, Gaussian
 from spec_repro.core.loss import spec_diff
 
 __version__ = "0.1.0"
-__all__ = [
-    "Cosine",
-    "Gaussian",
-    "carry",
-    "compare",
-    "embed",
-    "load_data",
-    "load_embedding",
-    "match_bandwidths",
-    "spec_diff",
-]
+__all__ = ["Cosine", "Gaussian", "carry", "compare", "match_bandwidths", "spec_diff"]
+__all__ += ["embed", "load_data", "load_embedding"]
 
 _LATER = {"load_data": "data", "load_embedding": "embeddings", "embed": "embeddings"}
 
