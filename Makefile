@@ -54,7 +54,7 @@ lint: $(ENVIRONMENT)  ## ruff: rules and layout
 format: $(ENVIRONMENT)  ## ruff: mend what can be mended
 	@$(PY) -m ruff check --fix . && $(PY) -m ruff format .
 
-lock: $(ENVIRONMENT)  ## resolve pyproject.toml anew into the universal requirements.lock
+lock: $(ENVIRONMENT)  ## resolve pyproject.toml again into the universal requirements.lock
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile --universal --python-version 3.11 --no-annotate --no-header --upgrade \
 	  --extra all --extra test pyproject.toml --output-file requirements.lock

@@ -45,7 +45,7 @@ def data() -> str:
     head = "| data set | size | licence | get, and put below `SPEC_DATA_ROOT` (default `data/downloads`) |"
     rows = [head, "|---|---|---|---|"]
     for name, card in CARDS.items():
-        if card.source is not None:
+        if card.hub:
             rows.append(f"| `{name}` | {card.size} | {card.licence} | [from here]({card.homepage}): {card.obtain} |")
     return "\n".join(rows)
 

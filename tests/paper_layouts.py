@@ -5,8 +5,9 @@ import json
 import numpy as np
 import PIL.Image
 
-from spec_repro.data.class_folders import NETTE, WOOF
+from spec_repro.data.registry import CARDS
 
+NETTE, WOOF = list(CARDS["imagenette"].classes), list(CARDS["imagewoof"].classes)
 BREEDS = ["n02085620", "n02085782", "n02113978", "n02115641"]  # Chihuahua 151, 152, Mexican hairless 268, dingo 273
 MODES = ["RGB", "L", "CMYK", "RGB", "L"]  # the JPEG files of ImageNet are of these
 
@@ -72,10 +73,10 @@ def wikitext(root):
 def everything(root):
     afhq(root)
     imagenet(root)
-    by_class(root / "imagenette2", "train", NETTE.split(), 2)
-    by_class(root / "imagenette2", "val", NETTE.split(), 1)
-    by_class(root / "imagewoof2", "train", WOOF.split(), 2)
-    by_class(root / "imagewoof2", "val", WOOF.split(), 1)
+    by_class(root / "imagenette2", "train", NETTE, 2)
+    by_class(root / "imagenette2", "val", NETTE, 1)
+    by_class(root / "imagewoof2", "train", WOOF, 2)
+    by_class(root / "imagewoof2", "val", WOOF, 1)
     ffhq(root)
     coco(root)
     wikitext(root)

@@ -59,7 +59,7 @@ def data_sets(root: Path) -> None:
             picture(root / "afhq" / ("val" if i < 2 else "train") / kind / f"flickr_{kind}_{i:06d}.jpg", 100 * k + i)
     for number in range(ROWS):
         picture(root / "ffhq" / "images1024x1024" / "00000" / f"{number:05d}.png", number)
-    for folder, classes in (("imagenette2", NETTE.split()), ("imagewoof2", WOOF.split())):
+    for folder, classes in (("imagenette2", NETTE), ("imagewoof2", WOOF)):
         by_class(root / folder, "train", classes, ROWS // 10 - 1)
         by_class(root / folder, "val", classes, 1)
     paper_layouts.imagenet(root)
@@ -158,4 +158,6 @@ def check(name: str, folder: Path) -> None:
     assert "not run" not in {row["verdict"] for row in claims}
     asked = find_experiment(name).parameters("paper")
     used = {model["name"] for model in found["models"]}
-    assert {word for word in asked.get("embeddings", []) if word in EMBEDDINGS} <= used
+    names = asked.get("embeddings", [])
+    names = names.values() if isinstance(names, dict) else names
+    assert {name for name in names if name in EMBEDDINGS} <= used

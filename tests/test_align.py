@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from accelerate import Accelerator, skip_first_batches
+from accelerate import Accelerator
 from align_support import CONFIG, SHORT, Rows, column, reference_of, run, same_weights, short, tiny_clip
 from datasets import Dataset
 from open_clip.loss import ClipLoss
@@ -15,7 +15,7 @@ from support import global_states
 
 from spec_repro import Cosine, Gaussian, spec_diff
 from spec_repro.align import AlignSettings, ImageTexts, Reference, align, evaluator, tower_features, train
-from spec_repro.align.data import Order, loader_of
+from spec_repro.align.data import Steps
 from spec_repro.align.train import learning_rate, objective, optimiser_of
 from spec_repro.base.errors import UnknownName
 
@@ -27,7 +27,7 @@ def test_a_step_is_the_one_written_by_hand(tmp_path):
     found = run(tmp_path, settings, dtype=torch.float64)
 
     clip = tiny_clip(dtype=torch.float64)
-    at = Order(60, settings).rows(0)[0]
+    at = Steps(rows, settings).rows(0)[0]
     image, text, scale = clip(rows.images[at], rows.tokens[at])  # open_clip's own forward pass
     row_of = {sample: i for i, sample in enumerate(reference.ids)}
     theirs = torch.from_numpy(reference.features[[row_of[rows.ids[i]] for i in at]])
@@ -150,6 +150,7 @@ BLOCK = "visual.transformer.resblocks."
     [
         ({"frozen_towers": ("text",)}, ("transformer", "token", "ln_final", "text_pro", "positional"), ("visual",)),
         ({"frozen_towers": ("image",), "tower": "text"}, ("visual",), ("transformer", "token", "text_pro")),
+        ({"frozen_towers": ("image",), "frozen_blocks": 1, "tower": "text"}, ("visual",), ("transformer", "text_pro")),
         ({"frozen_blocks": 1}, ("visual.conv1", "visual.class", BLOCK + "0"), (BLOCK + "1", "visual.proj")),
         ({"frozen_blocks": 2}, ("visual.transformer", "visual.ln_post"), ("visual.proj", "transformer")),
     ],
@@ -178,25 +179,25 @@ def test_a_run_is_determined_by_its_seed_and_leaves_no_trace(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_order_visits_each_row_once_an_epoch_and_shares_it_out():
+def test_steps_visit_each_row_once_an_epoch_and_share_it_out():
     settings = AlignSettings(batch_size=12, epochs=2, seed=3)
-    order = Order(50, settings)
-    assert len(order) == 8
-    steps = [order.rows(step) for step in range(8)]
+    run = Steps(range(50), settings)
+    assert len(run) == 8
+    steps = [run.rows(step) for step in range(8)]
     for epoch in (steps[:4], steps[4:]):
         assert len({int(row) for batch, _, _ in epoch for row in batch}) == 48
     assert not np.array_equal(steps[0][0], steps[4][0])
     for rows in steps[1][1:]:  # of the penalty and of its reference
         np.testing.assert_array_equal(rows, steps[1][0])
-    parts = [next(iter(Order(50, settings, 2, process))) for process in (0, 1)]
-    assert parts[0] + parts[1] == [(0, row) for row in steps[0][0]] == next(iter(order))
-    other = Order(50, AlignSettings(batch_size=12, epochs=2, seed=4))
+    parts = [Steps(range(50), settings, 2, process)[0].tolist() for process in (0, 1)]
+    assert parts[0] + parts[1] == steps[0][0].tolist() == run[0].tolist()
+    other = Steps(range(50), AlignSettings(batch_size=12, epochs=2, seed=4))
     assert not np.array_equal(other.rows(0)[0], steps[0][0])
 
 
 def test_subsets_come_from_the_whole_set_and_mispaired_rows_from_elsewhere():
-    right = Order(50, AlignSettings(batch_size=12, subset=30, every=2, seed=3))
-    wrong = Order(50, AlignSettings(batch_size=12, subset=30, every=2, seed=3, mispaired=True))
+    settings = AlignSettings(batch_size=12, subset=30, every=2, seed=3)
+    right, wrong = Steps(range(50), settings), Steps(range(50), replace(settings, mispaired=True))
     assert right.rows(1)[1:] == (None, None)
     batch, penalty, reference = right.rows(2)
     assert len(set(penalty.tolist())) == 30
@@ -204,7 +205,10 @@ def test_subsets_come_from_the_whole_set_and_mispaired_rows_from_elsewhere():
     np.testing.assert_array_equal(wrong.rows(2)[1], penalty)
     assert (wrong.rows(2)[2] != penalty).mean() > 0.8
     assert not np.array_equal(right.rows(4)[1], penalty)
-    assert list(right)[2] == [(2, row) for row in (*batch, *penalty)]
+    assert right[2].tolist() == [*batch, *penalty]
+    halves = [Steps(range(50), settings, 2, process)[2] for process in (0, 1)]
+    for process, half in enumerate(halves):
+        assert half.tolist() == [*np.split(batch, 2)[process], *np.split(penalty, 2)[process]]
 
 
 class Noisy(Rows):
@@ -218,8 +222,7 @@ class Noisy(Rows):
 def test_augmentation_follows_the_seed_and_the_step_alone():
     def images(start, **change):
         settings = AlignSettings(batch_size=6, steps=4, **change)
-        loader = skip_first_batches(loader_of(Noisy(24), Order(24, settings)), start)
-        return [batch[0] for batch in loader]
+        return [batch[0] for batch in Steps(Noisy(24), settings).loader(start, 4)]
 
     states = global_states()
     plain = images(0)

@@ -1,4 +1,4 @@
-"""The table for embedding explorers, the still figure, and the linked maps, driven without a browser."""
+"""The table for embedding explorers, and the linked maps, driven without a browser."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from spec_repro import compare, embed, load_data, load_embedding, match_bandwidths
 from spec_repro.base.errors import EmbeddingMismatch, UnknownName
-from spec_repro.plots.explore import explorer, explorer_figure, explorer_table
+from spec_repro.plots.explore import explorer, explorer_table
 
 
 def world(data, names, n=120):
@@ -74,18 +74,6 @@ def test_a_sample_of_several_clusters_is_in_the_first(images):
     assert several
 
 
-def test_the_figure_shows_every_sample_once_on_each_map(images):
-    _, _, found, table = images
-    figure = explorer_figure(table, found.y_only)
-    assert [ax.get_title() for ax in figure.axes] == ["color-histogram", "hog"]
-    for ax, name in zip(figure.axes, ("color-histogram", "hog"), strict=True):
-        sizes = [len(c.get_offsets()) for c in ax.collections]
-        assert sizes == table[f"cluster {found.y_only.name}"].value_counts().sort_index().tolist()
-        drawn = np.concatenate([c.get_offsets() for c in ax.collections])
-        expected = table[[f"map {name} x", f"map {name} y"]].to_numpy()
-        np.testing.assert_array_equal(np.unique(drawn, axis=0), np.unique(expected, axis=0))
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jupyter-scatter under pandas 3
 @pytest.mark.parametrize("kind", ["images", "texts"])
 def test_what_is_framed_on_one_map_is_marked_on_the_other(kind, request):
@@ -136,12 +124,12 @@ import numpy as np
 from datasets import Dataset
 from spec_repro import compare
 from spec_repro.core.kernels import Gaussian
-from spec_repro.plots.explore import explorer_figure, explorer_table
+from spec_repro.plots.explore import explorer_table
 
 x, y = np.random.default_rng(0).normal(size=(2, 30, 3)).astype(np.float32)
 found = compare(x, y, (Gaussian(1.0), Gaussian(1.0)), k=2)
 samples = Dataset.from_dict({"id": [str(i) for i in range(30)], "text": ["a"] * 30})
-explorer_figure(explorer_table(samples, {"x": x, "y": y}, found, 5), found.x_only)
+explorer_table(samples, {"x": x, "y": y}, found, 5)
 print({"jscatter", "anywidget"} & set(sys.modules))
 """
 

@@ -129,8 +129,9 @@ def test_functions_are_short(path):
 
 
 def test_lines_are_counted_as_they_should_be():
-    text = '"""A module."""\n\nimport os  # counts\n# does not\n\ndef f(a,\n      b):\n    """Nor this\n    text."""\n    return """but\nthis"""\n'
-    assert code_lines(text) == {3, 6, 7, 10, 11}
+    lines = ['"""A module."""', "", "import os  # counts", "# does not", "", "def f(a,", "      b):"]
+    lines += ['    """Nor this', '    text."""', '    return """but', 'this"""']
+    assert code_lines("\n".join(lines) + "\n") == {3, 6, 7, 10, 11}
 
 
 def notebook_cells():

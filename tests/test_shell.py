@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spec_repro.base.feed import feed
 from support import planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
 from spec_repro.__main__ import main
+from spec_repro.base.rows import feed
 
 X, Y = (planted(150, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((30, 1), (20, 3)))
 PAIRS = ["--data", "captioned-pictograms", "--n", "24"]
@@ -45,7 +45,7 @@ def test_compare_tells_and_keeps_what_python_gives(files, tmp_path, capsys):
     kernels = {"kernel_x": matched.kernel_x, "kernel_y": matched.kernel_y}
     found = compare(X, Y, k=3, frequencies=50, noise_floor=True, device="cpu", **kernels)
     said = capsys.readouterr().out
-    assert f"SPEC-diff {found.spec_diff:.4f}, noise floor {found.noise_floor:.4f} (150 samples" in said
+    assert f"SPEC-diff {found.spec_diff:.4f}, noise floor {found.noise_floor:.4f}, 150 samples" in said
     assert " ".join(map(str, found.y_only.top(5)[0])) in said
     with np.load(out) as kept:
         np.testing.assert_allclose(kept["forward_eigenvalues"], found.x_only.eigenvalues, atol=1e-6)

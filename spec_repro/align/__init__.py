@@ -8,19 +8,9 @@
     evaluation  SPEC-diff and the eigenvalues below it, on held-out rows
 """
 
-from spec_repro.align.data import ImageTexts, Reference, TrainableClip, trainable_clip
+from spec_repro.align.data import ImageTexts, Reference, trainable_clip
 from spec_repro.align.evaluation import evaluator, tower_features
 from spec_repro.align.settings import AlignSettings
-from spec_repro.align.train import Aligned, align
+from spec_repro.align.train import align
 
-__all__ = [
-    "AlignSettings",
-    "Aligned",
-    "ImageTexts",
-    "Reference",
-    "TrainableClip",
-    "align",
-    "evaluator",
-    "tower_features",
-    "trainable_clip",
-]
+__all__ = ["AlignSettings", "ImageTexts", "Reference", "align", "evaluator", "tower_features", "trainable_clip"]

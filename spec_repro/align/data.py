@@ -4,7 +4,7 @@ The order of the rows is a function of the seed and the step, whatever the numbe
 random state under which each row is read.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from spec_repro.align.settings import AlignSettings
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, unknown_name
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, unknown_name
+from spec_repro.base.rows import as_rows
 from spec_repro.embeddings import load_embedding
 from spec_repro.embeddings.checkpoints import model_card
 from spec_repro.embeddings.offline.mini import CLIP_CONFIG, WordTokenizer
@@ -35,12 +36,11 @@ def trainable_clip(name: str) -> TrainableClip:
     import open_clip
 
     found, (kind, _, rest) = load_embedding(name), name.partition(":")
-    architecture, _, tag = (kind, "", rest) if kind == "mini-clip" else rest.partition("/")
-    config, tokenize = (
-        (CLIP_CONFIG, WordTokenizer()) if kind == "mini-clip" else (None, open_clip.get_tokenizer(architecture))
-    )
     model = found.encode.clip.requires_grad_(True)
-    return TrainableClip(model, found.prepare, tokenize, model_card(model, architecture, tag, config))
+    if kind == "mini-clip":
+        return TrainableClip(model, found.prepare, WordTokenizer(), model_card(model, kind, rest, CLIP_CONFIG))
+    kind, _, tag = rest.partition("/")
+    return TrainableClip(model, found.prepare, open_clip.get_tokenizer(kind), model_card(model, kind, tag))
 
 
 @dataclass(frozen=True)
@@ -101,74 +101,77 @@ class Reference:
             EmbeddingMismatch: an id that the reference lacks or has twice. NonFiniteInput: NaN in a row that is used.
         """
         row_of = {sample: i for i, sample in enumerate(self.ids)}
-        if not len(self.features) == len(self.ids) == len(row_of):
-            raise EmbeddingMismatch(
-                f"the reference has {len(self.features):,} rows of features and {len(self.ids):,} ids, "
-                f"{len(row_of):,} of them different; expected one id for each row, from one data set."
-            )
         missing = [sample for sample in ids if sample not in row_of]
-        if missing:
+        if missing or not len(self.features) == len(self.ids) == len(row_of):
             raise EmbeddingMismatch(
-                f"the reference lacks {len(missing):,} of the {len(ids):,} ids of the training set, first "
-                f"{missing[0]!r} (its own first id is {self.ids[0]!r}). Embed the training set itself."
+                f"the reference has {len(self.features):,} rows of features and {len(self.ids):,} ids, {len(row_of):,} "
+                f"of them different, first {self.ids[:1]}; it lacks {len(missing):,} of the {len(ids):,} ids of the "
+                f"training set, first {missing[:1]}. Embed the training set itself, with one id for each row."
             )
         features = np.ascontiguousarray(np.asarray(self.features)[[row_of[sample] for sample in ids]])
-        bad = [ids[i] for i in np.flatnonzero(~np.isfinite(features).all(axis=1))]
-        if bad:
-            raise NonFiniteInput(
-                f"the reference has NaN or infinity for {len(bad):,} of {len(ids):,} samples of the training set, "
-                f"first ids {bad[:5]}. Leave these samples out of the training set."
-            )
+        as_rows(features, "reference of the training set").check(cosine=False)
         return features
 
 
 @dataclass(frozen=True)
-class Order:
-    """Which of the ``n`` training rows each step takes; a batch sampler for one of several processes.
+class Steps:
+    """The steps of a run: which of the training rows each takes, and those that one of several processes reads.
 
     Raises InvalidInput for a batch or subset that does not fit the data or the processes.
     """
 
-    n: int
+    dataset: Any
     settings: AlignSettings
     processes: int = 1
     process: int = 0
 
     def __post_init__(self):
-        s = self.settings
+        n, s = len(self.dataset), self.settings
         for name, size in (("batch_size", s.batch_size), ("subset", s.subset or self.processes)):
-            if size > self.n:
-                raise InvalidInput(f"{name}={size}: the training set has {self.n:,} rows; take at most as many.")
+            if size > n:
+                raise InvalidInput(f"{name}={size}: the training set has {n:,} rows; take at most as many.")
             if size % self.processes:
                 raise InvalidInput(f"{name}={size}: expected a multiple of the number of processes, {self.processes}.")
         if s.warmup >= len(self):
             raise InvalidInput(f"warmup={s.warmup}: the run has {len(self)} steps; warm up over fewer.")
 
     @property
-    def epoch_steps(self) -> int:
-        return self.n // self.settings.batch_size
+    def in_epoch(self) -> int:
+        return len(self.dataset) // self.settings.batch_size
 
     def __len__(self) -> int:
-        """The number of steps of the run."""
-        return self.settings.steps or self.settings.epochs * self.epoch_steps
+        return self.settings.steps or self.settings.epochs * self.in_epoch
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """For each step: (step, row) of the rows that this process reads, first of the batch, then of a subset."""
-        for step in range(len(self)):
-            batch, penalty, _ = self.rows(step)
-            parts = [batch] if penalty is None or self.settings.subset is None else [batch, penalty]
-            yield [(step, int(row)) for part in parts for row in np.split(part, self.processes)[self.process]]
+    def __getitem__(self, step: int) -> list[Tensor]:
+        """Images and tokens that this process reads, of its share of the batch and then of a subset.
+
+        Each row is read under a random state of its own.
+        """
+        batch, penalty, _ = self.rows(step)
+        parts = [batch] if penalty is None or self.settings.subset is None else [batch, penalty]
+        pairs = []
+        with torch.random.fork_rng(devices=[]):
+            for row in np.concatenate([np.split(part, self.processes)[self.process] for part in parts]).tolist():
+                torch.default_generator.manual_seed(seed_of(self.settings.seed, 2, step, row))
+                pairs.append(self.dataset[row])
+        return default_collate(pairs)
 
     def rows(self, step: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """The rows of the batch, of the penalty and of its reference; None, None in a step without penalty."""
-        s = self.settings
-        epoch, at = divmod(step, self.epoch_steps)
-        batch = _shuffled(self.n, s.seed, epoch)[at * s.batch_size : (at + 1) * s.batch_size]
+        n, s = len(self.dataset), self.settings
+        epoch, at = divmod(step, self.in_epoch)
+        batch = _shuffled(n, s.seed, epoch)[at * s.batch_size : (at + 1) * s.batch_size]
         if step % s.every:
             return batch, None, None
         rng = np.random.default_rng([s.seed, 1, step])
-        penalty = batch if s.subset is None else rng.choice(self.n, s.subset, replace=False)
-        return batch, penalty, rng.choice(self.n, len(penalty), replace=False) if s.mispaired else penalty
+        penalty = batch if s.subset is None else rng.choice(n, s.subset, replace=False)
+        return batch, penalty, rng.choice(n, len(penalty), replace=False) if s.mispaired else penalty
+
+    def loader(self, start: int, stop: int) -> DataLoader:
+        """``self[start]``, ..., ``self[stop - 1]``, read ahead by the workers."""
+        more = {"num_workers": self.settings.workers, "pin_memory": torch.cuda.is_available()}
+        # With a generator of its own the loader leaves the global random state unchanged.
+        return DataLoader(self, batch_size=None, sampler=range(start, stop), generator=torch.Generator(), **more)
 
 
 @lru_cache(maxsize=2)
@@ -179,27 +182,3 @@ def _shuffled(n: int, seed: int, epoch: int) -> np.ndarray:
 def seed_of(*parts: int) -> int:
     """One seed of 64 bits from several numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
-
-
-class _Samples(torch.utils.data.Dataset):
-    """Rows of the training data by (step, row), each read under its own random state."""
-
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        step, row = key
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed_of(self.seed, 2, step, row))
-            return self.dataset[row]
-
-
-def loader_of(dataset: Any, order: Order) -> DataLoader:
-    """Batches (images, tokens) of one process, one for each step."""
-    return DataLoader(
-        _Samples(dataset, order.settings.seed),
-        batch_sampler=order,
-        num_workers=order.settings.workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # leaves the global random state unchanged
-    )

@@ -37,8 +37,7 @@ def evaluator(dataset: Any, reference: Reference, settings: AlignSettings) -> Ca
         x, numbers = tower_features(model, dataset, settings.tower, settings.batch_size), {}
         for suffix, centre in (("", 0), ("_centred", 1)):
             sides = x - centre * x.mean(axis=0), features - centre * features.mean(axis=0)
-            kernels = settings.kernel, settings.kernel
-            found = compare(*sides, kernels, k=min(10, len(features)), device=model.logit_scale.device)
+            found = compare(*sides, [settings.kernel] * 2, k=min(10, len(features)), device=model.logit_scale.device)
             moduli = np.sort(np.abs([*found.x_only.eigenvalues, *found.y_only.eigenvalues]))[::-1]
             numbers |= {f"spec_diff{suffix}": found.spec_diff, f"next_nine{suffix}": float(moduli[1:10].sum())}
         return numbers

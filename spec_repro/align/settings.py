@@ -9,11 +9,7 @@ from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.core.kernels import Cosine, Kernel
 
 TOWERS = ("image", "text")
-PRECISIONS = ("no", "bf16", "fp16")
-SMALLEST = {
-    "batch_size": 2, "epochs": 1, "steps": 1, "warmup": 0, "seed": 0, "every": 1, "subset": 2, "frozen_blocks": 0,
-    "evaluate_every": 1, "workers": 0,
-}  # fmt: skip
+SMALLEST = {"batch_size": 2, "subset": 2, "warmup": 0, "seed": 0, "frozen_blocks": 0, "workers": 0}  # 1 for the others
 
 
 @dataclass(frozen=True)
@@ -67,34 +63,33 @@ class AlignSettings:
 
     def __post_init__(self):
         towers = [("tower", tower, TOWERS) for tower in (self.tower, *self.frozen_towers)]
-        for kind, value, known in (*towers, ("precision", self.precision, PRECISIONS)):
+        for kind, value, known in (*towers, ("precision", self.precision, ("no", "bf16", "fp16"))):
             if value not in known:
                 raise unknown_name(kind, str(value), known)
-        for name, smallest in SMALLEST.items():
-            value, none = getattr(self, name), "None or " if name in ("steps", "subset") else ""
-            if not (none and value is None) and (type(value) is not int or value < smallest):
-                raise InvalidInput(f"{name}={value!r}: expected {none}an integer of at least {smallest}.")
-        frozen = "image" in self.frozen_towers and self.frozen_blocks
-        aligned = self.weight == 0 or self.tower not in self.frozen_towers
-        for name, holds, expected in (
-            ("weight", _in_range(self.weight, 1), "a number in [0, 1], the share of SPEC-diff in the loss"),
-            ("lr", _in_range(self.lr) and self.lr > 0, "a positive number; in YAML write 1.0e-5, not 1e-5"),
-            ("weight_decay", _in_range(self.weight_decay), "a number of at least 0"),
-            ("kernel", isinstance(self.kernel, Kernel), "Cosine() or Gaussian(sigma)"),
-            ("mispaired", isinstance(self.mispaired, bool), "true or false"),
-            ("frozen_towers", aligned, f"without {self.tower!r}, the tower to align, unless weight=0"),
-            ("frozen_blocks", not frozen, "0, since the whole image tower is frozen already"),
-        ):
+        trained = self.weight == 0 or self.tower not in self.frozen_towers
+        checks = {
+            "weight": (_in_range(self.weight, 1), "a number in [0, 1], the share of SPEC-diff in the loss"),
+            "lr": (_in_range(self.lr) and self.lr > 0, "a positive number; in YAML write 1.0e-5, not 1e-5"),
+            "weight_decay": (_in_range(self.weight_decay), "a number of at least 0"),
+            "kernel": (isinstance(self.kernel, Kernel), "Cosine() or Gaussian(sigma)"),
+            "mispaired": (isinstance(self.mispaired, bool), "true or false"),
+            "frozen_towers": (trained, f"without {self.tower!r}, the tower to align, unless weight=0"),
+        }
+        for field in fields(self):
+            value, least, none = getattr(self, field.name), SMALLEST.get(field.name, 1), field.default is None
+            if field.type in (int, int | None) and not (none and value is None):
+                holds = type(value) is int and value >= least
+                checks[field.name] = holds, f"{'None or ' * none}an integer of at least {least}"
+        for name, (holds, expected) in checks.items():
             if not holds:
                 raise InvalidInput(f"{name}={getattr(self, name)!r}: expected {expected}.")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "AlignSettings":
         """Settings from a mapping, such as one from a file; an unknown name is refused, with the near miss."""
-        known = [field.name for field in fields(cls)]
         for name in values:
-            if name not in known:
-                raise unknown_name("alignment setting", name, known)
+            if name not in cls.__dataclass_fields__:
+                raise unknown_name("alignment setting", name, cls.__dataclass_fields__)
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     def record(self) -> dict[str, Any]:

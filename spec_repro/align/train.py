@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from accelerate import Accelerator, skip_first_batches
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from open_clip.loss import ClipLoss
 from safetensors import SafetensorError
@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
-from spec_repro.align.data import Order, Reference, loader_of, seed_of
+from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
 from spec_repro.base.errors import CheckpointError, InvalidInput, NotConverged, unknown_name
+from spec_repro.base.files import atomic_path
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
 
@@ -82,7 +83,7 @@ def align(
         NotConverged: a loss or gradient that is not finite; the message names the step.
     """
     run, out = _Run(model, dataset, reference, settings, device), Path(out)
-    last, weights = min(len(run.order), stop_after or len(run.order)), out / "model.safetensors"
+    last, weights = min(len(run.steps), stop_after or len(run.steps)), out / "model.safetensors"
     log = run.log(out)
     tensors, written = checkpoints.read(weights) if weights.exists() else ({}, {})
     if written.get("settings") == run.identity and written["step"] >= last:
@@ -97,9 +98,7 @@ def align(
     return Aligned(run.clip.eval(), weights, pd.DataFrame(log["metrics"]), pd.DataFrame(log["evaluation"]))
 
 
-def objective(
-    towers: Sequence[Tensor], scale: Tensor, pair: Sequence[Tensor] | None, settings: AlignSettings
-) -> dict[str, Tensor | None]:
+def objective(towers: Sequence, scale: Tensor, pair: Sequence | None, settings: AlignSettings) -> dict[str, Any]:
     """The losses of one step, 0-d tensors: "total", which is minimised, and its parts "contrastive", "spec_diff".
 
     Args:
@@ -134,24 +133,22 @@ def freeze(model: nn.Module, settings: AlignSettings) -> None:
 
     Raises InvalidInput if the image tower has fewer blocks.
     """
-    for tower in settings.frozen_towers:
-        getattr(model, f"lock_{tower}_tower")()
     if k := settings.frozen_blocks:
         blocks = getattr(getattr(model.visual, "transformer", None), "resblocks", ())
         if k > len(blocks):
             raise InvalidInput(f"frozen_blocks={k}: the image tower has {len(blocks)} transformer blocks.")
         # open_clip's groups: stem, each block, projection; the last block goes with the norm after it.
         model.lock_image_tower(unlocked_groups=len(blocks) + 1 - k)
+    for tower in settings.frozen_towers:
+        getattr(model, f"lock_{tower}_tower")()
 
 
 def optimiser_of(model: nn.Module, settings: AlignSettings) -> torch.optim.AdamW:
     """AdamW with open_clip's values for a ViT; no decay on vectors and scalars (biases, norms, logit scale)."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    parts = [
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-    ]
-    return torch.optim.AdamW(parts, lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
+    plain = {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}
+    decayed = {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay}
+    return torch.optim.AdamW([plain, decayed], lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
 def learning_rate(step: int, steps: int, settings: AlignSettings) -> float:
@@ -176,8 +173,8 @@ class _Run:
         self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
         if settings.precision == "fp16" and self.device.type == "cpu":
             raise InvalidInput("precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'.")
-        self.settings, self.dataset = settings, dataset
-        self.order = Order(len(dataset), settings, self.accelerator.num_processes, self.accelerator.process_index)
+        self.settings = settings
+        self.steps = Steps(dataset, settings, self.accelerator.num_processes, self.accelerator.process_index)
         self.features = reference.joined(dataset.ids)
         self.clip = copy.deepcopy(model).to(self.device).train()
         freeze(self.clip, settings)
@@ -186,53 +183,50 @@ class _Run:
             "reference": hashlib.sha256(self.features).hexdigest()[:16],
             "start": checkpoints.digest(self.clip.state_dict())[:16],
         }
-        optimiser = optimiser_of(self.clip, settings)
-        self.towers, self.optimiser = self.accelerator.prepare(Towers(self.clip), optimiser)
+        self.towers, self.optimiser = self.accelerator.prepare(Towers(self.clip), optimiser_of(self.clip, settings))
 
     def train(self, out: Path, log: dict, last: int, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
         """From the checkpoint of the log to step ``last``, with an evaluation and a checkpoint every so many steps."""
-        start, silent = log["step"], None if self.main else True
-        if start:
-            self.restore(out / f"step-{start:08d}")
-        loader = skip_first_batches(loader_of(self.dataset, self.order), start)
-        batches = iter(tqdm(loader, "SPEC-align", last, leave=False, disable=silent, initial=start, delay=2))
-        for step in range(start, last + 1):
-            fresh = step > start or start == 0
-            if fresh and (step % self.settings.evaluate_every == 0 or step == last):
-                if self.main and evaluate is not None:
-                    with torch.no_grad():
-                        log["evaluation"].append({"step": step, **evaluate(self.clip.eval())})
-                    self.clip.train()
-                self.save(out, log | {"step": step})
-            if step < last:
-                log["metrics"].append(self.step(step, next(batches)))
+        start, path = log["step"], out / f"step-{log['step']:08d}"
+        if not start:
+            self.pause(out, log, evaluate)
+        else:
+            try:
+                self.accelerator.load_state(path)
+            except (RuntimeError, OSError, SafetensorError) as error:
+                raise CheckpointError(f"{path} does not load ({error}); delete it to start again.") from error
+        look = {"leave": False, "delay": 2, "disable": not self.main or None}
+        batches = tqdm(self.steps.loader(start, last), "SPEC-align", last, initial=start, **look)
+        for step, batch in enumerate(batches, start):
+            log["metrics"].append(self.step(step, batch))
+            log["step"] = step + 1
+            if log["step"] % self.settings.evaluate_every == 0 or log["step"] == last:
+                self.pause(out, log, evaluate)
 
     def step(self, step: int, batch: Sequence[Tensor]) -> dict[str, Any]:
         """One update from the rows of this process, those of the batch and then those of a subset; a row of metrics.
 
         Raises NotConverged, without an update, if a loss or the gradient is not finite.
         """
-        settings, order = self.settings, self.order
-        lr = learning_rate(step, len(order), settings)
+        settings, steps = self.settings, self.steps
+        lr = learning_rate(step, len(steps), settings)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        torch.manual_seed(seed_of(settings.seed, 3, step, order.process))  # of dropout
-        aligned, share = TOWERS.index(settings.tower), settings.batch_size // order.processes
+        torch.manual_seed(seed_of(settings.seed, 3, step, steps.process))  # of dropout
+        aligned, share = TOWERS.index(settings.tower), settings.batch_size // steps.processes
         batch = [part.to(self.device, non_blocking=True) for part in batch]
         batch[1 - aligned] = batch[1 - aligned][:share]
         *local, scale = self.towers(*batch)
-        towers, pair, (_, _, rows) = [self.gathered(z[:share]) for z in local], None, order.rows(step)
+        towers, pair, (_, _, rows) = [self.gathered(z[:share]) for z in local], None, steps.rows(step)
         if rows is not None:
             penalised = towers[aligned] if settings.subset is None else self.gathered(local[aligned][share:])
             pair = penalised, torch.from_numpy(self.features[rows]).to(self.device)
         losses = objective(towers, scale, pair, settings)
         values = {name: None if loss is None else loss.item() for name, loss in losses.items()}
-        finite = math.isfinite(values["total"])
-        if finite:
-            self.accelerator.backward(losses["total"])
-            norm = self.accelerator.clip_grad_norm_(self.towers.parameters(), math.inf)
-            finite = norm.isfinite() or self.accelerator.scaler is not None  # the scaler skips an update that overflows
-        if not finite:
+        self.accelerator.backward(losses["total"])
+        norm = self.accelerator.clip_grad_norm_(self.towers.parameters(), math.inf)
+        finite = norm.isfinite() or self.accelerator.scaler is not None  # the scaler skips an update that overflows
+        if not (finite and math.isfinite(values["total"])):
             raise NotConverged(
                 f"step {step}: the loss or its gradient is not finite ({values}). Choose another out=, and a "
                 f"smaller lr= than {settings.lr} or more than warmup={settings.warmup} steps."
@@ -241,7 +235,7 @@ class _Run:
         self.optimiser.zero_grad()
         with torch.no_grad():
             self.clip.logit_scale.clamp_(0, math.log(100))  # as in open_clip
-        return {"step": step, "epoch": step // order.epoch_steps, **values, "lr": lr}
+        return {"step": step, "epoch": step // steps.in_epoch, **values, "lr": lr}
 
     def gathered(self, local: Tensor) -> Tensor:
         """The rows of all processes in the order of their ranks, (B, d) from (B / processes, d).
@@ -249,41 +243,33 @@ class _Run:
         Each process computes the same loss of all rows, so the gradient of its own rows is complete; their factor
         undoes the mean over processes that DistributedDataParallel takes.
         """
-        processes = self.order.processes
+        processes = self.steps.processes
         parts = list(self.accelerator.gather(local.detach()).chunk(processes))
-        parts[self.order.process] = local + (processes - 1) * (local - local.detach())
+        parts[self.steps.process] = local + (processes - 1) * (local - local.detach())
         return torch.cat(parts) if processes > 1 else local
 
-    def save(self, out: Path, log: dict[str, Any]) -> None:
-        """Write a checkpoint, which replaces the older one when it is whole."""
-        path = out / f"step-{log['step']:08d}"
-        partial = path.with_name(f".{path.name}.partial")
-        self.accelerator.save_state(partial)
-        self.accelerator.wait_for_everyone()
+    def pause(self, out: Path, log: dict, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
+        """Evaluate, and write a checkpoint, which replaces the older one when it is whole."""
+        if self.main and evaluate is not None:
+            with torch.no_grad():
+                log["evaluation"].append({"step": log["step"], **evaluate(self.clip.eval())})
+            self.clip.train()
         if self.main:
-            for states in partial.glob("random_states_*"):  # the random state of each step follows from the seed
-                states.unlink()
-            (partial / "log.json").write_text(json.dumps(log), encoding="utf-8")
-            partial.rename(path)
+            path = out / f"step-{log['step']:08d}"
+            with atomic_path(path) as partial:
+                self.accelerator.save_state(partial)
+                (partial / "random_states_0.pkl").unlink()  # the random state of each step follows from the seed
+                (partial / "log.json").write_text(json.dumps(log), encoding="utf-8")
             for older in set(out.glob("*step-*/")) - {path}:
                 shutil.rmtree(older)
         self.accelerator.wait_for_everyone()
 
-    def restore(self, path: Path) -> None:
-        """Load a checkpoint."""
-        try:
-            self.accelerator.load_state(path)
-        except (RuntimeError, OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} does not load ({error}); delete it to start again.") from error
-
     def log(self, out: Path) -> dict[str, Any]:
-        """The log in the newest checkpoint, or an empty one; CheckpointError if ``out`` holds another run."""
-        path = max(out.glob("step-*/log.json"), default=None)
-        if path is None:
-            return {"run": self.identity, "step": 0, "metrics": [], "evaluation": []}
-        log = json.loads(path.read_text(encoding="utf-8"))
+        """The log in the newest checkpoint, empty before an update; CheckpointError if ``out`` is of another run."""
+        path, empty = max(out.glob("step-*/log.json"), default=None), {"step": 0, "metrics": [], "evaluation": []}
+        log = json.loads(path.read_text(encoding="utf-8")) if path else {"run": self.identity, **empty}
         pairs = {key: (log["run"].get(key), value) for key, value in self.identity.items()}
         differ = [f"{key}={there!r} there and {here!r} here" for key, (there, here) in pairs.items() if there != here]
         if differ:
             raise CheckpointError(f"{out} holds another run: {', '.join(differ)}. Choose another out=.")
-        return log
+        return log if log["step"] else log | empty

@@ -58,7 +58,7 @@ class CheckpointError(SpecError, RuntimeError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for an unknown ``name`` of a ``kind`` ("data set", "embedding", ...), with the near miss named."""
     known = sorted(known)
-    # Of names equally near the first: difflib alone would answer fig8 with fig18.
+    # Of equally near names the first: difflib alone would answer a figure's 8 with 18.
     near = min(
         difflib.get_close_matches(name, known, n=len(known) or 1),
         key=lambda other: (-difflib.SequenceMatcher(None, other, name).ratio(), other),

@@ -110,13 +110,15 @@ def as_rows(source: Any, name: str) -> Rows:
     return Rows(name, source, int(shape[0]), int(shape[1]), dtype == "float64", int(shape[0]))
 
 
-def check_pair(x: Rows, y: Rows) -> None:
-    """Both must embed the same samples."""
-    if x.total != y.total:
+def as_pair(x: Any, y: Any, suffix: str = "") -> tuple[Rows, Rows]:
+    """Describe both inputs, which must embed the same samples."""
+    pair = as_rows(x, f"x{suffix}"), as_rows(y, f"y{suffix}")
+    if pair[0].n != pair[1].n:
         raise EmbeddingMismatch(
-            f"{x.name} has {x.total:,} rows and {y.name} has {y.total:,}; both must embed the same samples in the same "
-            "order. Check the n= and split= with which each was made."
+            f"{pair[0].name} has {pair[0].n:,} rows and {pair[1].name} has {pair[1].n:,}; both must embed the same "
+            "samples in the same order. Check the n= and split= with which each was made."
         )
+    return pair
 
 
 def feed(sources: Sequence[Rows], size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, NotConverged
-from spec_repro.base.rows import Rows, as_rows, check_pair, resolve_device
+from spec_repro.base.rows import Rows, as_pair, as_rows, resolve_device
 from spec_repro.core.kernels import Gaussian
 
 PAPER_GAP = 0.01
@@ -66,8 +66,7 @@ def match_bandwidths(
     >>> round(found.kernel_y.sigma / found.kernel_x.sigma, 2), round(found.eigenvalue_x, 2)
     (10.0, 0.15)
     """
-    pair, device = (as_rows(x, "x"), as_rows(y, "y")), resolve_device(device)
-    check_pair(*pair)
+    pair, device = as_pair(x, y), resolve_device(device)
     for rows in pair:
         rows.check(cosine=False)
     n = pair[0].n

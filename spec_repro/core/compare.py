@@ -28,7 +28,7 @@ import torch
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.processes import as_processes
-from spec_repro.base.rows import as_rows, check_pair
+from spec_repro.base.rows import as_pair
 from spec_repro.core.directions import Comparison, directions
 from spec_repro.core.kernels import Cosine, Gaussian, Kernel, check_kernels
 from spec_repro.core.krylov import krylov
@@ -142,9 +142,7 @@ def carry(
         EmbeddingMismatch: rows of x and y, or of the new ones, do not pair; or ``found`` was not computed from x.
         InvalidInput: the new rows have other dimensions than the old.
     """
-    old, new = (as_rows(x, "x"), as_rows(y, "y")), (as_rows(x_new, "x_new"), as_rows(y_new, "y_new"))
-    check_pair(*old)
-    check_pair(*new)
+    old, new = as_pair(x, y), as_pair(x_new, y_new, "_new")
     s = found.settings
     kernels = s["kernel_x"], s["kernel_y"]
     if old[0].n != s["n"]:
@@ -191,8 +189,7 @@ def _kernels(matched: tuple | None, kernel_x: Kernel | None, kernel_y: Kernel | 
 
 def _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign, memory, processes):
     """The rows of both inputs, or a typed error that states what was expected."""
-    pair = as_rows(x, "x"), as_rows(y, "y")
-    check_pair(*pair)
+    pair = as_pair(x, y)
     n = pair[0].n
     checks = [
         ("k", k, isinstance(k, int) and 1 <= k <= n, f"an integer in 1..{n} (the number of samples)"),

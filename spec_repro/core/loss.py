@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput
-from spec_repro.base.rows import as_rows, check_pair
+from spec_repro.base.rows import as_pair
 from spec_repro.core.kernels import Cosine, Kernel, check_kernels
 
 
@@ -60,8 +60,7 @@ def spec_diff(
 
 def _checked(x, y, kernel_x: Kernel, kernel_y: Kernel) -> tuple[Tensor, Tensor]:
     """Both inputs as tensors of one type on the device of x."""
-    rows = as_rows(x, "x"), as_rows(y, "y")
-    check_pair(*rows)
+    rows = as_pair(x, y)
     if rows[0].n < 2:
         raise InvalidInput(
             "spec_diff compares clusters of samples: expected 2 rows or more, got 1; take a larger batch."

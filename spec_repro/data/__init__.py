@@ -5,6 +5,6 @@ from spec_repro.data import class_folders, hub, local, photographs, typographic,
 from spec_repro.data.identity import identity
 from spec_repro.data.offline import digits, pictograms, pydoc, sentences  # noqa: F401
 from spec_repro.data.offline.factors import factors_of
-from spec_repro.data.registry import LOADERS, Card, Source, dataset_loader, load_data
+from spec_repro.data.registry import LOADERS, Card, dataset_loader, load_data
 
-__all__ = ["LOADERS", "Card", "Source", "dataset_loader", "factors_of", "identity", "load_data"]
+__all__ = ["LOADERS", "Card", "dataset_loader", "factors_of", "identity", "load_data"]

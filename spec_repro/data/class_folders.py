@@ -3,7 +3,6 @@
 ``split`` is "train", "val" or "all"; an id is the path inside the folder of the set.
 """
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,40 +11,37 @@ from datasets import ClassLabel, Dataset
 from spec_repro.base.errors import DataMissing
 from spec_repro.data.files import IMAGES, image_files, listed
 from spec_repro.data.offline.factors import labels_of
-from spec_repro.data.registry import dataset_loader
+from spec_repro.data.registry import CARDS, dataset_loader
 from spec_repro.data.sources import find, from_hub
 
-NETTE = "n01440764 n02102040 n02979186 n03000684 n03028079 n03394916 n03417042 n03425413 n03445777 n03888257"
-WOOF = "n02086240 n02087394 n02088364 n02089973 n02093754 n02096294 n02099601 n02105641 n02111889 n02115641"
 DOGS = slice(151, 269)  # ImageNet's domestic breeds
 
 
 @dataset_loader("afhq", takes=("split", "root"))
 def afhq(*, split: str = "all", root: str | None = None) -> Dataset:
     """Animal faces; label cat, dog or wild. The description names the version that was found."""
-    dataset = _by_folder("afhq", split, root, lambda: {name: name for name in ("cat", "dog", "wild")})
-    if not dataset.info.description.startswith("Read from hub:"):
-        version = 2 if dataset["id"][0].endswith(".png") else 1
-        dataset.info.description += f" This is version {version}."
+    dataset = _by_folder("afhq", split, root)
+    notes = {".jpg": " This is version 1.", ".png": " This is version 2."}  # none of rows from the hub
+    dataset.info.description += notes.get(Path(dataset["id"][0]).suffix, "")
     return dataset
 
 
 @dataset_loader("imagenet", takes=("split", "root"))
 def imagenet(*, split: str = "train", root: str | None = None) -> Dataset:
     """ImageNet-1K; label is one of its 1,000 classes, even if some of them are absent."""
-    return _by_folder("imagenet", split, root, _synsets)
+    return _by_folder("imagenet", split, root)
 
 
 @dataset_loader("imagenette", takes=("split", "root"))
 def imagenette(*, split: str = "all", root: str | None = None) -> Dataset:
     """Imagenette; classes named as in ImageNet."""
-    return _by_folder("imagenette", split, root, lambda: _synsets(NETTE))
+    return _by_folder("imagenette", split, root)
 
 
 @dataset_loader("imagewoof", takes=("split", "root"))
 def imagewoof(*, split: str = "all", root: str | None = None) -> Dataset:
     """ImageWoof; breeds named as in ImageNet."""
-    return _by_folder("imagewoof", split, root, lambda: _synsets(WOOF))
+    return _by_folder("imagewoof", split, root)
 
 
 @dataset_loader("dogs", takes=("split", "root"))
@@ -60,36 +56,31 @@ def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
     return dataset.select(np.flatnonzero(kept))
 
 
-def _by_folder(name: str, split: str, root: str | None, classes: Callable[[], Mapping[str, str]]) -> Dataset:
-    """Images whose class is the first folder below their split; ``classes`` maps these folders to names."""
-    base, parts = find(name, split, root)
-    files = {part: listed(part, IMAGES) for part in parts}
-    names = classes() if any(files.values()) else {}
+def _by_folder(name: str, split: str, root: str | None) -> Dataset:
+    """Images whose class is the first folder below their split, which is a folder of the set itself."""
+    base, parts, note = find(name, split, root)
+    folder_of = {}
+    for part in parts:
+        files = listed(base, IMAGES, part)
+        flat = name == "imagenet" and files and all(file.count("/") == 1 for file in files)
+        synset_of = _solution(base) if flat else {}
+        folder_of |= {file: synset_of.get(Path(file).stem) if flat else file.split("/")[1] for file in files}
+    names = CARDS[name].classes or (_synsets() if folder_of else {})
     number = {folder: i for i, folder in enumerate(names)}
-    ids, labels = [], []
-    for part, inside in files.items():
-        flat = name == "imagenet" and inside and not any("/" in file for file in inside)
-        folder_of = _solution(base) if flat else {}
-        for file in inside:
-            folder = folder_of.get(Path(file).stem) if flat else file.partition("/")[0]
-            if folder in number:
-                ids.append(f"{part.relative_to(base).as_posix()}/{file}")
-                labels.append(number[folder])
-    if not ids:
+    labels = {file: number[folder] for file, folder in folder_of.items() if folder in number}
+    if not labels:
         return from_hub(name, split, root)
-    label = {"label": (labels, ClassLabel(names=[*names.values()]))}
-    description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
-    return image_files(ids, [f"{base}/{i}" for i in ids], label, description)
+    label = list(labels.values()), ClassLabel(names=list(names.values()))
+    return image_files(list(labels), [f"{base}/{file}" for file in labels], {"label": label}, note)
 
 
-def _synsets(only: str = "") -> dict[str, str]:
+def _synsets() -> dict[str, str]:
     """ImageNet's synsets in their usual order with the first word of each, and the number if two share this word."""
     from timm.data import ImageNetInfo
 
     words = {name: text.split(",")[0] for name, text in ImageNetInfo().label_descriptions(as_dict=True).items()}
     known = list(words.values())
-    named = {name: word if known.count(word) == 1 else f"{word} ({name})" for name, word in words.items()}
-    return {name: named[name] for name in only.split() or named}
+    return {name: word if known.count(word) == 1 else f"{word} ({name})" for name, word in words.items()}
 
 
 def _solution(base: Path) -> dict[str, str]:

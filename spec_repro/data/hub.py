@@ -58,24 +58,10 @@ def hub(spec: str, *, split: str = "train") -> Dataset:
     try:
         dataset = datasets.load_dataset(repository, config, data_dir=folder, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
+        why = f"does not load: {error}"
         if constants.HF_HUB_OFFLINE and not is_kept(spec):
-            why = f"{repository} is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download."
-            raise DataMissing(why) from error
-        raise DataMissing(f"{repository} does not load: {error}") from error
-    dataset = _standard(dataset)
-    dataset.info.description = f"Read from hub:{repository} at revision {revision}."
-    return dataset
-
-
-def _parts(spec: str) -> tuple[str, str | None, str | None, str | None]:
-    parts = re.fullmatch(r"([^/:@]+/[^/:@]+)(?:/([^:@]+))?(?::([^@]+))?(?:@(.+))?", spec)
-    if not parts:
-        raise InvalidInput(f"hub: takes OWNER/NAME[/FOLDER][:CONFIG][@REVISION], found {spec!r}.")
-    return parts.groups()
-
-
-def _standard(dataset: Dataset) -> Dataset:
-    """Columns ``id``, ``image`` or ``text``, and ``label``; the rows of other columns are not touched."""
+            why = "is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download."
+        raise DataMissing(f"{repository} {why}") from error
     dataset = dataset.rename_columns(standard_names(dataset.features))
     if isinstance(dataset.features.get("label"), Value):
         values, feature = class_column([str(value) for value in dataset["label"][:]])
@@ -84,4 +70,12 @@ def _standard(dataset: Dataset) -> Dataset:
     dataset = dataset.remove_columns("id") if ids else dataset
     if len(set(ids)) < len(dataset):
         ids = [f"{i:07d}" for i in range(len(dataset))]
-    return with_pictures(dataset.add_column("id", ids, feature=Value("string")))
+    dataset = with_pictures(dataset.add_column("id", ids, feature=Value("string")))
+    dataset.info.description = f"Read from hub:{repository} at revision {revision}."
+    return dataset
+
+
+def _parts(spec: str) -> tuple[str, str | None, str | None, str | None]:
+    if not (parts := re.fullmatch(r"([^/:@]+/[^/:@]+)(?:/([^:@]+))?(?::([^@]+))?(?:@(.+))?", spec)):
+        raise InvalidInput(f"hub: takes OWNER/NAME[/FOLDER][:CONFIG][@REVISION], found {spec!r}.")
+    return parts.groups()

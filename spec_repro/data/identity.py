@@ -15,22 +15,20 @@ import os
 import struct
 import zlib
 
+import datasets
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
-from datasets import Dataset, Image
+from datasets import Dataset
+from PIL import Image, ImageOps
 
 from spec_repro.base.errors import InvalidInput, UnreadableItem
 
-COLUMNS = {"image": ("image",), "text": ("text", "caption")}
-
 # What Pillow raises on files that are cut off, mislabelled, hostile or damaged.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, PIL.Image.DecompressionBombError)
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def item_column(dataset: Dataset, modality: str) -> str:
     """The column that an embedding of this modality reads: ``image``, or ``text`` and else ``caption``."""
-    names, wanted = dataset.column_names, COLUMNS.get(modality, (modality,))
+    names, wanted = dataset.column_names, ("text", "caption") if modality == "text" else (modality,)
     found = [column for column in wanted if column in names]
     if "id" not in names or not found:
         wanted = f"columns 'id' and {' or '.join(map(repr, wanted))}"
@@ -51,8 +49,7 @@ def identity(dataset: Dataset, column: str | None = None) -> dict[str, str | int
     for table in dataset.with_format("arrow").select_columns(["id", column]).iter(batch_size=1000):
         for name, value in zip(table["id"].to_pylist(), table[column].to_pylist(), strict=True):
             for digest, part in ((ids, name.encode()), (items, _stored(value))):
-                digest.update(len(part).to_bytes(8, "big"))
-                digest.update(part)
+                digest.update(len(part).to_bytes(8, "big") + part)
     found = {"name": dataset.info.dataset_name or "unnamed", "column": column, "rows": len(dataset)}
     return found | {"ids": ids.hexdigest(), "items": items.hexdigest()}
 
@@ -69,19 +66,19 @@ def _stored(value: str | dict | None) -> bytes:
     return repr(sorted(rest.items())).encode() + (raw or b"missing")
 
 
-class Picture(Image):
+class Picture(datasets.Image):
     """``datasets.Image``, but 16-bit grey is scaled, a broken EXIF block is ignored, and errors name the file.
 
     Saved and loaded again, the column is a plain ``Image(mode="RGB")``, which ``with_pictures`` turns back. A transform
     of the data set cannot replace this class: with one, ``dataset["id"]`` decodes every image.
     """
 
-    def decode_example(self, value, token_per_repo_id=None) -> PIL.Image.Image:
+    def decode_example(self, value, token_per_repo_id=None) -> Image.Image:
         if not isinstance(value, dict):
             return value
         path, raw = value["path"], value["bytes"]
         try:
-            with PIL.Image.open(path if raw is None else io.BytesIO(raw)) as image:
+            with Image.open(path if raw is None else io.BytesIO(raw)) as image:
                 return to_rgb(image)
         except _BROKEN as error:
             where = path or "an image held in memory"
@@ -94,25 +91,18 @@ RGB = Picture(mode="RGB")
 def with_pictures(dataset: Dataset) -> Dataset:
     """The data set with every plain ``datasets.Image`` column read as ``RGB``."""
     for column, feature in dataset.features.items():
-        if type(feature) is Image:
+        if type(feature) is datasets.Image:
             dataset = dataset.cast_column(column, RGB)
     return dataset
 
 
-def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Upright RGB image of any mode: EXIF rotation applied, 16-bit grey scaled, transparency dropped."""
     # A broken EXIF block says nothing about the pixels: such a picture stays as it is stored.
     with contextlib.suppress(ValueError, SyntaxError, struct.error):
-        image = PIL.ImageOps.exif_transpose(image)
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
-        image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns on the direct way
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def encode(pixels: np.ndarray) -> dict:
-    """An (h, w, 3) or (h, w) uint8 array as a stored item: an uncompressed PNG, whose bytes no zlib version changes."""
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, format="png", compress_level=0)
-    return {"bytes": buffer.getvalue(), "path": None}

@@ -26,8 +26,7 @@ def folder(path: str, *, root: str | None = None) -> Dataset:
     base = _existing(path, root, "a folder of images")
     if not base.is_dir():
         raise InvalidInput(f"folder: needs a folder of images, found the file {base}; give the folder that it is in.")
-    ids = listed(base, IMAGES)
-    if not ids:
+    if not (ids := listed(base, IMAGES)):
         raise DataMissing(f"expected images ({', '.join(sorted(IMAGES))}) below {base}, found none.")
     return image_files(ids, [os.path.join(base, i) for i in ids], _labels(ids))
 
@@ -40,14 +39,13 @@ def text(path: str, *, root: str | None = None) -> Dataset:
     """
     base = _existing(path, root, "a text file, or a folder of .txt files,")
     if base.is_dir():
-        ids = listed(base, {".txt"})
-        if not ids:
-            raise DataMissing(f"expected .txt files below {base}, found none.")
-        return texts(ids, [read_text(base / i).strip() for i in ids], _labels(ids))
-    rows = {str(i): line.strip() for i, line in enumerate(read_text(base).split("\n"), start=1) if line.strip()}
+        wanted, rows = ".txt files below", {i: read_text(base / i).strip() for i in listed(base, {".txt"})}
+    else:
+        lines = enumerate(read_text(base).split("\n"), start=1)
+        wanted, rows = "one text a line in", {str(i): line.strip() for i, line in lines if line.strip()}
     if not rows:
-        raise DataMissing(f"expected one text a line in {base}, found no text.")
-    return texts(list(rows), list(rows.values()), {})
+        raise DataMissing(f"expected {wanted} {base}, found none.")
+    return texts(list(rows), list(rows.values()), _labels(list(rows)))
 
 
 @dataset_loader("csv:", takes=("root",))
@@ -74,10 +72,9 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
     if item == "text":
         return texts(ids, items, columns)
     files = [os.path.join(base.parent, name) for name in items]
-    missing = [i for i, file in enumerate(files) if not os.path.isfile(file)]
-    if missing:
-        first = f"first {files[missing[0]]} in row {missing[0] + 1}"
-        raise DataMissing(f"{base} names {len(missing):,} missing images, {first}; paths start from its folder.")
+    gone = [f"{file} in row {i}" for i, file in enumerate(files, start=1) if not os.path.isfile(file)]
+    if gone:
+        raise DataMissing(f"{base} names {len(gone):,} missing images, first {gone[0]}; paths start from its folder.")
     return image_files(ids, files, columns)
 
 
@@ -87,10 +84,9 @@ def standard_names(features: Mapping[str, object]) -> dict[str, str]:
     The first column of images becomes ``image``, or else the first of texts ``text``; the only column of classes
     becomes ``label``. A column that has the new name already keeps it.
     """
-    images = [name for name, feature in features.items() if isinstance(feature, Image)]
-    strings = [name for name, feature in features.items() if isinstance(feature, Value) and "string" in feature.dtype]
-    strings = [name for name in strings if name not in ("id", "label")]
-    classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+    kinds = (Image, Value, ClassLabel)
+    images, values, classes = ([name for name in features if isinstance(features[name], kind)] for kind in kinds)
+    strings = [name for name in values if "string" in features[name].dtype and name not in ("id", "label")]
     items, wanted = (images, "image") if images else (strings, "text")
     names = {items[0]: wanted} if items and wanted not in features else {}
     return names | ({classes[0]: "label"} if len(classes) == 1 and "label" not in features else {})

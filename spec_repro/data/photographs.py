@@ -1,13 +1,12 @@
 """Images without classes, ``ffhq`` and ``coco``, and the captions of the latter, ``coco-captions``."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset, Value
 
-from spec_repro.base.errors import DataMissing, UnreadableItem, unknown_name
+from spec_repro.base.errors import DataMissing, UnreadableItem
 from spec_repro.data.files import IMAGES, STRING, image_files, listed, texts
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
@@ -18,12 +17,9 @@ FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the firs
 @dataset_loader("ffhq", takes=("split", "root"))
 def ffhq(*, split: str = "all", root: str | None = None) -> Dataset:
     """Faces by number; ``split`` is "all" (as in the paper), "train" (the first 60,000) or "val" (the rest)."""
-    bounds = {"all": (0, math.inf), "train": (0, FFHQ_TRAIN), "val": (FFHQ_TRAIN, math.inf)}
-    if split not in bounds:
-        raise unknown_name("split of data set 'ffhq':", split, bounds)
-    low, high = bounds[split]
-    dataset, numbers = _numbered("ffhq", "all", root)
-    return dataset.select([i for i, number in enumerate(numbers) if low <= number < high])
+    dataset, numbers = _numbered("ffhq", split, root)
+    parts = ["train" if number < FFHQ_TRAIN else "val" for number in numbers]
+    return dataset.select([i for i, part in enumerate(parts) if split in ("all", part)])
 
 
 @dataset_loader("coco", takes=("split", "root", "captions"))
@@ -54,34 +50,29 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
     One for each photograph, that of the lowest annotation id, since the paper has as many texts as photographs;
     ``every`` gives all. Line ends and white space around them are removed.
     """
-    _, files = find("coco-captions", split, root)
-    if files:
-        rows = [row for path in files for row in _annotations(path)]
-        description = f"Read from {', '.join(path.name for path in files)}."
-    else:
+    base, parts, note = find("coco-captions", split, root)
+    rows = [row for part in parts for row in _annotations(base / part)]
+    if not parts:
         copy = from_hub("coco-captions", split, root)
         lists = zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
         rows = [(image, *pair) for image, ids, captions in lists for pair in zip(ids, captions, strict=True)]
-        description = copy.info.description
+        note = copy.info.description
     rows = sorted(rows)
     if not every:
         rows = list({row[0]: row for row in reversed(rows)}.values())[::-1]
     ids = [f"{image:012d}/{number}" for image, number, _ in rows]
     numbers = ([image for image, _, _ in rows], Value("int64"))
-    return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], {"image_id": numbers}, description)
+    return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], {"image_id": numbers}, note)
 
 
 def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
     """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows."""
-    base, parts = find(name, split, root)
-    files = [part / file for part in parts for file in listed(part, IMAGES)]
-    files = [file for file in files if file.stem.isdigit()]
-    if not files:
+    base, parts, note = find(name, split, root)
+    ids = [file for part in parts for file in listed(base, IMAGES, part) if Path(file).stem.isdigit()]
+    if not ids:
         dataset = from_hub(name, split, root)
         return dataset, range(len(dataset))
-    ids = [file.relative_to(base).as_posix() for file in files]
-    description = f"Read from {base.name}: {', '.join(part.name for part in parts)}."
-    return image_files(ids, [str(file) for file in files], {}, description), [int(file.stem) for file in files]
+    return image_files(ids, [f"{base}/{i}" for i in ids], {}, note), [int(Path(i).stem) for i in ids]
 
 
 def _annotations(path: Path) -> list[tuple[int, int, str]]:
@@ -90,5 +81,4 @@ def _annotations(path: Path) -> list[tuple[int, int, str]]:
         entries = json.loads(path.read_text(encoding="utf-8"))["annotations"]
         return [(entry["image_id"], entry["id"], entry["caption"]) for entry in entries]
     except (ValueError, KeyError, TypeError) as error:
-        wanted = "COCO captions (annotations with id, image_id and caption)"
-        raise UnreadableItem(f"expected {wanted} in {path}, found {error!r}.") from error
+        raise UnreadableItem(f"expected COCO captions (id, image_id, caption) in {path}, found {error!r}.") from error

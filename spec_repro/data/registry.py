@@ -14,8 +14,8 @@ are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from datasets import ClassLabel, Dataset
@@ -27,35 +27,14 @@ from spec_repro.data.offline.factors import labels_of, subsample
 LOADERS = Registry("data set")
 
 
-@dataclass(frozen=True)
-class Split:
-    """Paths that one part of a data set may have inside its folder, and its number of files when it is complete."""
-
-    paths: Sequence[str]
-    files: int
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set that is not generated can be found.
-
-    ``folders``: names that its folder may have below the data root, the preferred one first; ``hub``: as the open form
-    ``hub:`` takes it; ``hub_splits``: for each split that the hub has, its name there.
-    """
-
-    folders: Sequence[str]
-    splits: Mapping[str, Split]
-    hub: str
-    hub_splits: Mapping[str, str]
-    gated: bool = False
-
-
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """What a reader wants to know about a data set before using it; becomes the ``info`` of the loaded data set.
 
     ``size`` is in words (samples, bytes on disk); ``obtain`` says what to get, from where, into which layout; ``takes``
-    is filled in by ``dataset_loader``.
+    is filled in by ``dataset_loader``. Where a set that is not generated can be found: ``folders``, the names that its
+    folder may have below the data root, the preferred one first; ``splits``, for each split the paths that it may have
+    inside; ``classes``, for each class its folder there and its name; ``hub``, the copy there as the open form ``hub:``
+    takes it; ``hub_splits``, for each split that the hub has, its name there.
     """
 
     description: str
@@ -64,17 +43,17 @@ class Card:
     citation: str = ""
     size: str = ""
     obtain: str = ""
-    source: Source | None = None
+    folders: Sequence[str] = ()
+    splits: Mapping[str, Sequence[str]] | None = None
+    classes: Mapping[str, str] | None = None
+    hub: str = ""
+    hub_splits: Mapping[str, str] | None = None
+    gated: bool = False
     takes: tuple[str, ...] | None = ()
 
 
-def _card(source: Mapping | None = None, **words: str) -> Card:
-    splits = {name: Split(**split) for name, split in source["splits"].items()} if source else {}
-    return Card(**words, source=Source(**source | {"splits": splits}) if source else None)
-
-
 _FACTS = yaml.safe_load(Path(__file__).with_name("sets.yml").read_text(encoding="utf-8"))
-CARDS = {name: _card(**facts) for name, facts in _FACTS.items()}
+CARDS = {name: Card(**facts) for name, facts in _FACTS.items()}
 
 
 def dataset_loader(name: str, card: Card | None = None, *, takes: tuple[str, ...] | None = ()) -> Callable:
@@ -85,7 +64,7 @@ def dataset_loader(name: str, card: Card | None = None, *, takes: tuple[str, ...
     """
 
     def register(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
-        LOADERS.add(name, function, replace(card or CARDS[name], takes=takes))
+        LOADERS.add(name, function, (card or CARDS[name])._replace(takes=takes))
         return function
 
     return register
@@ -125,7 +104,11 @@ def load_data(
     dataset = _checked(name, entry.function(*rest, **given))
     if n is not None and len(dataset) != n:
         dataset = subsample(dataset, n, seed)
-    return _with_card(dataset, name, card)
+    notes = [card.description, card.size and f"Size: {card.size}", card.obtain and f"To obtain it: {card.obtain}"]
+    notes.append(dataset.info.description)  # what the loader itself reports, such as which version it found
+    dataset.info.dataset_name, dataset.info.description = name, "\n".join(note for note in notes if note)
+    dataset.info.license, dataset.info.homepage, dataset.info.citation = card.licence, card.homepage, card.citation
+    return dataset
 
 
 def _checked(name: str, dataset: Dataset) -> Dataset:
@@ -136,16 +119,6 @@ def _checked(name: str, dataset: Dataset) -> Dataset:
     label = dataset.features.get("label")
     if label is not None and not isinstance(label, ClassLabel):
         raise InvalidInput(f"column 'label' of data set {name!r} must be a ClassLabel; its loader made {label}.")
-    twins = len(dataset) - len(set(labels_of(dataset, "id")))
-    if twins:
+    if twins := len(dataset) - len(set(labels_of(dataset, "id"))):
         raise InvalidInput(f"ids of data set {name!r} must be unique; its loader gave {twins} of them twice.")
-    return dataset
-
-
-def _with_card(dataset: Dataset, name: str, card: Card) -> Dataset:
-    notes = [card.description, card.size and f"Size: {card.size}", card.obtain and f"To obtain it: {card.obtain}"]
-    notes.append(dataset.info.description)  # what the loader itself reports, such as which version it found
-    dataset.info.dataset_name = name
-    dataset.info.description = "\n".join(note for note in notes if note)
-    dataset.info.license, dataset.info.homepage, dataset.info.citation = card.licence, card.homepage, card.citation
     return dataset

@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import PIL.Image
-import PIL.ImageDraw
-import PIL.ImageFont
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, Features
+from datasets import ClassLabel, Dataset
+from PIL import Image, ImageDraw, ImageFont
 
 from spec_repro.base.errors import InvalidInput
+from spec_repro.data.files import dataset_of
 from spec_repro.data.identity import Picture
 from spec_repro.data.offline.factors import draw_unlike, labels_of, uniform_of
 from spec_repro.data.registry import dataset_loader, load_data
 
 RED, WHITE = (225, 0, 0), (255, 255, 255)
 HEIGHT = 0.11  # em size over the shorter side of the image; the paper's letters take 8 to 12 % of the height
-SMALLEST = 11  # pixels to the em that can still be read
+LEAST_EM = 11  # pixels to the em that can still be read
 WIDEST = 0.96  # of the image's width
 
 # Imagenette's classes whose drawn string is not the class name in lower case, as in the paper's figures.
@@ -31,25 +30,23 @@ SPOKEN = {"tench": "fish", "English springer": "dog", "chain saw": "chainsaw"}
 
 
 @lru_cache(maxsize=64)
-def font(size: float) -> PIL.ImageFont.FreeTypeFont:
+def font(size: float) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, ``size`` pixels to the em."""
     from matplotlib import get_data_path
 
-    return PIL.ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def draw_word(image: PIL.Image.Image, word: str) -> PIL.Image.Image:
+def draw_word(image: Image.Image, word: str) -> Image.Image:
     """A copy of an RGB image with ``word`` across its middle; the letters follow the size of the image."""
     image = image.copy()
     width, height = image.size
-    letters = font(max(SMALLEST, round(HEIGHT * min(width, height))))
+    letters = font(max(LEAST_EM, round(HEIGHT * min(width, height))))
     if letters.getlength(word) > WIDEST * width:
         letters = font(letters.size * WIDEST * width / letters.getlength(word))
     outline = max(1, round(letters.size / 16))
-    middle = (width / 2, height / 2)
-    PIL.ImageDraw.Draw(image).text(
-        middle, word, font=letters, anchor="mm", fill=RED, stroke_width=outline, stroke_fill=WHITE
-    )
+    look = {"font": letters, "anchor": "mm", "fill": RED, "stroke_width": outline, "stroke_fill": WHITE}
+    ImageDraw.Draw(image).text((width / 2, height / 2), word, **look)
     return image
 
 
@@ -60,7 +57,7 @@ class DrawnWord(Picture):
     style: int = 1  # part of the data's identity: count up when ``draw_word`` changes its pixels
     pa_type: ClassVar[Any] = pa.struct({"bytes": pa.binary(), "path": pa.string(), "word": pa.string()})
 
-    def decode_example(self, value, token_per_repo_id=None) -> PIL.Image.Image:
+    def decode_example(self, value, token_per_repo_id=None) -> Image.Image:
         image = super().decode_example(value, token_per_repo_id)
         return draw_word(image, value["word"]) if isinstance(value, dict) else image
 
@@ -90,9 +87,7 @@ def with_words(dataset: Dataset, words: np.ndarray, names: list[str]) -> Dataset
     table = dataset.with_format("arrow")[:]
     images = table["image"].combine_chunks()
     stored = [images.field("bytes"), images.field("path"), pa.array(np.array([*names, ""])[words], type=pa.string())]
-    images = pa.StructArray.from_arrays(stored, ["bytes", "path", "word"])
-    columns = dict(zip(table.column_names, table.columns, strict=True))
-    columns |= {"image": images, "word": pa.array(words, type=pa.int64())}
-    info = dataset.info.copy()
-    info.features = Features(dataset.features | {"image": DrawnWord(mode="RGB"), "word": ClassLabel(names=names)})
-    return Dataset(pa.table(columns), info=info, split=dataset.split)
+    columns = {name: (table[name], feature) for name, feature in dataset.features.items()}
+    columns["image"] = pa.StructArray.from_arrays(stored, ["bytes", "path", "word"]), DrawnWord(mode="RGB")
+    columns["word"] = words, ClassLabel(names=names)
+    return dataset_of(columns, dataset.info.description)

@@ -4,16 +4,15 @@ The paper does not say how it cut the text. Here the lines of a split, headings 
 space (WikiText is tokenised already), and cut into consecutive blocks; the remainder is dropped.
 """
 
-from pathlib import Path
-
 from datasets import Dataset
+from pyarrow.parquet import read_table
 
-from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.errors import InvalidInput
 from spec_repro.data.files import texts
 from spec_repro.data.local import read_text
 from spec_repro.data.offline.factors import subsample
 from spec_repro.data.offline.pydoc import TOKENS, chunks
-from spec_repro.data.registry import CARDS, dataset_loader
+from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
 
 CHUNKS = 10_000  # as many as the paper has
@@ -33,26 +32,17 @@ def wikitext(
 
     ``split`` is "train", "val" or "test"; ``tokens`` is the length of a chunk.
     """
-    splits = CARDS["wikitext"].source.splits
-    if split not in splits:
-        raise unknown_name("split of data set 'wikitext':", split, splits)
     if tokens < 1:
         raise InvalidInput(f"tokens must be at least 1, found {tokens}.")
-    _, files = find("wikitext", split, root)
-    if files:
-        text, description = _text(files[0]), f"Read from {files[0].parent.name}/{files[0].name}."
-    else:
+    base, parts, note = find("wikitext", split, root)
+    if not parts:
         copy = from_hub("wikitext", split, root)
-        text, description = " ".join(copy["text"][:]), copy.info.description
+        text, note = " ".join(copy["text"][:]), copy.info.description
+    elif parts[0].endswith(".parquet"):
+        text = " ".join(read_table(base / parts[0], columns=["text"])["text"].to_pylist())
+    else:
+        text = read_text(base / parts[0])
     values = chunks(text, tokens)
-    dataset = texts([f"{split}/{i:05d}" for i in range(len(values))], values, {}, description)
+    dataset = texts([f"{split}/{i:05d}" for i in range(len(values))], values, {}, note)
     n = min(CHUNKS, len(dataset)) if n is None else n
     return dataset.select(range(n)) if first and n <= len(dataset) else subsample(dataset, n, seed)
-
-
-def _text(path: Path) -> str:
-    if path.suffix != ".parquet":
-        return read_text(path)
-    from pyarrow.parquet import read_table
-
-    return " ".join(read_table(path, columns=["text"])["text"].to_pylist())

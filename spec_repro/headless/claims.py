@@ -41,8 +41,7 @@ def show(value, digits: int | None = 3) -> str:
 def show_measured(row: Mapping, digits: int = 3) -> str:
     """What was measured for a claim (a row of claims.json), with its interval and the limit of its null band."""
     measured, interval, limit = (row.get(key) for key in ("measured", "interval", "limit"))
-    pair = "difference " if isinstance(measured, list | tuple) else ""
-    text = show(measured, digits)
+    text, pair = show(measured, digits), "difference " if isinstance(measured, list | tuple) else ""
     text += f" ({pair}{show(interval[0], digits)} to {show(interval[1], digits)})" if interval else ""
     return text if limit is None else f"{text}, limit {show(limit, digits)}"
 

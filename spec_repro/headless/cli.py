@@ -80,7 +80,7 @@ def _list(options: Namespace) -> None:
     for item in load_experiments().values():
         print(f"{', '.join([item.name, *item.aliases])}: {item.title} ({item.reference})")
         print(f"    notebooks/{item.path.name}\n    notebooks/{item.path.stem}.yml")
-        for cell, line in lines_with("record.figure(", item.path):
+        for cell, line in lines_with("record.figure(", item.path) or lines_with("record.table(", item.path):
             print(f"    cell {cell}: {line}")
         for profile, card in item.cards.items():
             print(f"    {profile}: {'{data}; {models}; {device}, {minutes:g} min, {memory}'.format(**card)}")
@@ -130,7 +130,7 @@ def _compare(options: Namespace) -> None:
     """clusters of samples that one embedding sees and the other does not"""
     from spec_repro import Cosine, Gaussian, compare, embed, match_bandwidths
     from spec_repro.base.processes import launched
-    from spec_repro.embeddings.arrays import stored_array
+    from spec_repro.embeddings.arrays import read_array
 
     settings = parse_overrides(compare.__kwdefaults__, options.settings, "compare")
     names, ids = (options.x, options.y), None
@@ -138,7 +138,7 @@ def _compare(options: Namespace) -> None:
         dataset = _dataset(options)
         ids, arrays = dataset["id"], [embed(dataset, name, device=options.device) for name in names]
     else:
-        arrays = [stored_array(name.removeprefix("file:")).array for name in names]
+        arrays = [read_array(name.removeprefix("file:"))[1] for name in names]
     kernels = [Cosine() if kernel == "cosine" else Gaussian(float(kernel)) for kernel in options.kernels or ()]
     kernels = kernels or match_bandwidths(*arrays, device=options.device, seed=settings.get("seed", 0))
     with launched() as processes:

@@ -21,13 +21,13 @@ def report() -> str:
 
 def _data_set(name: str) -> list[str]:
     card = LOADERS[name].about
-    if card.source is None:
+    if not card.hub:
         return _lines(name, "made here or bundled")
     here = [base for base, found in candidates(name) if found]
-    if here or is_kept(card.source.hub):
+    if here or is_kept(card.hub):
         return _lines(name, here[0] if here else "in the cache of datasets")
-    gate = ", after you have accepted its terms and set HF_TOKEN" if card.source.gated else ""
-    hub = f"hub:{card.source.hub.partition('@')[0]}, by itself when first loaded{gate}"
+    gate = ", after you have accepted its terms and set HF_TOKEN" if card.gated else ""
+    hub = f"hub:{card.hub.partition('@')[0]}, by itself when first loaded{gate}"
     return _lines(name, "not here", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")
 
 

@@ -100,6 +100,7 @@ def _start(mini: bool, folder: str) -> None:
     Kernels find silence, ``folder`` as the start of relative paths and, for mini, no network and one thread.
     """
     os.setsid()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # kernels warn there; what fails is in the outcome
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("MPLBACKEND", None)
     os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
@@ -110,8 +111,8 @@ def _start(mini: bool, folder: str) -> None:
 def _run(item: Plan, save_outputs: bool) -> Outcome:
     """Run one notebook, keep the executed copy with its results, and stamp them.
 
-    After a failure the copy is ``<notebook>.failed.ipynb`` beside the results. An error of this package says all; of
-    another one the failing cell and the end of the traceback are told.
+    After a failure the copy is ``<notebook>.failed.ipynb`` beside the results. An error of this package is reported by
+    its message alone, any other error by the failing cell and the end of the traceback.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError

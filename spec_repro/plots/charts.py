@@ -26,20 +26,9 @@ def distance_violins(distances: Mapping[str, object], *, title: str = "", width:
         colors[label] = color
     figure = new_figure(width, 2.5)
     ax = figure.subplots()
-    sns.violinplot(
-        pd.concat(parts),
-        x="cluster",
-        y="distance",
-        hue="embedding",
-        split=len(distances) == 2,
-        palette=colors,
-        saturation=1,
-        inner="quart",
-        cut=0,
-        linewidth=0.5,
-        density_norm="width",
-        ax=ax,
-    )
+    data = {"data": pd.concat(parts), "x": "cluster", "y": "distance", "hue": "embedding", "palette": colors}
+    look = {"saturation": 1, "inner": "quart", "cut": 0, "linewidth": 0.5, "density_norm": "width"}
+    sns.violinplot(**data, **look, split=len(distances) == 2, ax=ax)
     for d, color in zip(distances.values(), colors.values(), strict=True):
         ax.axhline(d.inter, color=color, linestyle="--", linewidth=1)
     ax.set(xlabel="cluster", ylabel="distance /\nmean pairwise distance", title=title)
@@ -145,7 +134,8 @@ def factor_purity_bars(tables: Mapping[str, pd.DataFrame], *, width: float = COL
         ax.fill_between(ends, low, high, color="0.5", alpha=0.5, linewidth=0, zorder=3, label=label)
     ax.axhline(0, color="black", linewidth=0.6)
     ax.set_xticks(range(len(factors)), [factor.replace("_", " ") for factor in factors])
-    ax.set(xlabel="", ylabel="purity above chance", ylim=(min(-0.1, frame["adjusted"].min() - 0.04), 1.04))
+    lowest = frame[["adjusted", "low"]].min(axis=None) - 0.04
+    ax.set(xlabel="", ylabel="purity above chance", ylim=(min(-0.1, lowest), 1.04))
     ax.get_legend().remove()
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -1,6 +1,7 @@
-"""All samples on the maps of both embeddings: a table for any embedding explorer, a still figure, a linked widget.
+"""All samples on the maps of both embeddings: a table for any embedding explorer, and a linked widget.
 
-The widget alone needs a browser and imports jupyter-scatter; a headless run makes the table and the figure.
+The widget needs a browser and imports jupyter-scatter; a headless run makes the table, and `plots.cluster_maps` the
+still figure.
 """
 
 from base64 import b64encode
@@ -8,12 +9,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from PIL.ImageOps import contain
 
 from spec_repro.base.errors import EmbeddingMismatch
 from spec_repro.plots.maps import coordinates
-from spec_repro.plots.style import PAGE, cluster_style, new_figure, style
+from spec_repro.plots.style import cluster_style
 
 
 def explorer_table(
@@ -53,19 +53,6 @@ def explorer_table(
     return table
 
 
-@style()
-def explorer_figure(table: pd.DataFrame, side) -> Figure:
-    """Both maps of ``explorer_table``: the clusters of a direction among all samples."""
-    figure = new_figure(PAGE, PAGE * 0.43 + 0.3)
-    figure.suptitle(f"{side.name} among all samples", fontweight="bold")
-    for ax, name in zip(figure.subplots(1, 2), (side.sees, side.misses), strict=True):
-        for cluster, points in table.groupby(f"cluster {side.name}"):
-            ax.scatter(points[f"map {name} x"], points[f"map {name} y"], linewidths=0, **_look(cluster))
-        ax.set(title=name, xticks=[], yticks=[])
-        ax.spines[:].set_visible(True)
-    return figure
-
-
 def explorer(table: pd.DataFrame, side):
     """Both maps of ``explorer_table``, linked: samples framed on one map are marked on the other.
 
@@ -77,16 +64,10 @@ def explorer(table: pd.DataFrame, side):
     kind = "image" if "image" in table else "text"
     points = table.dropna(subset=f"map {side.sees} x").sort_values(f"cluster {side.name}")  # clusters are drawn on top
     points["cluster"] = points[f"cluster {side.name}"].astype(str)
-    colors = {cluster: _look(int(cluster))["color"] for cluster in points["cluster"].unique()}
+    colors = {"0": "#c8ccd4"} | {str(j + 1): cluster_style(j)["color"] for j in range(len(side))}
     look = {"color_by": "cluster", "color_map": colors, "opacity": 0.9, "size": 5, "legend": True, "axes": False}
     hover = {"tooltip": True, "tooltip_properties": ["id", "color"], "tooltip_preview": kind}
-    maps = {}
-    for name in (side.sees, side.misses):
-        place = {"data": points, "data_use_index": True, "x": f"map {name} x", "y": f"map {name} y"}
-        maps[name] = jscatter.Scatter(**place, **look, **hover, tooltip_preview_type=kind, mouse_mode="lasso")
+    look |= hover | {"tooltip_preview_type": kind, "mouse_mode": "lasso", "data": points, "data_use_index": True}
+    maps = {name: jscatter.Scatter(f"map {name} x", f"map {name} y", **look) for name in (side.sees, side.misses)}
     titled = [(scatter, name) for name, scatter in maps.items()]
     return jscatter.compose(titled, sync_selection=True, sync_hover=True, row_height=440), maps
-
-
-def _look(cluster: int) -> dict:
-    return {**cluster_style(cluster - 1), "s": 16} if cluster else {"color": "#c8ccd4", "s": 4}

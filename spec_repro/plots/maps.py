@@ -94,13 +94,6 @@ def cluster_maps(
         ax.set_title("  ".join(filter(None, [name, (notes or {}).get(name)])))
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
-    figure.legend(
-        ax.collections[::-1],
-        range(1, len(members) + 1),
-        loc="outside lower center",
-        ncols=10,
-        title="cluster",
-        markerscale=1.5,
-        handletextpad=0.1,
-    )
+    look = {"title": "cluster", "markerscale": 1.5, "handletextpad": 0.1}
+    figure.legend(ax.collections[::-1], range(1, len(members) + 1), loc="outside lower center", ncols=10, **look)
     return figure, maps

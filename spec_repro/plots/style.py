@@ -19,27 +19,17 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY, GREY, WINE, OLIVE, INDIGO = "#e69f00", "#56b4e9", "#777777", "#882255", "#999933", "#332288"
 
 # A stand-in has the colour of the model in whose role it is.
-KNOWN_COLORS = {
-    "clip": BLUE,
-    "clip-laion400m": BLUE,
-    "clip-laion2b": BLUE,
-    "clip-text": BLUE,
-    "mini-clip": BLUE,
-    "mini-clip-text": BLUE,
-    "spec-align": SKY,
-    "dinov2": VERMILION,
-    "mini-dino": VERMILION,
-    "roberta": GREEN,
-    "lsa": GREEN,
-    "hog": GREEN,
-    "e5": ORANGE,
-    "ngrams": ORANGE,
-    "swav": ORANGE,
-    "color-histogram": PURPLE,
-    "inception": PURPLE,
-    "t5-xl": WINE,
-    "pixels": GREY,
+ROLES = {
+    BLUE: ("clip", "clip-laion400m", "clip-laion2b", "clip-text", "mini-clip", "mini-clip-text"),
+    SKY: ("spec-align",),
+    VERMILION: ("dinov2", "mini-dino"),
+    GREEN: ("roberta", "lsa", "hog"),
+    ORANGE: ("e5", "ngrams", "swav"),
+    PURPLE: ("color-histogram", "inception"),
+    WINE: ("t5-xl",),
+    GREY: ("pixels",),
 }
+KNOWN_COLORS = {name: color for color, names in ROLES.items() for name in names}
 FREE_COLORS = (INDIGO, OLIVE, WINE, SKY, GREY, PURPLE, ORANGE, GREEN, VERMILION, BLUE)  # for names that are not listed
 VARIANTS = {"spec-align": BLUE, "weight 0": GREY, "mis-paired": VERMILION}  # of a training run
 CLUSTERS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, "#000000", "#999999", WINE, OLIVE)

@@ -182,7 +182,7 @@ def test_refusals(tmp_path):
     with pytest.raises(DataMissing, match=r"expected \.txt files below .*, found none\."):
         load_data(f"text:{tmp_path}")
     (tmp_path / "empty.txt").write_text("\n \n")
-    with pytest.raises(DataMissing, match=r"expected one text a line in .*empty\.txt, found no text\."):
+    with pytest.raises(DataMissing, match=r"expected one text a line in .*empty\.txt, found none\."):
         load_data(f"text:{tmp_path / 'empty.txt'}")
     with pytest.raises(InvalidInput, match=r"found the file .*give the folder that it is in"):
         folder(tmp_path / "empty.txt")

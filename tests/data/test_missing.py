@@ -13,7 +13,7 @@ from spec_repro.base.errors import DataMissing, GatedData
 from spec_repro.data import load_data
 from spec_repro.data.registry import CARDS
 
-READ = {name: card for name, card in CARDS.items() if card.source}
+READ = {name: card for name, card in CARDS.items() if card.hub}
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +26,15 @@ def nobody(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", sorted(set(READ) - {"dogs"}))
 def test_one_message_says_all(name, tmp_path):
     card = CARDS[name]
-    with pytest.raises(GatedData if card.source.gated else DataMissing) as caught:
+    with pytest.raises(GatedData if card.gated else DataMissing) as caught:
         load_data(name, root=tmp_path)
     message = str(caught.value)
     assert f"expected data set {name!r}" in message
-    assert str(tmp_path / card.source.folders[0]) in message
+    assert str(tmp_path / card.folders[0]) in message
     for fact in (card.homepage, card.obtain, card.licence, card.size, "SPEC_DATA_ROOT"):
         assert fact in message
-    assert all(split.paths[0] in message for key, split in card.source.splits.items() if f"split {key!r}" in message)
-    if card.source.gated:
+    assert all(paths[0] in message for key, paths in card.splits.items() if f"split {key!r}" in message)
+    if card.gated:
         assert "gated: accept the terms there, then set HF_TOKEN" in message
     else:
         assert "is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download" in message
@@ -101,7 +101,7 @@ from spec_repro import load_data
 from spec_repro.data.registry import CARDS
 from spec_repro.base.errors import DataMissing
 begun = time.monotonic()
-for name in [name for name, card in CARDS.items() if card.source]:
+for name in [name for name, card in CARDS.items() if card.hub]:
     try:
         load_data(name)
     except DataMissing as error:

@@ -224,7 +224,7 @@ def test_other_files_of_wikitext(tmp_path, name):
     dataset = load_data("wikitext", root=tmp_path, split="val")
     assert len(dataset) == 2
     assert dataset["text"][1].endswith("w97 w98")
-    assert f"Read from wikitext-2/{name}." in dataset.info.description
+    assert f"Read from wikitext-2: {name}." in dataset.info.description
 
 
 def test_a_split_that_does_not_exist(paper):

@@ -8,7 +8,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from spec_repro.data.files import STRING, dataset_of
-from spec_repro.data.identity import RGB, encode
+from spec_repro.data.identity import RGB
+from spec_repro.data.offline.pictograms import encode
 from spec_repro.data.registry import dataset_loader
 
 ENLARGED = 8  # each of the 8 x 8 values becomes a square of this many pixels, so that they can be read back exactly

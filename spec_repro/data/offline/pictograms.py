@@ -8,6 +8,7 @@ Each 64 x 64 picture is made of glyphs of the DejaVu Sans font that matplotlib s
 independently, with unequal frequencies (see ``factors``), so "which factor does this cluster follow" has an answer.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.data.files import STRING, dataset_of
-from spec_repro.data.identity import RGB, encode
+from spec_repro.data.identity import RGB
 from spec_repro.data.offline.factors import draw, draw_unlike, labels_of, uniform
 from spec_repro.data.registry import dataset_loader, load_data
 from spec_repro.data.typographic import font, with_words
@@ -77,6 +78,13 @@ SCENE_FACTORS = {
     "other_colour": list(COLOURS),
     "background": list(BACKGROUNDS),
 }
+
+
+def encode(pixels: np.ndarray) -> dict:
+    """An (h, w, 3) or (h, w) uint8 array as a stored item: an uncompressed PNG, whose bytes no zlib version changes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png", compress_level=0)
+    return {"bytes": buffer.getvalue(), "path": None}
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,7 @@ from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import resized
 
 FITTED_ON = 20_000
-SIDE, COMPONENTS, TOPICS = 16, 64, 100
+COARSE, COMPONENTS, TOPICS = 16, 64, 100
 
 
 @embedding("pixels")
@@ -69,7 +69,7 @@ def _fit_lsa(dataset: Dataset) -> Embedding:
 
 
 def _values(image: Image.Image) -> Tensor:
-    return torch.from_numpy(resized(image, SIDE).reshape(-1))
+    return torch.from_numpy(resized(image, COARSE).reshape(-1))
 
 
 def _projected(mean: Tensor, axes: Tensor, batch: Tensor) -> Tensor:

@@ -1,0 +1,51 @@
+"""The table of contents: `make list` leads from every figure and table of the paper to the lines that make it."""
+
+import contextlib
+import io
+import json
+import re
+
+import pytest
+
+from spec_repro.__main__ import main
+from spec_repro.base.errors import UnknownName
+from spec_repro.base.files import project_root
+from spec_repro.headless.experiments import find_experiment
+
+ROOT = project_root()
+LOST = {"fig16", "fig17"}  # no source at hand gives them
+TARGETS = [f"fig{number:02}" for number in range(1, 22)] + ["table1", "table2"]
+
+
+@pytest.fixture(scope="module")
+def listed():
+    """What `python -m spec_repro list` prints, as the block of each name and alias."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["list"]) == 0
+    blocks = re.split(r"\n(?=\S)", out.getvalue())
+    return {name.strip(): block for block in blocks for name in block.partition(":")[0].split(",")}
+
+
+@pytest.mark.parametrize("target", [name for name in TARGETS if name not in LOST])
+def test_every_figure_leads_to_its_notebook_yaml_and_line(listed, target):
+    block = listed[target]
+    notebook, settings = (re.search(rf"notebooks/\w+\.{end}\b", block).group() for end in ("ipynb", "yml"))
+    assert (ROOT / settings).is_file()
+    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    lines = re.findall(r"cell (\d+): (.+)", block)
+    assert lines
+    for number, line in lines:
+        assert line in code[int(number) - 1]
+
+
+@pytest.mark.parametrize("target", sorted(LOST))
+def test_a_figure_that_could_not_be_recovered_says_so(target):
+    with pytest.raises(UnknownName, match="not recoverable"):
+        find_experiment(target)
+
+
+def test_the_readme_names_the_command_of_every_experiment(listed):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in listed if name not in LOST and f"`make {name}`" not in text] == []
