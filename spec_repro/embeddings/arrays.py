@@ -16,38 +16,13 @@ from spec_repro.base.files import given_path, sha256
 from spec_repro.embeddings.checkpoints import reading
 from spec_repro.embeddings.registry import Embedding, embedding
 
-KEYED = re.compile(r"(.+\.(?:npz|safetensors)):([^:/\\]+)", re.IGNORECASE)
+KEYED = re.compile(r"(?P<path>.+\.(?:npz|safetensors)):(?P<key>[^:/\\]+)", re.IGNORECASE)
 
 
-@embedding("file:")
-def stored_array(spec: str) -> Embedding:
-    """The vectors at ``PATH`` or ``PATH:KEY``."""
-    path, array, ids = read_array(spec)
-
-    def rows(dataset: Dataset) -> np.ndarray:
-        """The vectors, (n, dim) float32, checked against the data set."""
-        own = dataset["id"][:]
-        if len(array) != len(own):
-            raise EmbeddingMismatch(
-                f"file:{path} has {len(array):,} rows, the data set {len(own):,} samples; both must hold the same "
-                "samples in the same order. Check n= and split= of the data set."
-            )
-        if ids is not None and ids != own:
-            first = next(i for i, (a, b) in enumerate(zip(own, ids, strict=True)) if a != b)
-            raise EmbeddingMismatch(
-                f"the ids in {path} differ from those of the data set, first in row {first}: {ids[first]!r} against "
-                f"{own[first]!r}. Bring both into the same order."
-            )
-        return array.astype(np.float32, copy=False)
-
-    return Embedding(f"file:{path}", array.shape[1], "any", sha256(path), "that of the file", rows=rows)
-
-
-def read_array(spec: str) -> tuple[Path, np.ndarray, list[str] | None]:
+def read_array(spec: str) -> tuple[Path, np.ndarray, np.ndarray | None]:
     """The file, its (n, dim) float array (of a ``.npy`` file as a memory map) and its ids, if it has any."""
     keyed = KEYED.fullmatch(spec)
-    name, key = keyed.groups() if keyed else (spec, None)
-    path = given_path(name)
+    path, key = given_path(keyed["path"] if keyed else spec), keyed and keyed["key"]
     if not path.is_file():
         raise DataMissing(f"expected an array at {path.absolute()}, found no file; check the path.")
     with reading(f"numbers in a .npy, .npz or .safetensors file in {path}", "Save the array in one of these formats."):
@@ -64,4 +39,28 @@ def read_array(spec: str) -> tuple[Path, np.ndarray, list[str] | None]:
         raise unknown_name(f"array in {path}:", key, arrays)
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InvalidInput(f"expected a float array of shape (n, dim) in {path}, found {array.dtype} {array.shape}.")
-    return path, array, None if ids is None else [*map(str, ids)]
+    return path, array, ids
+
+
+@embedding("file:")
+def stored_array(spec: str) -> Embedding:
+    """The vectors at ``PATH`` or ``PATH:KEY``."""
+    path, array, ids = read_array(spec)
+
+    def rows(dataset: Dataset) -> np.ndarray:
+        """The vectors, (n, dim) float32, checked against the data set."""
+        own = dataset["id"][:]
+        if len(array) != len(own):
+            raise EmbeddingMismatch(
+                f"file:{path} has {len(array):,} rows, the data set {len(own):,} samples; both must hold the same "
+                "samples in the same order. Check n= and split= of the data set."
+            )
+        differ = [] if ids is None else np.flatnonzero(np.array(own) != ids.astype(str))
+        if len(differ):
+            raise EmbeddingMismatch(
+                f"the ids in {path} differ from those of the data set, first in row {differ[0]}: "
+                f"{str(ids[differ[0]])!r} against {own[differ[0]]!r}. Bring both into the same order."
+            )
+        return array.astype(np.float32, copy=False)
+
+    return Embedding(f"file:{path}", array.shape[1], "any", sha256(path), "that of the file", rows=rows)
