@@ -34,10 +34,9 @@ def read_array(spec: str) -> tuple[Path, np.ndarray, np.ndarray | None]:
     ids = arrays.pop("ids", None)
     if key is None and len(arrays) != 1:
         raise InvalidInput(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}); say which: file:{path}:KEY.")
-    key = next(iter(arrays)) if key is None else key
-    if key not in arrays:
+    array = arrays.get(next(iter(arrays)) if key is None else key)
+    if array is None:
         raise unknown_name(f"array in {path}:", key, arrays)
-    array = arrays[key]
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InvalidInput(f"expected a float array of shape (n, dim) in {path}, found {array.dtype} {array.shape}.")
     return path, array, ids

@@ -54,10 +54,9 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and card of a checkpoint; CheckpointError if it is absent, cut short, damaged or of another origin."""
     with reading(f"a checkpoint of this package in {path}", "Make it again."), safe_open(path, "pt") as file:
         header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        card, written = json.loads(header["card"]), header["sha256"]
-        if written != digest(tensors):
+        if header["sha256"] != digest(tensors):
             raise ValueError("the hash of its weights is not the one that was written")
-        return tensors, card
+        return tensors, json.loads(header["card"])
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any) -> None:

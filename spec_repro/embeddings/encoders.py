@@ -51,11 +51,11 @@ def hf(spec: str, *, revision: str = "", pooling: str | None = None, **options: 
     if "vision_config" in config:
         raise InvalidInput(f"{name!r} has two towers; expected an encoder of images or of texts. See open_clip:.")
     pooling = pooling or ("first" if config.get("model_type") in CLASS_TOKEN else "mean")
-    kind = _texts if "vocab_size" in config else _images
+    kind = _text if "vocab_size" in config else _image
     return kind(pretrained(name, facts, path), pooling, **options)
 
 
-def _images(found: Pretrained, pooling: str, square: bool = False) -> Embedding:
+def _image(found: Pretrained, pooling: str, square: bool = False) -> Embedding:
     with found as (path, make):
         from transformers import AutoImageProcessor
 
@@ -66,9 +66,7 @@ def _images(found: Pretrained, pooling: str, square: bool = False) -> Embedding:
         return make(encoder.dim, "image", f"image processor of the repository; {pooling}", prepare, encoder)
 
 
-def _texts(
-    found: Pretrained, pooling: str, max_length: int = 0, prefix: str = "", normalize: bool = False
-) -> Embedding:
+def _text(found: Pretrained, pooling: str, max_length: int = 0, prefix: str = "", normalize: bool = False) -> Embedding:
     with found as (path, make):
         from transformers import AutoTokenizer
 
@@ -133,12 +131,12 @@ def _tokens(tokenizer: Any, prefix: str, max_length: int, text: str) -> Tensor:
 
 
 # The whole image at 224 x 224, as in the paper; hf:facebook/dinov2-base takes the middle of a short side of 256.
-named("dinov2", DINOV2, _images, "first", True)
+named("dinov2", DINOV2, _image, "first", True)
 # Its checkpoint has no pooling layer.
-named("roberta", ROBERTA, _texts, "first", 256)
-named("e5", E5, _texts, "mean", 512, "query: ", True)
+named("roberta", ROBERTA, _text, "first", 256)
+named("e5", E5, _text, "mean", 512, "query: ", True)
 # The encoder of Flan-T5 XL. Which T5-XL the paper used is not known.
-named("t5-xl", T5_XL, _texts, "mean", 512)
+named("t5-xl", T5_XL, _text, "mean", 512)
 
 
 @embedding("inception", INCEPTION)

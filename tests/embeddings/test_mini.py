@@ -152,7 +152,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     cases = [
         (raw[: len(raw) // 2], r"a checkpoint of this package in .*w\.safetensors, found what does not load"),
         (raw[:-40] + bytes(40), "the hash of its weights is not the one that was written"),
-        (mini_weights("mini-dino").read_bytes(), r"is of another model: \d+ of \d+ weights differ, first .* in CLIP"),
+        (mini_weights("mini-dino").read_bytes(), r"is of another model: beyond a CLIP it has \[\(.*, and lacks \[\("),
     ]
     for content, text in cases:
         path.write_bytes(content)
@@ -160,13 +160,15 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
             load_embedding(f"mini-clip:{path}")
     state = load_file(mini_weights("mini-clip"))
     save_file(state, path)
-    with pytest.raises(CheckpointError, match="not a checkpoint of this package"):
+    with pytest.raises(
+        CheckpointError, match=r"a checkpoint of this package in .* does not load \(KeyError: 'sha256'\)"
+    ):
         load_embedding(f"mini-clip:{path}")
     heads = CLIP_CONFIG | {"text_cfg": CLIP_CONFIG["text_cfg"] | {"heads": 4}}
     save(path, state, {"config": heads})
     with pytest.raises(CheckpointError, match=r"is of .*'heads': 4.*, mini-clip has the configuration .*'heads': 2"):
         load_embedding(f"mini-clip:{path}")
-    with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*none.*, found no file"):
+    with pytest.raises(CheckpointError, match=r"a checkpoint of this package in .*none.*\(FileNotFoundError"):
         load_embedding(f"mini-clip:{tmp_path / 'none.safetensors'}")
 
 
