@@ -201,7 +201,7 @@ def held_out(x, y, *, size: int = 50, repeats: int = 10, runs: int = 10, seed: i
         seen, unseen = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
         a, b, a_new, b_new = x[seen], y[seen], x[unseen], y[unseen]
         found = _solved(a, b, rng, **options)
-        eigenvalues.append([side.eigenvalues[0] if len(side) else 0.0 for side in found])
+        eigenvalues.append([side.largest for side in found])
         carried = carry(found, a, b, a_new, b_new)
         members = [np.argsort(-scores, axis=0, kind="stable")[:size].T for scores in carried]
         table.extend(_gaps(a_new, b_new, members, runs, seed, repeat=repeat))

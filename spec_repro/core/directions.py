@@ -45,6 +45,11 @@ class Direction:
         return f"{self.sees} − {self.misses}" if self.misses else self.sees
 
     @property
+    def largest(self) -> float:
+        """The first eigenvalue; 0 for a direction without a pair."""
+        return float(self.eigenvalues[0]) if len(self) else 0.0
+
+    @property
     def two_sided(self) -> np.ndarray:
         """``(len,)`` bool: pairs whose sign is not decided (margin below 0.05): look at both ends."""
         return self.margin < TWO_SIDED
