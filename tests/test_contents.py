@@ -4,12 +4,15 @@ import contextlib
 import io
 import json
 import re
+import shlex
 
+import numpy as np
 import pytest
 
 from spec_repro.__main__ import main
 from spec_repro.base.errors import UnknownName
 from spec_repro.base.files import project_root
+from spec_repro.headless.cli import _parser
 from spec_repro.headless.experiments import find_experiment
 
 ROOT = project_root()
@@ -49,3 +52,33 @@ def test_a_figure_that_could_not_be_recovered_says_so(target):
 def test_the_readme_names_the_command_of_every_experiment(listed):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in listed if name not in LOST and f"`make {name}`" not in text] == []
+
+
+def shell_lines():
+    """The commands of ours that the README shows, without what comes before ``-m spec_repro``."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.partition("  #")[0] for line in re.findall(r"-m spec_repro (.+)", text)]
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_the_commands_of_the_readme_are_understood(line):
+    _parser().parse_args(shlex.split(line))
+
+
+def test_there_are_commands_in_the_readme_and_a_wrong_one_is_noticed():
+    assert len(shell_lines()) >= 8
+    with pytest.raises(SystemExit):
+        _parser().parse_args(shlex.split("compare a.npy b.npy --no-such-option 3"))
+
+
+def test_the_comparison_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(
+        r"## Compare your own.*?```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    for seed, name in enumerate(("a", "b")):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(seed).normal(size=(60, 5)))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    shown = capsys.readouterr().out
+    assert shown.startswith("SPEC-diff")
+    assert all(name in shown for name in ("a − b", "b − a"))
