@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "core": {"base"},
     "agreement": {"base", "core"},
     "probe": {"base", "core"},
-    "plots": {"base", "core", "agreement", "probe"},
+    "plots": {"base", "core"},
     "data": {"base"},
     "embeddings": {"base", "data"},
     "align": {"base", "core", "data", "embeddings"},
