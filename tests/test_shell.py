@@ -77,7 +77,33 @@ def test_a_wrong_request_is_one_line(files, capsys, tmp_path):
     assert main(["compare", *files, "--n", "5"]) == 2
     assert "the data set that --n and --split choose from" in capsys.readouterr().err
     assert main([*ALIGN, "--out", str(tmp_path / "run"), "-p", "lr=fast"]) == 2
-    assert "lr = 'fast' should be of the type of its default" in capsys.readouterr().err
+    assert "lr='fast': expected a positive number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["device", "names", "processes", "kernel_x"])
+def test_what_the_shell_sets_itself_is_refused_as_a_setting(files, capsys, name):
+    assert main(["compare", *files, "-p", f"{name}=None"]) == 2
+    assert f"unknown parameter of compare '{name}'" in capsys.readouterr().err
+
+
+def test_a_kernel_that_is_none_is_refused_before_anything_is_read(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "absent.npy", "absent.npy", "--kernels", "3", "x"])
+    assert "invalid kernel value: 'x'" in capsys.readouterr().err
+
+
+def test_align_takes_lists_and_whole_numbers_and_leaves_ranges_to_its_settings(tmp_path, capsys):
+    run = [*ALIGN, "--out", str(tmp_path / "run"), "-p", "batch_size=8", "-p", "steps=1"]
+    assert main([*run, "-p", "frozen_towers=['text']", "-p", "weight=1"]) == 0
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    capsys.readouterr()
+    for given, said in (
+        ("weight=2", "in [0, 1]"),
+        ("batch_size=x", "an integer"),
+        ("weigth=1", "did you mean 'weight'"),
+    ):
+        assert main([*run, "-p", given]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_two_processes_under_torchrun_tell_what_one_tells(files, tmp_path):

@@ -29,6 +29,7 @@ from spec_repro.base.errors import InvalidInput
 from spec_repro.base.registry import Registry
 
 EMBEDDINGS = Registry("embedding")
+_LOADED: dict[str, dict] = {}  # what identifies the model that each name gave last: some take minutes to load again
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +90,15 @@ def load_embedding(name: str, **options) -> Embedding:
     Raises UnknownName with the near miss.
     """
     entry, rest = EMBEDDINGS.find(name)
-    return entry.function(*rest, **options)
+    model = entry.function(*rest, **options)
+    if not options:
+        _LOADED[name] = embedding_identity(model)
+    return model
 
 
 def embedding_identity(embedding: Embedding | str) -> dict[str, str | int]:
     """What identifies an embedding, given itself or by name: part of the cache key and of every run record."""
-    model = load_embedding(embedding) if isinstance(embedding, str) else embedding
-    found = {key: getattr(model, key) for key in ("name", "dim", "modality", "revision", "license")}
-    return found | {"preprocessing": getattr(model, "preprocessing", "")}
+    if isinstance(embedding, str):
+        return dict(_LOADED.get(embedding) or embedding_identity(load_embedding(embedding)))
+    found = {key: getattr(embedding, key) for key in ("name", "dim", "modality", "revision", "license")}
+    return found | {"preprocessing": getattr(embedding, "preprocessing", "")}

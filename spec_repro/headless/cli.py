@@ -13,17 +13,24 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
+from spec_repro import Cosine, Gaussian, compare, match_bandwidths
 from spec_repro.base.errors import InvalidInput, SpecError
 from spec_repro.base.files import atomic_path
 from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments, the_paper
 from spec_repro.headless.notebooks import lines_with, parse_overrides
 
 SETTINGS = "NAME=VALUE: a parameter of the notebook, an argument of compare(), or a field of AlignSettings"
+OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments of compare() that are not given by -p
+
+
+def kernel(text: str) -> Cosine | Gaussian:
+    """``cosine``, or a Gaussian kernel by its bandwidth."""
+    return Cosine() if text == "cosine" else Gaussian(float(text))
+
+
 ARGUMENTS = (
     ("run check report", "--profile", {"choices": PROFILES, "default": "mini"}),
     ("run", "names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
@@ -32,7 +39,7 @@ ARGUMENTS = (
     ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
     ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
     ("compare", "y", {"help": "the same, of the same samples in the same order"}),
-    ("compare", "--kernels", {"nargs": 2, "help": "two bandwidths, or cosine; matched Gaussian kernels by default"}),
+    ("compare", "--kernels", {"nargs": 2, "type": kernel, "help": "bandwidths, or cosine; matched by default"}),
     ("compare", "--top", {"type": int, "default": 9, "help": "members to print of each cluster"}),
     ("compare", "--out", {"metavar": "FILE.npz", "help": "eigenpairs, residuals and margins of both directions"}),
     ("embed", "names", {"nargs": "+", "metavar": "EMBEDDING"}),
@@ -104,8 +111,7 @@ def _run(options: Namespace) -> int:
     chosen = {item.name: item for item in [find_experiment(name) for name in options.names] or every}
     plans = [runner.plan(item, options.profile, options.settings) for item in chosen.values()]
     outcomes = runner.run(plans, jobs=options.jobs, force=options.force, save_outputs=options.save_outputs)
-    failed = [outcome.name for outcome in outcomes if outcome.status == "failed"]
-    if failed:
+    if failed := [outcome.name for outcome in outcomes if outcome.status == "failed"]:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
 
@@ -128,21 +134,21 @@ def _report(options: Namespace) -> None:
 
 def _compare(options: Namespace) -> None:
     """clusters of samples that one embedding sees and the other does not"""
-    from spec_repro import Cosine, Gaussian, compare, embed, match_bandwidths
+    from spec_repro import embed
     from spec_repro.base.processes import launched
     from spec_repro.embeddings.arrays import read_array
 
-    settings = parse_overrides(compare.__kwdefaults__, options.settings, "compare")
-    names, ids = (options.x, options.y), None
+    declared = {name: value for name, value in compare.__kwdefaults__.items() if name not in OWN}
+    settings = parse_overrides(declared, options.settings, "compare")
     if options.data or options.n or options.split:
-        dataset = _dataset(options)
+        dataset, names = _dataset(options), [options.x, options.y]
         ids, arrays = dataset["id"], [embed(dataset, name, device=options.device) for name in names]
     else:
-        arrays = [read_array(name.removeprefix("file:"))[1] for name in names]
-    kernels = [Cosine() if kernel == "cosine" else Gaussian(float(kernel)) for kernel in options.kernels or ()]
-    kernels = kernels or match_bandwidths(*arrays, device=options.device, seed=settings.get("seed", 0))
+        files = [read_array(name.removeprefix("file:")) for name in (options.x, options.y)]
+        ids, names, arrays = None, [path.stem for path, *_ in files], [array for _, array, _ in files]
+    kernels = options.kernels or match_bandwidths(*arrays, device=options.device, seed=settings.get("seed", 0))
     with launched() as processes:
-        settings |= {"device": options.device, "names": [Path(name).stem for name in names], "processes": processes}
+        settings |= {"device": options.device, "names": names, "processes": processes}
         found = compare(*arrays, kernels, **settings)
     if not _first():
         return
@@ -175,9 +181,9 @@ def _align(options: Namespace) -> None:
     from spec_repro import embed
     from spec_repro.align import AlignSettings, ImageTexts, Reference, align, trainable_clip
 
-    settings = AlignSettings(**parse_overrides(asdict(AlignSettings()), options.settings, "AlignSettings"))
-    dataset = _dataset(options)
-    clip = trainable_clip(options.model)
+    # Names and words alone are parsed here: AlignSettings checks types and ranges itself.
+    settings = AlignSettings.of(parse_overrides(dict.fromkeys(vars(AlignSettings())), options.settings, "align"))
+    dataset, clip = _dataset(options), trainable_clip(options.model)
     rows = ImageTexts(dataset, clip.prepare, clip.tokenize, text=options.text)
     goal = Reference(rows.ids, embed(dataset, options.reference))
     run = align(clip.model, rows, goal, settings, out=options.out, card=clip.card)

@@ -30,6 +30,7 @@ from spec_repro.embeddings import embed
 from spec_repro.embeddings.cache import Store
 
 SCRIPT = Path(__file__).with_name("toy.py")
+ENTRY = {".lock", ".lock-0", "embeddings.npy", "marks.npy", "record.json"}  # the files of a cache entry
 
 
 class Lengths:
@@ -93,13 +94,7 @@ def test_the_second_call_reads_the_cache(texts, cache):
     np.testing.assert_array_equal(embed(texts, model), first)
     assert torch.from_numpy(again).shape == (100, 2)
     (folder,) = cache.glob("lengths/*")
-    assert sorted(path.name for path in folder.iterdir()) == [
-        ".lock",
-        ".lock-0",
-        "embeddings.npy",
-        "marks.npy",
-        "record.json",
-    ]
+    assert {path.name for path in folder.iterdir()} == ENTRY
     stated = json.loads((folder / "record.json").read_text())
     assert stated["data"]["name"] == "synthetic-text"
     assert stated["data"]["rows"] == 100
@@ -231,13 +226,7 @@ def test_kill_9_at_any_moment(parent, cache, tmp_path):
     expected = [[sum(map(ord, text)) % 1000, len(text)] for text in data]
     np.testing.assert_array_equal(np.load(result), expected)
     (folder,) = cache.glob("toy/*")
-    assert sorted(path.name for path in folder.iterdir()) == [
-        ".lock",
-        ".lock-0",
-        "embeddings.npy",
-        "marks.npy",
-        "record.json",
-    ]
+    assert {path.name for path in folder.iterdir()} == ENTRY
 
 
 @pytest.mark.slow

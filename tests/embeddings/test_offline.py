@@ -114,6 +114,14 @@ def pictograms():
     return load_data("pictograms", n=800)
 
 
+def test_a_model_that_embed_has_loaded_is_not_loaded_again_for_its_identity(monkeypatch, tmp_path):
+    digits, loads, entry = load_data("digits", n=4), [], EMBEDDINGS["hog"]
+    monkeypatch.setitem(EMBEDDINGS, "hog", entry._replace(function=lambda: loads.append(1) or entry.function()))
+    embed(digits, "hog", root=tmp_path)
+    assert embedding_identity("hog") == embedding_identity(entry.function())
+    assert len(loads) == 1
+
+
 def test_hog_sees_class_and_not_colour(pictograms):
     vectors = embed(pictograms, "hog")
     label, colour, ground = (labels_of(pictograms, c) for c in ("label", "colour", "background"))
