@@ -3,16 +3,20 @@
 ``split`` is "train", "val" or "all"; an id is the path inside the folder of the set.
 """
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import DataMissing
-from spec_repro.data.files import IMAGES, image_files, listed
+from spec_repro.base.content import note, regular
+from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown
+from spec_repro.data.files import IMAGES, image_files, left_out, listed
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.registry import CARDS, dataset_loader
-from spec_repro.data.sources import find, from_hub
+from spec_repro.data.sources import find, from_hub, on_disk, plain
+from spec_repro.data.tables import read_table, read_text
 
 DOGS = slice(151, 269)  # ImageNet's domestic breeds
 
@@ -21,8 +25,11 @@ DOGS = slice(151, 269)  # ImageNet's domestic breeds
 def afhq(*, split: str = "all", root: str | None = None) -> Dataset:
     """Animal faces; label cat, dog or wild. The description names the version that was found."""
     dataset = _by_folder("afhq", split, root)
+    endings = {Path(name).suffix.lower() for name in dataset["id"]}
+    if {".jpg", ".png"} <= endings:
+        raise InvalidInput("afhq: its folder has images of version 1 (.jpg) and of version 2 (.png); keep one of them.")
     notes = {".jpg": " This is version 1.", ".png": " This is version 2."}  # none of rows from the hub
-    dataset.info.description += notes.get(Path(dataset["id"][0]).suffix, "")
+    dataset.info.description += notes.get(min(endings), "")
     return dataset
 
 
@@ -58,20 +65,31 @@ def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
 
 def _by_folder(name: str, split: str, root: str | None) -> Dataset:
     """Images whose class is the first folder below their split, which is a folder of the set itself."""
-    base, parts, note = find(name, split, root)
-    folder_of = {}
+    base, parts, about = find(name, split, root)
+    folder_of, others, strange = {}, Counter(), Counter()
     for part in parts:
-        files = listed(base, IMAGES, part)
-        flat = name == "imagenet" and files and all(file.count("/") == 1 for file in files)
+        files = {file: file.removeprefix(f"{part}/") for file in listed(base, IMAGES, part, others)}
+        flat = name == "imagenet" and files and not any("/" in inner for inner in files.values())
         synset_of = _solution(base) if flat else {}
-        folder_of |= {file: synset_of.get(Path(file).stem) if flat else file.split("/")[1] for file in files}
+        folder_of |= {
+            file: synset_of.get(Path(inner).stem, "not in the table") if flat else inner.partition("/")[0]
+            for file, inner in files.items()
+        }
     names = CARDS[name].classes or (_synsets() if folder_of else {})
-    number = {folder: i for i, folder in enumerate(names)}
-    labels = {file: number[folder] for file, folder in folder_of.items() if folder in number}
+    number = {plain(folder): i for i, folder in enumerate(names)}
+    labels = {file: number.get(plain(folder)) for file, folder in folder_of.items()}
+    strange = Counter(folder for file, folder in folder_of.items() if labels[file] is None)
+    labels = {file: label for file, label in labels.items() if label is not None}
+    about = [
+        about,
+        left_out(len(labels), "images", strange, "of other folders "),
+        left_out(len(labels), "images", others),
+    ]
     if not labels:
-        return from_hub(name, split, root)
+        return from_hub(name, split, root, shown(base) + ": " + " ".join(about) if parts else "")
     label = list(labels.values()), ClassLabel(names=list(names.values()))
-    return image_files(list(labels), [f"{base}/{file}" for file in labels], {"label": label}, note)
+    paths = [f"{base}/{file}" for file in labels]
+    return image_files(list(labels), paths, {"label": label}, " ".join(filter(None, about)))
 
 
 def _synsets() -> dict[str, str]:
@@ -86,18 +104,41 @@ def _synsets() -> dict[str, str]:
 def _solution(base: Path) -> dict[str, str]:
     """Synset of each image of a flat validation folder, from Kaggle's table or from the development kit."""
     for folder in (base, *base.absolute().parents[:3]):
-        table, kit = folder / "LOC_val_solution.csv", folder / "ILSVRC2012_devkit_t12" / "data"
-        if table.is_file():
-            rows = (line.split(",") for line in table.read_text().splitlines()[1:])
-            return {image: boxes.split()[0] for image, boxes in rows}
-        if kit.is_dir():
-            from scipy.io import loadmat
-
-            synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"]
-            synset_of = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
-            truth = (kit / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
-            return {f"ILSVRC2012_val_{i:08d}": synset_of[int(number)] for i, number in enumerate(truth, start=1)}
+        if table := on_disk(folder, "LOC_val_solution.csv"):
+            return _of_kaggle(folder / table)
+        if kit := on_disk(folder, "ILSVRC2012_devkit_t12/data"):
+            return _of_the_kit(folder / kit)
     raise DataMissing(
         f"expected the images of a split of ImageNet in {base} by synset, found them in one folder; put "
         "LOC_val_solution.csv (Kaggle) or ILSVRC2012_devkit_t12/ (image-net.org) beside it, or sort them by synset."
     )
+
+
+def _of_kaggle(path: Path) -> dict[str, str]:
+    table, _ = read_table(path)
+    if list(table) != ["ImageId", "PredictionString"]:
+        raise UnreadableItem(f"expected columns ImageId and PredictionString in {shown(path)}, found {list(table)}.")
+    for row, (image, boxes) in enumerate(zip(*table.values(), strict=True), start=1):
+        if not image or not re.match(r"n\d{8} ", boxes):
+            raise UnreadableItem(
+                f"expected an image and its boxes in row {row} of {shown(path)}, found {image},{boxes}."
+            )
+    if twins := len(table["ImageId"]) - len(set(table["ImageId"])):
+        raise UnreadableItem(
+            f"{shown(path)} names {twins} images twice, such as {Counter(table['ImageId']).most_common(1)}."
+        )
+    return {image: boxes.split()[0] for image, boxes in zip(*table.values(), strict=True)}
+
+
+def _of_the_kit(folder: Path) -> dict[str, str]:
+    from scipy.io import loadmat
+
+    meta = regular(folder / "meta.mat")
+    note(meta)
+    with readable(f"the synsets of ImageNet in {shown(meta)}"):
+        synsets = loadmat(meta, squeeze_me=True)["synsets"]
+        synset_of = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
+    truth = folder / "ILSVRC2012_validation_ground_truth.txt"
+    with readable(f"the numbers of synsets in {shown(truth)}"):
+        numbers = read_text(truth).split()
+        return {f"ILSVRC2012_val_{i:08d}": synset_of[int(number)] for i, number in enumerate(numbers, start=1)}

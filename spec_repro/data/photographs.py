@@ -1,15 +1,18 @@
 """Images without classes, ``ffhq`` and ``coco``, and the captions of the latter, ``coco-captions``."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset, Value
 
-from spec_repro.base.errors import DataMissing, UnreadableItem
-from spec_repro.data.files import IMAGES, STRING, image_files, listed, texts
+from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown
+from spec_repro.data.files import IMAGES, STRING, image_files, left_out, listed, texts
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
+from spec_repro.data.tables import JSON_LIMIT, read_text
 
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
@@ -67,18 +70,36 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
 
 def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
     """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows."""
-    base, parts, note = find(name, split, root)
-    ids = [file for part in parts for file in listed(base, IMAGES, part) if Path(file).stem.isdigit()]
-    if not ids:
-        dataset = from_hub(name, split, root)
+    base, parts, about = find(name, split, root)
+    others = Counter()
+    number_of = {}
+    for file in [file for part in parts for file in listed(base, IMAGES, part, others)]:
+        if stem := re.fullmatch(r"(?:img)?([0-9]{1,18})", Path(file).stem):
+            number_of[file] = int(stem[1])
+        else:
+            others["not a number"] += 1
+    about = " ".join(filter(None, [about, left_out(len(number_of), "images", others, "")]))
+    if not number_of:
+        dataset = from_hub(name, split, root, f"{shown(base)}: {about}" if parts else "")
         return dataset, range(len(dataset))
-    return image_files(ids, [f"{base}/{i}" for i in ids], {}, note), [int(Path(i).stem) for i in ids]
+    file_of = {}
+    for file, number in number_of.items():
+        if (first := file_of.setdefault(number, file)) != file:
+            raise InvalidInput(f"{name} has image {number} twice in {shown(base)}: {shown(first)}, {shown(file)}.")
+    return image_files(list(number_of), [f"{base}/{i}" for i in number_of], {}, about), list(number_of.values())
 
 
 def _annotations(path: Path) -> list[tuple[int, int, str]]:
     """(image id, annotation id, caption) of each entry of an official file of captions."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["annotations"]
-        return [(entry["image_id"], entry["id"], entry["caption"]) for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableItem(f"expected COCO captions (id, image_id, caption) in {path}, found {error!r}.") from error
+    expected = f"COCO captions (id, image_id, caption) in {shown(path)}"
+    with readable(expected):
+        entries = json.loads(read_text(path, expected="JSON", limit=JSON_LIMIT))["annotations"]
+        rows = [tuple(map(dict(entry).get, ("image_id", "id", "caption"))) for entry in entries]
+    seen = set()
+    for i, row in enumerate(rows, start=1):
+        image, number, caption = row
+        right = type(image) is type(number) is int and type(caption) is str and 0 <= image < 2**63
+        if not right or number in seen:
+            raise UnreadableItem(f"expected {expected}, found in entry {i} {row!r}{', a number twice' * right}.")
+        seen.add(number)
+    return rows
