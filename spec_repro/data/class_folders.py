@@ -3,7 +3,6 @@
 ``split`` is "train", "val" or "all"; an id is the path inside the folder of the set.
 """
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from spec_repro.base.content import note, regular
-from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown
-from spec_repro.data.files import IMAGES, image_files, left_out, listed
+from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown
+from spec_repro.data.files import IMAGES, distinct, image_files, left_out, listed
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.registry import CARDS, dataset_loader
 from spec_repro.data.sources import find, from_hub, on_disk, plain
@@ -66,30 +65,23 @@ def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
 def _by_folder(name: str, split: str, root: str | None) -> Dataset:
     """Images whose class is the first folder below their split, which is a folder of the set itself."""
     base, parts, about = find(name, split, root)
-    folder_of, others, strange = {}, Counter(), Counter()
+    folder_of, others = {}, Counter()
     for part in parts:
-        files = {file: file.removeprefix(f"{part}/") for file in listed(base, IMAGES, part, others)}
-        flat = name == "imagenet" and files and not any("/" in inner for inner in files.values())
+        inner = {file: file.removeprefix(f"{part}/").split("/") for file in listed(base, IMAGES, part, others)}
+        flat = name == "imagenet" and inner and all(len(path) == 1 for path in inner.values())
         synset_of = _solution(base) if flat else {}
-        folder_of |= {
-            file: synset_of.get(Path(inner).stem, "not in the table") if flat else inner.partition("/")[0]
-            for file, inner in files.items()
-        }
+        for file, path in inner.items():
+            folder_of[file] = synset_of.get(Path(file).stem, "not in the table") if flat else path[0]
     names = CARDS[name].classes or (_synsets() if folder_of else {})
     number = {plain(folder): i for i, folder in enumerate(names)}
-    labels = {file: number.get(plain(folder)) for file, folder in folder_of.items()}
-    strange = Counter(folder for file, folder in folder_of.items() if labels[file] is None)
-    labels = {file: label for file, label in labels.items() if label is not None}
-    about = [
-        about,
-        left_out(len(labels), "images", strange, "of other folders "),
-        left_out(len(labels), "images", others),
-    ]
+    number = {folder: number.get(plain(folder)) for folder in set(folder_of.values())}
+    labels = {file: number[folder] for file, folder in folder_of.items() if number[folder] is not None}
+    others.update(folder for folder in folder_of.values() if number[folder] is None)
+    about = left_out(len(labels), "images", others, about)
     if not labels:
-        return from_hub(name, split, root, shown(base) + ": " + " ".join(about) if parts else "")
+        return from_hub(name, split, root, parts and f"{shown(base)}: {about}")
     label = list(labels.values()), ClassLabel(names=list(names.values()))
-    paths = [f"{base}/{file}" for file in labels]
-    return image_files(list(labels), paths, {"label": label}, " ".join(filter(None, about)))
+    return image_files(list(labels), [f"{base}/{file}" for file in labels], {"label": label}, about)
 
 
 def _synsets() -> dict[str, str]:
@@ -115,30 +107,19 @@ def _solution(base: Path) -> dict[str, str]:
 
 
 def _of_kaggle(path: Path) -> dict[str, str]:
-    table, _ = read_table(path)
-    if list(table) != ["ImageId", "PredictionString"]:
-        raise UnreadableItem(f"expected columns ImageId and PredictionString in {shown(path)}, found {list(table)}.")
-    for row, (image, boxes) in enumerate(zip(*table.values(), strict=True), start=1):
-        if not image or not re.match(r"n\d{8} ", boxes):
-            raise UnreadableItem(
-                f"expected an image and its boxes in row {row} of {shown(path)}, found {image},{boxes}."
-            )
-    if twins := len(table["ImageId"]) - len(set(table["ImageId"])):
-        raise UnreadableItem(
-            f"{shown(path)} names {twins} images twice, such as {Counter(table['ImageId']).most_common(1)}."
-        )
-    return {image: boxes.split()[0] for image, boxes in zip(*table.values(), strict=True)}
+    with readable(f"an image and its synset in each row of {shown(path)}"):
+        table, _ = read_table(path)
+        images, boxes = table["ImageId"], table["PredictionString"]
+        distinct(images, f"images of {shown(path)}")
+        return {image: text.split()[0] for image, text in zip(images, boxes, strict=True)}
 
 
 def _of_the_kit(folder: Path) -> dict[str, str]:
     from scipy.io import loadmat
 
-    meta = regular(folder / "meta.mat")
-    note(meta)
-    with readable(f"the synsets of ImageNet in {shown(meta)}"):
+    note(meta := regular(folder / "meta.mat"))
+    with readable(f"the synsets of ImageNet, and a number of them for each image, in {shown(folder)}"):
         synsets = loadmat(meta, squeeze_me=True)["synsets"]
         synset_of = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
-    truth = folder / "ILSVRC2012_validation_ground_truth.txt"
-    with readable(f"the numbers of synsets in {shown(truth)}"):
-        numbers = read_text(truth).split()
-        return {f"ILSVRC2012_val_{i:08d}": synset_of[int(number)] for i, number in enumerate(numbers, start=1)}
+        numbers = map(int, read_text(folder / "ILSVRC2012_validation_ground_truth.txt").split())
+        return {f"ILSVRC2012_val_{i:08d}": synset_of[number] for i, number in enumerate(numbers, start=1)}

@@ -37,14 +37,10 @@ def listed(base: Path, endings: Collection[str], part: str = "", others: Counter
     while folders:
         folder = folders.pop()
         inside = (os.path.relpath(folder, base).replace(os.sep, "/") + "/").removeprefix("./")
-        with readable("a folder that can be listed", shown(folder), "Check its rights."), os.scandir(folder) as entries:
+        with readable("a folder that can be listed", shown(folder), "Check it."), os.scandir(folder) as entries:
             status = os.stat(folder)
-            first = seen.setdefault((status.st_dev, status.st_ino), folder)
-            if first != folder:
-                raise InvalidInput(
-                    f"{shown(folder)} leads to the same folder as {shown(first)}, so that its files would come twice; "
-                    "remove this link."
-                )
+            if (first := seen.setdefault((status.st_dev, status.st_ino), folder)) != folder:
+                raise InvalidInput(f"{shown(folder)} leads to {shown(first)} once more; remove this link.")
             for entry in entries:
                 ending = os.path.splitext(entry.name)[1].lower()
                 if entry.name.startswith("."):
@@ -52,35 +48,33 @@ def listed(base: Path, endings: Collection[str], part: str = "", others: Counter
                 if entry.is_dir():
                     folders.append(entry.path)
                 elif ending not in endings:
-                    others[ending or "without one"] += 1
+                    others[ending or "no ending"] += 1
                 elif entry.is_file():
                     found.append(inside + entry.name)
                 else:
-                    raise UnreadableItem(
-                        f"expected a file, found a broken link, a pipe or a device: {shown(entry.path)}."
-                    )
+                    raise UnreadableItem(f"{shown(entry.path)} is no file, but a broken link, a pipe or a device.")
     note(base / part)
     return sorted(found, key=natural)
 
 
-def left_out(found: int, what: str, others: Mapping[str, int], kind: str = "of other endings ") -> str:
-    """What was left out, in words, for the description of the data set; also logged. Empty if nothing was."""
+def left_out(found: int, what: str, others: Mapping[str, int], about: str = "") -> str:
+    """``about`` and what was left out, in words, for the description of the data set; the latter is also logged."""
     if not others:
-        return ""
+        return about
+    kind = "of other endings " if all(name.startswith(".") for name in others) else ""
     counts = ", ".join(f"{shown(name)} {count:,}" for name, count in Counter(others).most_common(20))
     words = f"{found:,} {what} found, {sum(others.values()):,} {kind}left out: {counts}."
     logging.getLogger(__name__).warning(words)
-    return words
+    return f"{about} {words}".strip()
 
 
-def told_apart(names: Iterable[str], what: str) -> None:
-    """Raises InvalidInput where two names are Unicode forms of one, such as letters with and without a combined accent."""
-    forms = {}
-    for name in names:
-        if not name.isascii() and (first := forms.setdefault(unicodedata.normalize("NFC", name), name)) != name:
-            raise InvalidInput(
-                f"{what} must look different, but {first!a} and {name!a} look alike; rename one of them."
-            )
+def distinct(names: Iterable[str], what: str) -> None:
+    """Raises InvalidInput where a name comes twice, or two are Unicode forms of one, which nobody can tell apart."""
+    rows = {}
+    for row, name in enumerate(names, start=1):
+        first, known = rows.setdefault(name if name.isascii() else unicodedata.normalize("NFC", name), (row, name))
+        if first != row:
+            raise InvalidInput(f"{what} must be unique; {name!a} in row {row:,} is {known!a} in row {first:,}.")
 
 
 def image_files(ids: list[str], paths: list[str], columns: Columns, description: str = "") -> Dataset:
@@ -100,7 +94,5 @@ def dataset_of(columns: Columns, description: str = "") -> Dataset:
     try:
         table = pa.table({name: values for name, (values, _) in columns.items()})
     except UnicodeEncodeError as error:
-        raise UnreadableItem(
-            f"expected names and texts in Unicode, found {error.object!a}; rename or repair it."
-        ) from error
+        raise UnreadableItem(f"expected names and texts in Unicode, found {error.object!a}; repair it.") from error
     return Dataset(table.cast(features.arrow_schema), info=DatasetInfo(features=features, description=description))

@@ -50,8 +50,8 @@ def not_here(repository: str) -> None:
     """Raises DataMissing where a local folder has the name of a hub repository: libraries would read it instead."""
     if Path(repository).exists():
         raise DataMissing(
-            f"the folder {shown(Path(repository).absolute())} has the name of a hub repository and would be read in its "
-            "place; start elsewhere or rename it, or read it as folder:, text: or csv:."
+            f"the folder {shown(Path(repository).absolute())} has the name of a hub repository, and would be read in "
+            "its place. Start elsewhere, rename it, or read it as folder:, text: or csv:."
         )
 
 

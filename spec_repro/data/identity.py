@@ -24,6 +24,7 @@ from spec_repro.base.errors import InvalidInput, readable, shown
 # What is opened, whatever the ending of a file says: others start programs (EPS), or are no photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *["AVIF"] * features.check("avif"))
 BITS = 258  # the tag of TIFF
+TEXTS = datasets.Value("string"), datasets.Value("large_string")
 
 
 def item_column(dataset: Dataset, modality: str) -> str:
@@ -33,7 +34,7 @@ def item_column(dataset: Dataset, modality: str) -> str:
     if "id" not in names or not found:
         wanted = f"columns 'id' and {' or '.join(map(repr, wanted))}"
         raise InvalidInput(f"an embedding of modality {modality!r} needs a data set with {wanted}; found {names}.")
-    if dataset.features["id"] not in (datasets.Value("string"), datasets.Value("large_string")):
+    if dataset.features["id"] not in TEXTS:
         raise InvalidInput(f"ids must be texts, found {dataset.features['id']}; cast the column to Value('string').")
     return found[0]
 
@@ -95,9 +96,7 @@ class Picture(datasets.Image):
                 raise FileNotFoundError("nothing is there, or no ordinary file")
             with Image.open(path if raw is None else io.BytesIO(raw), formats=FORMATS) as image:
                 if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # Pillow warns up to twice that
-                    raise Image.DecompressionBombError(
-                        f"{image.width:,} x {image.height:,} pixels, above PIL.Image.MAX_IMAGE_PIXELS"
-                    )
+                    raise ValueError(f"{image.width:,} x {image.height:,} pixels, more than PIL.Image.MAX_IMAGE_PIXELS")
                 return to_rgb(image)
 
 

@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset, Image, Value
 
 from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown
 from spec_repro.base.files import given_path
-from spec_repro.data.files import IMAGES, STRING, Columns, image_files, left_out, listed, natural, texts, told_apart
+from spec_repro.data.files import IMAGES, STRING, Columns, distinct, image_files, left_out, listed, natural, texts
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.tables import lines, read_table, read_text
 
@@ -70,18 +70,16 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
     """
     base = _existing(path, root, "a table")
     table, blank = read_table(base)
-    texts_of = {name for name, values in table.items() if not all(map(_NUMBER.fullmatch, values))}
-    kinds = {
-        name: Image() if name == "image" else STRING for name in table if name in ("image", "text") or name in texts_of
-    }
+    worded = {name for name, values in table.items() if not all(map(_NUMBER.fullmatch, values))} | {"text"}
+    kinds = {name: Image() if name == "image" else STRING for name in table if name in worded | {"image"}}
     names = standard_names(kinds)
     table = {names.get(column, column): values for column, values in table.items()}
-    said = [f"Column {shown(old)} is read as {new}." for old, new in names.items()]
-    said += [left_out(len(next(iter(table.values()))), "rows", {"blank lines": blank}, "")] if blank else []
+    about = " ".join(f"Column {shown(old)} is read as {new}." for old, new in names.items())
+    about = left_out(len(next(iter(table.values()))), "rows", {"blank lines": blank} if blank else {}, about)
     item = "image" if "image" in table else "text"
     if not table.get(item):
         raise InvalidInput(f"expected a column 'image' or one of texts, and rows, in {base}; found {list(table)}.")
-    items, about = table.pop(item), " ".join(said)
+    items = table.pop(item)
     ids = table.pop("id", [str(i) for i in range(1, len(items) + 1)])
     columns = {}
     for name, values in table.items():
@@ -116,7 +114,7 @@ def class_column(values: Sequence[str]) -> tuple[list[int], ClassLabel]:
     Raises InvalidInput for two names that look alike, being two Unicode forms of one.
     """
     names = sorted(set(values), key=natural)
-    told_apart(names, "names of classes")
+    distinct(names, "names of classes")
     number = {name: i for i, name in enumerate(names)}
     return [number[value] for value in values], ClassLabel(names=names)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets import Dataset, Value
 
 from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown
-from spec_repro.data.files import IMAGES, STRING, image_files, left_out, listed, texts
+from spec_repro.data.files import IMAGES, STRING, distinct, image_files, left_out, listed, texts
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
 from spec_repro.data.tables import JSON_LIMIT, read_text
@@ -71,35 +71,28 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
 def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
     """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows."""
     base, parts, about = find(name, split, root)
-    others = Counter()
-    number_of = {}
+    others, file_of = Counter(), {}
     for file in [file for part in parts for file in listed(base, IMAGES, part, others)]:
-        if stem := re.fullmatch(r"(?:img)?([0-9]{1,18})", Path(file).stem):
-            number_of[file] = int(stem[1])
-        else:
+        if not (stem := re.fullmatch(r"(?:img)?([0-9]{1,18})", Path(file).stem)):
             others["not a number"] += 1
-    about = " ".join(filter(None, [about, left_out(len(number_of), "images", others, "")]))
-    if not number_of:
-        dataset = from_hub(name, split, root, f"{shown(base)}: {about}" if parts else "")
+        elif (first := file_of.setdefault(int(stem[1]), file)) != file:
+            raise InvalidInput(f"{name} has two images {stem[1]} in {shown(base)}: {shown(first)} and {shown(file)}.")
+    about = left_out(len(file_of), "images", others, about)
+    if not file_of:
+        dataset = from_hub(name, split, root, parts and f"{shown(base)}: {about}")
         return dataset, range(len(dataset))
-    file_of = {}
-    for file, number in number_of.items():
-        if (first := file_of.setdefault(number, file)) != file:
-            raise InvalidInput(f"{name} has image {number} twice in {shown(base)}: {shown(first)}, {shown(file)}.")
-    return image_files(list(number_of), [f"{base}/{i}" for i in number_of], {}, about), list(number_of.values())
+    ids = list(file_of.values())
+    return image_files(ids, [f"{base}/{file}" for file in ids], {}, about), list(file_of)
 
 
 def _annotations(path: Path) -> list[tuple[int, int, str]]:
     """(image id, annotation id, caption) of each entry of an official file of captions."""
     expected = f"COCO captions (id, image_id, caption) in {shown(path)}"
     with readable(expected):
-        entries = json.loads(read_text(path, expected="JSON", limit=JSON_LIMIT))["annotations"]
+        entries = json.loads(read_text(path, limit=JSON_LIMIT))["annotations"]
         rows = [tuple(map(dict(entry).get, ("image_id", "id", "caption"))) for entry in entries]
-    seen = set()
     for i, row in enumerate(rows, start=1):
-        image, number, caption = row
-        right = type(image) is type(number) is int and type(caption) is str and 0 <= image < 2**63
-        if not right or number in seen:
-            raise UnreadableItem(f"expected {expected}, found in entry {i} {row!r}{', a number twice' * right}.")
-        seen.add(number)
+        if list(map(type, row)) != [int, int, str] or not 0 <= row[0] < 2**63:
+            raise UnreadableItem(f"expected {expected}, found {row!a:.200} in entry {i}.")
+    distinct((str(number) for _, number, _ in rows), f"ids of captions in {shown(path)}")
     return rows

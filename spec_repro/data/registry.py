@@ -15,7 +15,6 @@ are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the
 
 import inspect
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from numbers import Integral, Real
@@ -25,10 +24,11 @@ from typing import Any, NamedTuple
 import yaml
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import InvalidInput, UnknownName, UnreadableItem, shown, unknown_name
+from spec_repro.base.errors import InvalidInput, UnknownName, UnreadableItem, unknown_name
 from spec_repro.base.files import given_path
 from spec_repro.base.registry import Registry
-from spec_repro.data.files import IMAGES, told_apart
+from spec_repro.data.files import IMAGES, distinct
+from spec_repro.data.identity import TEXTS
 from spec_repro.data.offline.factors import labels_of, subsample
 
 LOADERS = Registry("data set")
@@ -113,9 +113,7 @@ def load_data(
             raise unknown_name(f"option of data set {name!r}:", unknown[0], known)
         given = {option: value for option, value in given.items() if option in card.takes}
         if "n" in given and n > GENERATED_LIMIT:
-            raise InvalidInput(
-                f"n of {name!r}, which is made in memory, must be at most {GENERATED_LIMIT:,}, found {n:,}."
-            )
+            raise InvalidInput(f"n of {name!r}, made in memory, must be at most {GENERATED_LIMIT:,}, found {n:,}.")
     _check_kinds(name, entry.function, given)
     dataset = _checked(name, entry.function(*rest, **given))
     if n is not None and len(dataset) != n:
@@ -130,15 +128,14 @@ def load_data(
 def _check_path(name: str) -> None:
     """Raises UnknownName, with the open name that may be meant, where ``name`` is that of a file or folder."""
     path = given_path(name)
-    if f"{name.partition(':')[0]}:" in LOADERS or not (name.startswith((".", "/", "~")) or os.path.exists(path)):
+    known = name in LOADERS or f"{name.partition(':')[0]}:" in LOADERS
+    if known or not (name.startswith((".", "/", "~")) or os.path.exists(path)):
         return
-    endings = (
-        {file.suffix.lower() for file in islice(path.rglob("*"), 1000)} if path.is_dir() else {path.suffix.lower()}
-    )
-    kind = "csv" if endings & {".csv", ".tsv", ".jsonl"} and not path.is_dir() else "folder"
-    kind = "text" if ".txt" in endings and not endings & IMAGES else kind
-    path = os.path.dirname(name) if kind == "folder" and path.is_file() else name
-    raise UnknownName(f"unknown data set {name!r}; did you mean {f'{kind}:{path}'!r}?")
+    ending = path.suffix.lower()
+    endings = {ending, *(file.suffix.lower() for file in islice(path.rglob("*"), 1000))}
+    kind = "text" if ".txt" in endings and not endings & IMAGES else "folder"
+    kind = "csv" if ending in (".csv", ".tsv", ".jsonl") else kind
+    raise UnknownName(f"unknown data set {name!r}; did you mean {f'{kind}:{name}'!r}?")
 
 
 def _whole(name: str, value: Any, least: int) -> int:
@@ -168,21 +165,11 @@ def _checked(name: str, dataset: Dataset) -> Dataset:
     if label is not None and not isinstance(label, ClassLabel):
         raise InvalidInput(f"column 'label' of data set {name!r} must be a ClassLabel; its loader made {label}.")
     for column in sorted({"id", "text"} & set(columns)):
-        values = dataset.with_format("arrow")[column][:]
-        if str(values.type) not in ("string", "large_string"):
-            raise InvalidInput(
-                f"column {column!r} of data set {name!r} must be of texts; its loader made {values.type}."
-            )
-        if values.null_count:
-            row = values.is_null().index(True).as_py() + 1
+        if dataset.features[column] not in TEXTS:
+            raise InvalidInput(f"column {column!r} of data set {name!r} must be of texts: {dataset.features[column]}.")
+        values = dataset.with_format("arrow")[column][:].to_pylist()
+        if missing := {None, *[""] * (column == "id")} & set(values):
+            row = values.index(missing.pop()) + 1
             raise UnreadableItem(f"data set {name!r} has no {column} in row {row:,}; complete or remove it.")
-    ids = labels_of(dataset, "id").tolist()
-    if twins := len(ids) - len(set(ids)):
-        twin = Counter(ids).most_common(1)[0][0]
-        rows = ids.index(twin) + 1, len(ids) - ids[::-1].index(twin)
-        found = f"{twins} of them twice, such as {shown(twin)!r} in rows {rows[0]:,} and {rows[1]:,}"
-        raise InvalidInput(f"ids of data set {name!r} must be unique; its loader gave {found}.")
-    if "" in ids:
-        raise InvalidInput(f"ids of data set {name!r} must not be empty; row {ids.index('') + 1:,} has an empty one.")
-    told_apart(ids, f"ids of data set {name!r}")
+    distinct(labels_of(dataset, "id"), f"ids of data set {name!r}")
     return dataset

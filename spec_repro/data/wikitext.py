@@ -45,9 +45,7 @@ def wikitext(
         text = (_of_parquet if parts[0].lower().endswith(".parquet") else read_text)(base / parts[0])
     values = chunks(text, tokens)
     if not values:
-        raise UnreadableItem(
-            f"expected at least {tokens} words in wikitext ({split}), found {len(text.split())}. {about}"
-        )
+        raise UnreadableItem(f"expected at least {tokens} words, found {len(text.split())}. {about}")
     dataset = texts([f"{split}/{i:05d}" for i in range(len(values))], values, {}, about)
     n = min(CHUNKS, len(dataset)) if n is None else n
     return dataset.select(range(n)) if first and n <= len(dataset) else subsample(dataset, n, seed)
@@ -57,9 +55,7 @@ def _of_parquet(path: Path) -> str:
     """The rows of the column ``text``."""
     note(regular(path))
     with readable(f"a column of texts in {shown(path)}"), ParquetFile(path) as file:
-        if (
-            file.metadata.num_rows * 8 > TEXT_LIMIT
-            or sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)) > TEXT_LIMIT
-        ):
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        if max(file.metadata.num_rows, sum(group.total_byte_size for group in groups)) > TEXT_LIMIT:
             raise UnreadableItem(f"expected at most {TEXT_LIMIT >> 20} MiB of text in {shown(path)}, found more.")
         return " ".join(file.read(columns=["text"])["text"].to_pylist())
