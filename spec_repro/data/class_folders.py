@@ -26,7 +26,7 @@ def afhq(*, split: str = "all", root: str | None = None) -> Dataset:
     dataset = _by_folder("afhq", split, root)
     endings = {Path(name).suffix.lower() for name in dataset["id"]}
     if {".jpg", ".png"} <= endings:
-        raise InvalidInput("afhq: its folder has images of version 1 (.jpg) and of version 2 (.png); keep one of them.")
+        raise InvalidInput(f"afhq: found versions 1 (.jpg) and 2 (.png) mixed; keep one. {dataset.info.description}")
     notes = {".jpg": " This is version 1.", ".png": " This is version 2."}  # none of rows from the hub
     dataset.info.description += notes.get(min(endings), "")
     return dataset
@@ -107,11 +107,15 @@ def _solution(base: Path) -> dict[str, str]:
 
 
 def _of_kaggle(path: Path) -> dict[str, str]:
-    with readable(f"an image and its synset in each row of {shown(path)}"):
-        table, _ = read_table(path)
-        images, boxes = table["ImageId"], table["PredictionString"]
-        distinct(images, f"images of {shown(path)}")
-        return {image: text.split()[0] for image, text in zip(images, boxes, strict=True)}
+    table, _ = read_table(path)
+    expected, synset_of = f"columns ImageId and PredictionString, with a synset in each row, in {shown(path)}", {}
+    with readable(expected):
+        rows = zip(table["ImageId"], table["PredictionString"], strict=True)
+    for row, (image, boxes) in enumerate(rows, start=1):
+        with readable(expected, f"row {row}"):
+            synset_of[image] = boxes.split()[0]
+    distinct(table["ImageId"], f"images of {shown(path)}")
+    return synset_of
 
 
 def _of_the_kit(folder: Path) -> dict[str, str]:

@@ -61,7 +61,7 @@ def left_out(found: int, what: str, others: Mapping[str, int], about: str = "") 
     """``about`` and what was left out, in words, for the description of the data set; the latter is also logged."""
     if not others:
         return about
-    kind = "of other endings " if all(name.startswith(".") for name in others) else ""
+    kind = "of other endings " if all(name.startswith((".", "no ending")) for name in others) else ""
     counts = ", ".join(f"{shown(name)} {count:,}" for name, count in Counter(others).most_common(20))
     words = f"{found:,} {what} found, {sum(others.values()):,} {kind}left out: {counts}."
     logging.getLogger(__name__).warning(words)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import yaml
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import InvalidInput, UnknownName, UnreadableItem, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, UnknownName, UnreadableItem, unknown_name
 from spec_repro.base.files import given_path
 from spec_repro.base.registry import Registry
 from spec_repro.data.files import IMAGES, distinct
@@ -129,7 +129,7 @@ def _check_path(name: str) -> None:
     """Raises UnknownName, with the open name that may be meant, where ``name`` is that of a file or folder."""
     path = given_path(name)
     known = name in LOADERS or f"{name.partition(':')[0]}:" in LOADERS
-    if known or not (name.startswith((".", "/", "~")) or os.path.exists(path)):
+    if known or not name or not (name.startswith((".", "/", "~")) or os.path.exists(path)):
         return
     ending = path.suffix.lower()
     endings = {ending, *(file.suffix.lower() for file in islice(path.rglob("*"), 1000))}
@@ -161,6 +161,8 @@ def _checked(name: str, dataset: Dataset) -> Dataset:
     columns = dataset.column_names
     if "id" not in columns or not {"image", "text"} & set(columns):
         raise InvalidInput(f"data set {name!r} must have columns 'id' and 'image' or 'text', found {columns}.")
+    if not len(dataset):
+        raise DataMissing(f"data set {name!r} has no samples. {dataset.info.description}")
     label = dataset.features.get("label")
     if label is not None and not isinstance(label, ClassLabel):
         raise InvalidInput(f"column 'label' of data set {name!r} must be a ClassLabel; its loader made {label}.")

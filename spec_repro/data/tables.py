@@ -56,8 +56,9 @@ def read_table(path: Path) -> tuple[dict[str, list[str]], int]:
     ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if ending not in ("csv", "tsv", "jsonl"):
         raise InvalidInput(f"expected a table that ends in .csv, .tsv or .jsonl (or so and .gz), found {shown(path)}.")
-    where = f"{TABLE} in {shown(path)}"
-    text = read_text(path, TABLE, JSON_LIMIT if ending == "jsonl" else TEXT_LIMIT)
+    wanted = "an object of texts and numbers a line" if ending == "jsonl" else TABLE
+    where = f"{wanted} in {shown(path)}"
+    text = read_text(path, wanted, JSON_LIMIT if ending == "jsonl" else TEXT_LIMIT)
     rows = _objects(text, where) if ending == "jsonl" else _separated(text, "\t" if ending == "tsv" else ",", where)
     header, columns, count, blank = [], [], 0, 0
     for row in rows:
@@ -114,6 +115,8 @@ def _objects(text: str, where: str) -> Iterator[list[str]]:
             with readable(where, f"line {number}"):
                 # Objects as tuples of pairs, since one may have a name twice; numbers as they are written.
                 pairs = json.loads(line, parse_int=_Number, parse_float=_Number, object_pairs_hook=tuple)
+                if type(pairs) is not tuple:
+                    raise ValueError(f"{line.strip():.80}, no object")
                 kinds = sorted((name, type(value).__name__) for name, value in pairs)
                 if not usual:
                     names, usual = [name for name, _ in pairs], kinds
