@@ -61,9 +61,9 @@ def test_what_is_left_out_is_counted(tmp_path, caplog):
     assert "left out: .avif 2, .heic 1." in caplog.text
     (tmp_path / "b" / "no\nending").touch()
     assert "4 of other endings left out: .avif 2, .heic 1, no ending 1." in folder(tmp_path).info.description
-    with pytest.raises(DataMissing, match=r"below .*b/y, found none|0 images found, 1 .* left out: \.heic 1"):
-        (tmp_path / "c").mkdir()
-        (tmp_path / "c" / "z.heic").touch()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "z.heic").touch()
+    with pytest.raises(DataMissing, match=r"0 images found, 1 of other endings left out: \.heic 1"):
         folder(tmp_path / "c")
 
 
@@ -137,9 +137,9 @@ def test_ranges_that_nobody_knows_are_refused(tmp_path, dtype, mode):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"])
 def test_modes_have_their_colours(tmp_path, mode):
     image = PIL.Image.new("RGB", (4, 4), (255, 255, 255))
-    image.convert(mode).save(tmp_path / "a.tif") if mode != "LAB" else PIL.Image.new("LAB", (4, 4), (255, 128, 128)).save(
-        tmp_path / "a.tif"
-    )
+    image.convert(mode).save(tmp_path / "a.tif") if mode != "LAB" else PIL.Image.new(
+        "LAB", (4, 4), (255, 128, 128)
+    ).save(tmp_path / "a.tif")
     assert (first(tmp_path / "a.tif") >= 254).all()
 
 
