@@ -13,6 +13,7 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Image, Value
 
+from spec_repro.base.content import note
 from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown
 from spec_repro.base.files import given_path
 from spec_repro.data.files import IMAGES, STRING, Columns, distinct, image_files, left_out, listed, natural, texts
@@ -53,11 +54,10 @@ def text(path: str, *, root: str | None = None) -> Dataset:
         wanted, unit = "one text a line in", "empty lines"
         rows = {str(i): line.strip() for i, line in enumerate(lines(read_text(base)), start=1)}
     found = {i: row for i, row in rows.items() if row}
-    if len(found) < len(rows):
-        others[unit] = len(rows) - len(found)
+    others.update([unit] * (len(rows) - len(found)))
     if not found:
         raise DataMissing(f"expected {wanted} {base}, found none.")
-    return texts(list(found), list(found.values()), _labels(list(found)), left_out(len(found), "texts", others, ""))
+    return texts(list(found), list(found.values()), _labels(list(found)), left_out(len(found), "texts", others))
 
 
 @dataset_loader("csv:", takes=("root",))
@@ -75,7 +75,7 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
     names = standard_names(kinds)
     table = {names.get(column, column): values for column, values in table.items()}
     about = " ".join(f"Column {shown(old)} is read as {new}." for old, new in names.items())
-    about = left_out(len(next(iter(table.values()))), "rows", {"blank lines": blank} if blank else {}, about)
+    about = left_out(len(next(iter(table.values()))), "rows", Counter(["blank lines"] * blank), about)
     item = "image" if "image" in table else "text"
     if not table.get(item):
         raise InvalidInput(f"expected a column 'image' or one of texts, and rows, in {base}; found {list(table)}.")
@@ -91,6 +91,8 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
     gone = [f"{shown(file)} in row {i}" for i, file in enumerate(files, start=1) if not os.path.isfile(file)]
     if gone:
         raise DataMissing(f"{base} names {len(gone):,} missing images, first {gone[0]}; paths start from its folder.")
+    for file in files:
+        note(file)
     return image_files(ids, files, columns, about)
 
 

@@ -34,7 +34,7 @@ def columns(path, content):
         ("A.CSV", "Label, TEXT ,ID\nx,a,1\n", ["1"], ["a"]),
         ("a.csv", "number,caption\n7,a\n8,b\n", ["1", "2"], ["a", "b"]),
         ("a.tsv", "id\ttext\n1\ta, b\n", ["1"], ["a, b"]),
-        ("a.csv.gz", gzip.compress(b"id,text\n1,a\n"), ["1"], ["a"]),
+        ("a.csv.gz", gzip.compress(b"id,text\n1,a\n", mtime=0), ["1"], ["a"]),
         ("a.jsonl", '{"id": 1, "text": "a"}\n\n{"text": "b", "id": 1.0}\n', ["1", "1.0"], ["a", "b"]),
         ("A.JSONL", '{"id": 123456789012345678901, "text": "\\u2028"}', ["123456789012345678901"], ["\u2028"]),
     ],
