@@ -5,6 +5,7 @@ If the file holds an array (``.npz``) named ``ids``, it is compared with the ids
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,14 @@ def read_array(spec: str) -> tuple[Path, np.ndarray, np.ndarray | None]:
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InvalidInput(f"expected a float array of shape (n, dim) in {path}, found {array.dtype} {array.shape}.")
     return path, array, ids
+
+
+def joined(specs: Sequence[str]) -> tuple[list[str], list[np.ndarray], list[str] | None]:
+    """Names, arrays and ids of files of the same samples, the rows of all in the order of the first that has ids.
+
+    A file without ids is taken row by row. Raises EmbeddingMismatch if two files have ids of other samples.
+    """
+    raise NotImplementedError  # to come
 
 
 @embedding("file:")
