@@ -13,6 +13,7 @@ Files are written by calls, which fail on a full disk, and mapped for reading al
 one array, each its own rows.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -52,9 +53,7 @@ class Store:
         own = place / f"{_plain(record['data']['name'])}-{key}"
         # A data set that has moved has another name, "folder:PATH", and the same key.
         self.folder = next((found for found in sorted(place.glob(f"*-{key}")) if found.is_dir()), own)
-        with exclusive(self.folder):
-            with writing(self.folder):
-                self.folder.mkdir(exist_ok=True)
+        with exclusive(self.folder / "entry"):
             self._describe(record)
             anew = self._make("embeddings.npy", (n, dim), False)
             self._make("checks.npy", (n,), anew)
@@ -62,12 +61,11 @@ class Store:
 
     def _describe(self, record: dict) -> None:
         path, found = self.folder / "record.json", None
-        if path.exists():
-            try:
-                found = _unnamed(read_json(regular(path)))
-            except Exception as error:
-                log.warning("%s, or is not what was written: it is made anew", str(error).rstrip("."))
+        with contextlib.suppress(Exception):  # absent, torn, or of another kind
+            found = _unnamed(read_json(regular(path)))
         if found != _unnamed(record):
+            if os.path.lexists(path):
+                log.warning("%s is not as it was written: it is made anew", path)
             write_json(path, record)
 
     def _make(self, name: str, shape: tuple[int, ...], anew: bool) -> bool:

@@ -81,6 +81,8 @@ def embed(
     ids = dataset.select_columns("id")["id"][:]
     if getattr(model, "rows", None):
         return _whole(model.rows(dataset), model, ids, on_error)
+    if not callable(getattr(model, "prepare", None)):
+        raise InvalidInput(f"embedding {model.name!r} has neither prepare nor rows; see `embeddings.registry`.")
     if precision == "auto":
         precision = "float16" if device.type == "cuda" else "float32"
     column = item_column(dataset, model.modality)
