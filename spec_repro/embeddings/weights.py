@@ -98,7 +98,7 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
             f"    source   {facts.source}{facts.revision and '@'}{facts.revision}\n"
             f"    size     {facts.size}; licence: {facts.licence}\n"
             f"    get      {facts.obtain}\n"
-            "    or       give their path: weights=PATH, hf:FOLDER, open_clip:MODEL/PATH\n"
+            "    or       give their path: weights=PATH, hf:./FOLDER, open_clip:MODEL/PATH\n"
             f"    now      {brief(error)}"
         ) from error
     path = path / facts.files[0] if path.is_dir() and len(facts.files) == 1 else path

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from spec_repro.base.errors import CheckpointError
 from spec_repro.base.files import project_root, sha256
 from spec_repro.data.offline.pictograms import CLASSES, COLOURS, SIDE
-from spec_repro.embeddings.checkpoints import given_weights, load_into, read
+from spec_repro.embeddings.checkpoints import given_weights, load_into, read, reading
 from spec_repro.embeddings.openclip import Tower, tokens_of
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import Given, resized
@@ -182,9 +182,12 @@ def _filled(model: nn.Module, name: str, weights: Given, seed: int | None) -> nn
         tensors, card = read(path)
         if card.get("config", CONFIGS[name]) != CONFIGS[name]:
             raise CheckpointError(f"{path} is of {card['config']}, {name} has the configuration {CONFIGS[name]}.")
-        if weights is None and json.loads((path.parent / "cards.json").read_text())[name]["sha256"] != sha256(path):
-            raise CheckpointError(
-                f"{path} is not the file of its card. Restore it from git, or run `make mini-models`."
-            )
+        if weights is None:
+            with reading(f"the cards of the shipped models beside {path}", "Restore cards.json from git."):
+                stated = json.loads((path.parent / "cards.json").read_text(encoding="utf-8"))[name]["sha256"]
+            if stated != sha256(path):
+                raise CheckpointError(
+                    f"{path} is not the file of its card. Restore it from git, or run `make mini-models`."
+                )
         load_into(model, tensors, path)
     return model.eval()
