@@ -9,11 +9,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from spec_repro.base.files import project_root
+from spec_repro.base.files import project_root, read_json
 from spec_repro.data.registry import CARDS
 from spec_repro.headless.claims import VERDICTS
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.record import read_json
 
 sys.path.insert(0, str(project_root() / "benchmarks"))
 from tables import TABLES

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from experiment_files import write
 
+from spec_repro.base.files import read_json, write_json
 from spec_repro.headless import drift
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.record import Record, read_json, write_json
+from spec_repro.headless.record import Record
 
 ENTRY = """
 title: Tiny

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from spec_repro.base.errors import InvalidInput, ParameterError, UnknownName
+from spec_repro.base.files import read_json
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.record import Record, read_json, results_root
+from spec_repro.headless.record import Record, results_root
 
 ENTRY = """
 title: Tiny

@@ -15,10 +15,11 @@ from experiment_files import CARD, write
 from nbformat.v4 import new_code_cell, new_notebook
 
 from spec_repro.base.errors import InvalidInput, ParameterError
+from spec_repro.base.files import read_json
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.notebooks import clean_notebook
-from spec_repro.headless.record import Record, read_json
+from spec_repro.headless.record import Record
 
 PARAMETERS = {"n_samples": 10, "names": ["hog"]}
 ENTRY = {

@@ -43,6 +43,14 @@ class DiskFull(SpecError, OSError):
     """No room for what is to be written; what was written is whole."""
 
 
+class NotWritable(SpecError, OSError):
+    """A place where nothing can be written: missing, read-only, forbidden, or of another kind."""
+
+
+class Busy(SpecError, TimeoutError):
+    """Another process is at work at the same place, or one that was waited for gives no answer."""
+
+
 class GatedData(DataMissing):
     """A hub repository whose licence must be accepted and for which a token is needed."""
 

@@ -1,12 +1,37 @@
-"""Files that are whole or absent: written beside their path, then renamed."""
+"""Files and folders that are whole or absent: written beside their path, then renamed.
+
+A kill between any two system calls leaves the old or the new content. What it leaves beside is removed, or put back, by
+the next process that writes there.
+"""
 
 import contextlib
+import errno
 import hashlib
+import json
+import logging
 import os
+import platform
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
+
+from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotWritable
+
+log = logging.getLogger(__name__)
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SHUT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+SHUT |= {errno.ENAMETOOLONG, errno.ELOOP}
+HOST = re.sub(r"[^\w-]", "-", platform.node()) or "host"
+SOON = 5.0  # seconds after which a process that waits says so
+
+
+def patience() -> float:
+    """Seconds that a process waits for another one: the variable SPEC_PATIENCE, by default ten minutes."""
+    return float(os.environ.get("SPEC_PATIENCE", 600))
 
 
 def project_root() -> Path:
@@ -34,24 +59,199 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and rename it there at the end; after an error nothing is left.
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Errors of a full disk become DiskFull, those of a place where nothing can be written NotWritable.
 
-    The content may be a file or a folder; a folder replaces an older folder of that name as a whole.
+    safetensors has an error class of its own, which states the number of the system's error in its text.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
-        yield room / path.name
-        if path.is_dir():
-            os.replace(path, room / "replaced")
-        os.replace(room / path.name, path)
+        yield
+    except Exception as error:
+        stated = re.search(r"os error (\d+)", str(error))
+        number = int(stated[1]) if stated else getattr(error, "errno", None)
+        elsewhere = not str(getattr(error, "filename", None) or path).startswith(str(Path(path).parent))
+        if isinstance(error, NotWritable | DiskFull | Busy) or number not in FULL | SHUT or elsewhere:
+            raise
+        if number in FULL:
+            raise DiskFull(
+                f"no room for {path} ({os.strerror(number)}). Free some, or choose another place; embeddings go to "
+                "SPEC_CACHE, results to SPEC_RESULTS."
+            ) from error
+        raise NotWritable(f"{path} cannot be written: {error}.") from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside the file ``path`` and rename it there at the end; after an error nothing is left.
+
+    A link is followed. Raises InvalidInput if there is something else than a file, DiskFull, NotWritable.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise InvalidInput(
+            f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}; expected a file to write."
+        )
+    with writing(path), _room(path) as room:
+        staged = room / path.name
+        yield staged
+        umask = os.umask(0)
+        os.umask(umask)
+        staged.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask)
+        _to_disk(staged)
+        os.replace(staged, path)
+        _to_disk(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike, ours: Callable[[Path], Collection[str]] = lambda old: ()) -> Iterator[Path]:
+    """Yield an empty folder, which becomes the folder ``path`` at the end; after an error the old one is as it was.
+
+    ``ours(old)`` names the files of the old folder that go with it, by their relative paths. Others are not ours: they
+    are taken over, unless the new folder has the same names. The last of several writers wins.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_dir():
+        raise InvalidInput(f"{path} is a file; expected a folder to write.")
+    with writing(path), _room(path) as room:
+        staged, old = room / path.name, _aside(path)
+        staged.mkdir()
+        yield staged
+        with exclusive(path):
+            recovered(path)
+            _take_over(path, staged, set(ours(path)) if path.exists() else set())
+            for file in staged.rglob("*"):
+                _to_disk(file)
+            try:
+                if path.exists():
+                    os.rename(path, old)
+                os.rename(staged, path)
+            finally:
+                recovered(path)
+            _to_disk(path.parent)
+
+
+def recovered(path: str | os.PathLike) -> Path:
+    """``path``, after a process that was ended between the two renames of `atomic_folder`: the old folder is put back.
+
+    Every reader of such a folder asks for it here.
+    """
+    path = Path(os.path.realpath(path))
+    old = _aside(path)
+    if old.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.rename(old, path)
+    return path
+
+
+@contextlib.contextmanager
+def exclusive(path: str | os.PathLike, wait: float | None = None) -> Iterator[None]:
+    """One process at a time at ``path``: others wait, with a word after some seconds. Raises Busy after ``wait``.
+
+    The lock is the system's own, so one of a process that died is free.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        wait = patience() if wait is None else wait
+        try:
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=min(SOON, wait))
+            if not lock.is_locked:
+                log.warning("another process is at work at %s: waiting", path)
+                lock.acquire(timeout=max(wait - SOON, 0))
+        except Timeout as error:
+            raise Busy(f"another process is at work at {path}, and has not ended in {wait:g} s. Try later.") from error
+    try:
+        yield
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        lock.release()
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """The content of a JSON file. Raises CheckpointError if it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Make it again, or restore it.") from error
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """``content`` as indented JSON, without NaN."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_path(path) as staged:
+        staged.write_text(text, encoding="utf-8")
 
 
 def sha256(path: str | os.PathLike) -> str:
     """Hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sweep(path: str | os.PathLike) -> None:
+    """Remove what processes that are dead have left beside ``path``."""
+    path = Path(path)
+    for room in path.parent.glob(f".{_short(path)}.{HOST}.*.partial"):
+        pid = room.name.split(".")[-3]
+        if os.name == "posix" and pid.isdigit() and not _lives(int(pid)):
+            shutil.rmtree(room, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _room(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, whose name says whose it is: others keep off while this process lives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
+    owner = os.getpid()
+    room = Path(tempfile.mkdtemp(prefix=f".{_short(path)}.{HOST}.{owner}.", suffix=".partial", dir=path.parent))
+    try:
+        yield room
+    finally:
+        if os.getpid() == owner:  # not a process that was forked meanwhile
+            shutil.rmtree(room, ignore_errors=True)
+
+
+def _short(path: Path) -> str:
+    """A name of which more fits behind: the system ends names at 255 bytes."""
+    return re.sub(r"[^\w.-]", "_", path.name)[:60]
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _take_over(old: Path, new: Path, ours: set[str]) -> None:
+    """Copy what is not ours from the old folder to the new one, and name it."""
+    files = [file.relative_to(old) for file in old.rglob("*") if not file.is_dir()] if old.exists() else []
+    others = [file for file in files if file.as_posix() not in ours and not (new / file).exists()]
+    for file in others:
+        (new / file.parent).mkdir(parents=True, exist_ok=True)
+        shutil.copy2(old / file, new / file, follow_symlinks=False)
+    if others:
+        log.warning("%s: kept %d files that are not of this package: %s", old, len(others), ", ".join(map(str, others)))
+
+
+def _to_disk(path: Path) -> None:
+    """Make sure that the content of a file, or the names in a folder, survive a power cut; where there is fsync."""
+    if os.name == "posix" and not path.is_symlink():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spec_repro.base.files import project_root
-from spec_repro.headless.record import read_json, results_root
+from spec_repro.base.files import project_root, read_json
+from spec_repro.headless.record import results_root
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from spec_repro.base.errors import InvalidInput, unknown_name
-from spec_repro.base.files import atomic_path, given_path, project_root
+from spec_repro.base.files import atomic_folder, given_path, project_root, write_json
 from spec_repro.headless.claims import Claim, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment
 from spec_repro.headless.notebooks import check_parameters
@@ -66,8 +66,9 @@ class Record:
         self._claims, self._arrays, self._used = {}, {}, {"data": [], "models": []}
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
-        self._folder = self._swap.enter_context(atomic_path(results_root() / self.profile / self.experiment.name))
-        self._folder.mkdir()
+        self._folder = self._swap.enter_context(
+            atomic_folder(results_root() / self.profile / self.experiment.name, ours=_everything)
+        )
         # A kernel that ends before close() leaves no half-filled folder.
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
 
@@ -205,14 +206,8 @@ class Record:
         return path
 
 
-def read_json(path: Path):
-    """The content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, content) -> None:
-    """``content`` as indented JSON, without NaN."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+def _everything(folder: Path) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
 
 
 def _plain(value, claim: str):

@@ -11,10 +11,10 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from spec_repro.base.files import atomic_path
+from spec_repro.base.files import atomic_path, read_json
 from spec_repro.headless.claims import VERDICTS, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
-from spec_repro.headless.record import read_json, results_root
+from spec_repro.headless.record import results_root
 
 
 def write_report(profile: str) -> Path:

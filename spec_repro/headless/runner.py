@@ -22,10 +22,10 @@ from typing import NamedTuple
 import nbformat
 
 from spec_repro.base import errors
-from spec_repro.base.files import atomic_path, project_root, sha256
+from spec_repro.base.files import atomic_path, project_root, read_json, sha256, write_json
 from spec_repro.headless.experiments import Experiment
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
-from spec_repro.headless.record import read_json, results_root, write_json
+from spec_repro.headless.record import results_root
 
 STAMP = ".stamp.json"
 

@@ -1,0 +1,136 @@
+"""What files hold: their SHA-256, remembered for as long as they stay as they are; and which files were read.
+
+Content decides whether data are the same. The state of a file (real path, size, times of modification and of change,
+inode) is a shortcut only while all of it is equal.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from spec_repro.base.errors import UnreadableItem
+from spec_repro.base.files import cache_root, sha256
+
+SETTLED = 2_000_000_000  # nanoseconds; a younger file may change again within the same tick of the clock
+READ: dict[str, dict] = {}  # the files and folders that this process has read, as they were then
+
+
+def regular(path: str | os.PathLike) -> Path:
+    """``path``, if it is an ordinary file: reading a pipe or a device may wait or never end. Raises UnreadableItem."""
+    path = Path(path)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
+        raise UnreadableItem(f"expected an ordinary file at {path}, found {found}.")
+    return path
+
+
+def content(path: str | os.PathLike) -> str:
+    """SHA-256 of a file that is read; it is noted."""
+    (digest,) = contents([path])
+    note(path, digest)
+    return digest
+
+
+def contents(paths: Sequence[str | os.PathLike]) -> list[str]:
+    """SHA-256 of each of many files. Raises UnreadableItem for what is not an ordinary file."""
+    states = [state(path) for path in paths]
+    with _memory() as memory:
+        known = dict(_known(memory, states))
+        new = {each[0]: each for each in states if known.get(each[0]) is None}
+        if new:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                known |= zip(new, pool.map(_digest, new), strict=True)
+            old = time.time_ns() - SETTLED
+            rows = [
+                (json.dumps(name), json.dumps(each), known[name]) for name, each in new.items() if max(each[2:4]) < old
+            ]
+            with contextlib.suppress(sqlite3.Error):
+                memory.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", rows)
+                memory.commit()
+    return [known[each[0]] for each in states]
+
+
+def state(path: str | os.PathLike) -> list:
+    """Real path, size, times and inode of an ordinary file."""
+    status = os.stat(regular(path))
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return [os.path.realpath(path), status.st_size, *times, status.st_ino]
+
+
+def note(path: str | os.PathLike, digest: str | None = None) -> None:
+    """Remember that this process reads a file, or all files of a folder, as they are now."""
+    READ[os.path.abspath(path)] = {"state": _state_of(path), "sha256": digest}
+
+
+def changed(read: Mapping[str, Mapping]) -> str | None:
+    """The first path of ``READ`` of an earlier process that is not as it was; None if all are."""
+    for path, was in read.items():
+        if _state_of(path) == was["state"]:
+            continue
+        if was["sha256"] is None or not os.path.isfile(path) or contents([path]) != [was["sha256"]]:
+            return path
+    return None
+
+
+def _state_of(path: str | os.PathLike) -> list | str | None:
+    """The state of a file; of a folder a hash of the names and states of all that is in it."""
+    if not os.path.isdir(path):
+        return state(path) if os.path.isfile(path) else None
+    found, seen = hashlib.sha256(), set()
+    for folder, inner, names in os.walk(path, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner.sort()
+        files = [os.path.join(folder, name) for name in sorted(names)]
+        parts = [(os.path.relpath(file, path), state(file)[1:] if os.path.isfile(file) else None) for file in files]
+        found.update(json.dumps([os.path.relpath(folder, path), parts]).encode())
+    return found.hexdigest()
+
+
+def _digest(path: str) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UnreadableItem(f"{path} cannot be read: {error}.") from error
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[sqlite3.Connection]:
+    """The table of what is known, beside the embeddings; an empty one where none can be kept or read."""
+    file = cache_root() / "contents.sqlite"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        memory = _opened(file)
+    except sqlite3.DatabaseError as error:
+        if not isinstance(error, sqlite3.OperationalError):  # not a database any more
+            with contextlib.suppress(OSError):
+                file.unlink()
+        memory = _opened(":memory:")
+    except OSError:
+        memory = _opened(":memory:")
+    with contextlib.closing(memory):
+        yield memory
+
+
+def _opened(file: str | os.PathLike) -> sqlite3.Connection:
+    memory = sqlite3.connect(file, timeout=10)
+    memory.execute("CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, state TEXT, sha256 TEXT)")
+    return memory
+
+
+def _known(memory: sqlite3.Connection, states: Sequence[list]) -> Iterator[tuple[str, str]]:
+    """Path and digest of those whose state is the one that was kept."""
+    for each in states:
+        with contextlib.suppress(sqlite3.Error):
+            row = memory.execute("SELECT state, sha256 FROM contents WHERE path = ?", (json.dumps(each[0]),)).fetchone()
+            if row and row[0] == json.dumps(each):
+                yield each[0], row[1]
