@@ -1,14 +1,12 @@
 """SPEC-align in several processes, and killed and resumed: the same run in the end."""
 
-import json
 import random
 import signal
 
 import pandas as pd
 import pytest
 import torch
-from align_support import in_processes, run
-from safetensors.torch import load_file
+from align_support import history_of, in_processes, names_in, run
 
 from spec_repro.align import AlignSettings
 from spec_repro.embeddings.checkpoints import read
@@ -20,23 +18,17 @@ SUBSET = {**EVERY_STEP, "every": 3, "subset": 20, "warmup": 2, "mispaired": True
 
 def log_of(out):
     """Two tables as arrays."""
-    log = json.loads(next(out.glob("step-*/log.json")).read_text())
-    return [pd.DataFrame(log[name]) for name in ("metrics", "evaluation")]
+    return [pd.DataFrame(history_of(out)[name]) for name in ("metrics", "evaluation")]
 
 
 def content(out):
-    """Everything that a run leaves behind: names, the log as it is, tensors of weights, checkpoint and optimiser."""
-    found = {}
-    for path in sorted(path for path in out.rglob("*") if path.is_file()):
-        name = str(path.relative_to(out))
-        found[name] = path.read_bytes()
-        if path.suffix == ".safetensors":  # the order within a header varies
-            found[name] = {key: value.numpy().tobytes() for key, value in load_file(path).items()}
-        if path.name == "optimizer.bin":
-            state = torch.load(path)["state"]
-            found[name] = {(i, key): part[key].numpy().tobytes() for i, part in state.items() for key in part}
-    assert len(found) == 4  # the log, the weights, the model and the optimiser of the checkpoint
-    return found
+    """Everything that a run leaves behind: names, cards, tensors of the weights and of the one checkpoint."""
+    names = names_in(out)
+    assert len(names) == 2
+    found = {name: read(out / name) for name in names}
+    return {
+        name: ({key: value.numpy().tobytes() for key, value in t.items()}, card) for name, (t, card) in found.items()
+    }
 
 
 def test_two_processes_give_what_one_gives(tmp_path):
@@ -63,7 +55,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, seed):
     reads = sum(12 + 8 * (seed > 0 and step % 2 == 0) for step in range(14))
     deadly = random.Random(seed).randrange(reads // 3, reads)
     assert in_processes(1, (killed, case, {"deadly": deadly})) == [-signal.SIGKILL]
-    assert list(killed.glob("step-*"))
+    assert list(killed.glob("step-*.safetensors"))
     assert not (killed / "model.safetensors").exists()
     run(killed, settings)
     run(whole, settings)

@@ -210,17 +210,23 @@ class _Run:
 
     def train(self, tensors: dict, history: dict, last: int, evaluate: Callable | None) -> None:
         """From a checkpoint to step ``last``, with an evaluation and another checkpoint every so many steps."""
-        start = history["step"]
+        start, clip = history["step"], self.clip
+        if self.main:  # two checkpoints stay while a third is written
+            trained = sum(p.nbytes for p in clip.parameters() if p.requires_grad)
+            size = 3 * (2 * trained + sum(value.nbytes for value in clip.state_dict().values()))
+            size -= sum(path.stat().st_size for path in self.checkpoints())
+            if size > (free := shutil.disk_usage(self.out).free):
+                raise DiskFull(f"{self.out}: the checkpoints need {size:,} bytes, {free:,} are free. Make room first.")
         if start:
-            parts = {"model": {}, "optimiser": {}}
+            model, state = {}, {}
             for name, tensor in tensors.items():
                 part, _, rest = name.partition(".")
-                parts[part][rest] = tensor
-            checkpoints.load_into(self.clip, parts["model"], f"the checkpoint of step {start} in {self.out}")
-            state = {}
-            for name, tensor in parts["optimiser"].items():
-                number, _, key = name.partition(".")
-                state.setdefault(int(number), {})[key] = tensor
+                if part == "model":
+                    model[rest] = tensor
+                else:
+                    number, _, key = rest.partition(".")
+                    state.setdefault(int(number), {})[key] = tensor
+            checkpoints.load_into(clip, model, f"the checkpoint of step {start} in {self.out}")
             self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(history["scaler"])
@@ -291,7 +297,9 @@ class _Run:
             tensors = {f"model.{name}": value for name, value in self.clip.state_dict().items()}
             for number, state in self.optimiser.state_dict()["state"].items():
                 tensors |= {f"optimiser.{number}.{key}": value for key, value in state.items()}
-            checkpoints.save(self.out / f"step-{history['step']:08d}.safetensors", tensors, history | {"scaler": scaler})
+            checkpoints.save(
+                self.out / f"step-{history['step']:08d}.safetensors", tensors, history | {"scaler": scaler}
+            )
             self.prune(keep=2)
         self.accelerator.wait_for_everyone()
 
@@ -320,14 +328,14 @@ class _Run:
         else:
             if damaged:
                 raise CheckpointError(f"{damaged} No older one is whole: delete it to start again.") from damaged
-        pairs = {key: (history["run"].get(key), value) for key, value in self.identity.items()}
+        pairs = {key: (history.get("run", {}).get(key), value) for key, value in self.identity.items()}
         differ = [f"{key}={there!r} there and {here!r} here" for key, (there, here) in pairs.items() if there != here]
         if differ:
             raise CheckpointError(f"{self.out} holds another run: {', '.join(differ)}. Choose another out=.")
         return tensors, history if history["step"] else history | {"metrics": [], "evaluation": []}
 
     def finished(self, weights: Path, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and card of the file that an earlier call has left; empty if it can be made again from a checkpoint."""
+        """Tensors and card of the weights of an earlier call; empty if a checkpoint has them, too."""
         try:
             return checkpoints.read(weights) if weights.exists() else ({}, {})
         except CheckpointError as error:

@@ -47,7 +47,7 @@ def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Mapping[s
     """Write a checkpoint; JSON must be able to hold the ``card``."""
     # A clone each: the format refuses tensors that share memory or are not contiguous.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(card, sort_keys=True)
+    text = json.dumps(card)
     with atomic_path(path) as partial:
         save_file(tensors, partial, metadata={"card": text, "sha256": digest(tensors, text)})
 
@@ -92,12 +92,12 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any, dro
         return {name: state[name] for name in free}
 
     def described(state: Mapping[str, Tensor]) -> set[tuple]:
-        kinds = ((name, value, value.is_floating_point()) for name, value in used(state).items())
-        return {(name, *map(str, value.shape), *[str(value.dtype)] * (not floats)) for name, value, floats in kinds}
+        numbers = {name: [] if value.is_floating_point() else [str(value.dtype)] for name, value in state.items()}
+        return {(name, *value.shape, *numbers[name]) for name, value in used(state).items()}
 
     there, here = (described(state) for state in (tensors, module.state_dict()))
     if there != here:
-        beyond, lacks = ([f"{name}: {' x '.join(shape)}" for name, *shape in sorted(more)[:3]] for more in (there - here, here - there))
+        beyond, lacks = (sorted(more, key=str)[:3] for more in (there - here, here - there))
         raise CheckpointError(
             f"{origin} is of another model: beyond a {type(module).__name__} it has {beyond}, and lacks {lacks} "
             "(name, shape; at most three each). Build the model of the checkpoint."

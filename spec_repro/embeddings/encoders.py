@@ -200,11 +200,15 @@ def timm_model(model: str, *, weights: Given = None) -> Embedding:
     facts = ModelFacts(known.hf_hub_id or known.url, licence=licence, files=("model.safetensors",))
     with pretrained(f"timm:{model}", facts, weights) as (path, make):
         # Loaded by hand: for a network without a classifier timm takes any file, and leaves at random what it lacks.
-        network = timm.create_model(model, num_classes=0)
+        network, tensors = timm.create_model(model, num_classes=0), tensors_of(path)
+        with torch.device("meta"):
+            head = tuple(timm.create_model(model).state_dict().keys() - network.state_dict().keys())
         home = sys.modules[timm.models.model_entrypoint(known.architecture).__module__]
-        older = getattr(home, "checkpoint_filter_fn", lambda tensors, network: tensors)  # names of older files
-        heads = [known.classifier] if isinstance(known.classifier, str) else known.classifier or []
-        load_into(network, older(tensors_of(path), network), path, tuple(f"{head}." for head in heads))
+        here = {name: value.shape for name, value in network.state_dict().items()}
+        if all(here.get(name, value.shape) == value.shape for name, value in tensors.items()):
+            # Names of older files as they are now. It would also resize, as position embeddings.
+            tensors = getattr(home, "checkpoint_filter_fn", lambda found, network: found)(tensors, network)
+        load_into(network, tensors, path, head)
         config = timm.data.resolve_model_data_config(network)
         inputs = "timm's evaluation transform, " + ", ".join(f"{key} {value}" for key, value in config.items())
         prepare = timm.data.create_transform(**config, is_training=False)

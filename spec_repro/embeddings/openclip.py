@@ -81,7 +81,7 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
 
 
 def _converted(tensors: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]:
-    """Weights of older and foreign formats under the names of open_clip, as its own loader has it; nothing is resized."""
+    """Weights of older and foreign formats under the names of open_clip, as its own loader does; nothing is resized."""
     from open_clip.factory import convert_state_dict, convert_to_custom_text_state_dict
 
     tensors, here = convert_state_dict(clip, tensors), clip.state_dict()
