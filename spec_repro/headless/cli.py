@@ -34,6 +34,16 @@ SETTINGS = (
     "NAME=VALUE: a parameter of the notebook, an argument of compare() or match_bandwidths(), a field of AlignSettings"
 )
 OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
+FULL = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
+TOLD = (  # of the error that ends a command: the exit status and the line
+    (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
+    (BrokenPipeError, 141, ""),  # the reader of the output has seen enough
+    (SpecError, 2, "{}"),
+    (OSError, 2, "the system refused: {}"),
+    (MemoryError, 2, FULL),
+    (RecursionError, 2, "something given is nested too deeply"),
+    (Exception, 1, "a mistake of this package: {}; please report it, --debug shows the traceback"),
+)
 
 
 def kernel(text: str) -> Cosine | Gaussian:
@@ -41,6 +51,7 @@ def kernel(text: str) -> Cosine | Gaussian:
     return Cosine() if text == "cosine" else Gaussian(float(text))
 
 
+COMMANDS = "list doctor run check report compare embed align"
 SETTING = {"dest": "settings", "action": "append", "default": []}
 ARGUMENTS = (
     ("run check report", "--profile", {"choices": PROFILES, "default": "mini"}),
@@ -60,82 +71,38 @@ ARGUMENTS = (
     ("align", "--out", {"required": True, "metavar": "FOLDER", "help": "of the run; the same call resumes there"}),
     ("compare embed align", "--data", {"metavar": "NAME", "help": "data set, as load_data takes it"}),
     ("compare", "--target", {**SETTING, "type": "target={}".format, "metavar": "LEVEL", "help": "of matched kernels"}),
-    (
-        "compare embed",
-        "--on-error",
-        {"choices": ("stop", "skip"), "default": "stop", "help": "at an unreadable sample"},
-    ),
+    ("compare embed", "--on-error", {"choices": ("stop", "skip"), "default": "stop", "help": "at what cannot be read"}),
     ("compare embed align", "--n --samples", {"type": int, "help": "number of its samples; all by default"}),
     ("compare embed align", "--split", {"help": "part of it"}),
     ("compare embed", "--device", {"default": "auto", "help": "auto, cpu, cuda, ..."}),
     ("run compare align", "-p", {**SETTING, "help": SETTINGS}),
-    (
-        "list doctor run check report compare embed align",
-        "--debug",
-        {"action": "store_true", "help": "show tracebacks"},
-    ),
+    (COMMANDS, "--debug", {"action": "store_true", "help": "show the traceback of an error"}),
 )
-
-
-class _Output(io.FileIO):
-    """Standard output that ends no work: after a closed pipe or a full disk the rest of what is told goes nowhere."""
-
-    lost: OSError | None = None
-
-    def write(self, told: bytes) -> int | None:
-        try:
-            return len(told) if self.lost else super().write(told)
-        except OSError as error:
-            self.lost = error
-            return len(told)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 1 if a notebook failed or a verdict changed, 2 for a wrong request."""
-    if sys.stdout is None or sys.stdout is not sys.__stdout__:  # closed, or that of a caller in Python
-        return _status(arguments)
-    sys.stdout.flush()
-    output = _Output(sys.stdout.fileno(), "w", closefd=False)
-    told = {"encoding": sys.stdout.encoding, "errors": "backslashreplace", "line_buffering": True}
-    with contextlib.redirect_stdout(io.TextIOWrapper(io.BufferedWriter(output), **told)):
-        status = _status(arguments)
-        sys.stdout.flush()
-    if output.lost is None or isinstance(output.lost, BrokenPipeError):  # a reader that has seen enough
-        return status
-    print(f"spec_repro: standard output took no more ({output.lost.strerror}); files are whole", file=sys.stderr)
-    return status or 1
-
-
-def _status(arguments: list[str] | None) -> int:
-    """The status of a command, and a line for what ended it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may not have every letter of an id
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return options.command(options) or 0
+        status = options.command(options) or 0
+        print(end="", flush=True)
+        return status
     except (Exception, KeyboardInterrupt) as error:
-        status, line = _told(error)
-        with contextlib.suppress(OSError):  # a closed pipe
+        status, line = next((status, line) for kind, status, line in TOLD if isinstance(error, kind))
+        text = str(error) if isinstance(error, SpecError) else " ".join(f"{type(error).__name__}: {error}".split())
+        if re.search("out of memory|can't allocate memory", text):  # of torch
+            status, line = 2, FULL
+        with contextlib.suppress(OSError):
             if options.debug:
                 traceback.print_exc()
-            print(f"spec_repro: {line}", file=sys.stderr, flush=True)
+            print(end=line and f"spec_repro: {line.format(text)}\n", file=sys.stderr, flush=True)
+            print(end="", flush=True)
+            return status
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be printed goes nowhere
         return status
-
-
-def _told(error: BaseException) -> tuple[int, str]:
-    """The exit status for an error that ended a command, and its line."""
-    match error:
-        case KeyboardInterrupt():
-            return 130, "interrupted; finished results are whole"
-        case SpecError():
-            return 2, str(error)
-        case OSError():
-            return 2, f"the system refused: {error}"
-        case RecursionError():
-            return 2, "something given is nested too deeply"
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", text):
-        return 2, f"no memory left ({text}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
-    return 1, f"a mistake of this package: {text}; please report it, --debug shows the traceback"
 
 
 def _parser() -> ArgumentParser:
@@ -241,8 +208,10 @@ def _kept(out: str | None, inputs: tuple[str, str]) -> Iterator[BinaryIO | None]
 
 
 def _is_result(path) -> bool:
-    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return path.is_file() and "spec_diff.npy" in zipfile.ZipFile(path).namelist()
+    with contextlib.suppress(OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        if path.is_file():
+            with zipfile.ZipFile(path) as archive:
+                return "spec_diff.npy" in archive.namelist()
     return False
 
 

@@ -22,6 +22,7 @@ import textwrap
 import time
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +50,13 @@ def results_root() -> Path:
     return given_path(os.environ.get("SPEC_RESULTS") or project_root() / "results")
 
 
-def results_folder(profile: str, name: str = "") -> Path:
+def results_folder(*names: str) -> Path:
     """``results/<profile>/<name>``, a folder or a file; the older folder after a run that was killed within `close`.
 
     Raises InvalidInput for a name, or a link there, that leads out of the results.
     """
-    root, parts = results_root(), [plain_name(part, "results") for part in (profile, name) if part]
-    path = root.joinpath(*parts)
+    root = results_root()
+    path = root.joinpath(*(plain_name(name, "results") for name in names))
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise InvalidInput(
             f"{path} is a link that leads out of {root}; set SPEC_RESULTS to where the results should be."
@@ -105,7 +106,7 @@ class Record:
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
         self._folder = self._swap.enter_context(
-            atomic_folder(results_folder(self.profile, self.experiment.name), self._ours)
+            atomic_folder(results_folder(self.profile, self.experiment.name), partial(_ours, self.experiment.path.stem))
         )
         # A kernel that ends before close() leaves no half-filled folder.
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
@@ -248,11 +249,11 @@ class Record:
         path.parent.mkdir(exist_ok=True)
         return path
 
-    def _ours(self, folder: Path) -> set[str]:
-        """What of older results goes with them."""
-        stem = self.experiment.path.stem
-        names = STAMP, "claims.json", "run.json", "timing.json", f"{stem}.ipynb", f"{stem}.html"
-        return {*names, *read_stamp(folder).get("files", ())}
+
+def _ours(stem: str, folder: Path) -> set[str]:
+    """What of the older results of a notebook goes with them."""
+    names = STAMP, "claims.json", "run.json", "timing.json", f"{stem}.ipynb", f"{stem}.html"
+    return {*names, *read_stamp(folder).get("files", ())}
 
 
 def _digest(stamp: Mapping) -> str:
@@ -265,13 +266,13 @@ def _sha256(path: Path) -> str | None:
 
 
 def _inert(cell):
-    """A cell of text that no spreadsheet takes for a formula; a number stays one."""
-    if isinstance(cell, str) and cell.startswith(FORMULA):
-        try:
-            float(cell)
-        except ValueError:
-            return f"'{cell}"
-    return cell
+    """A cell of text that no spreadsheet takes for a formula, and no reader of CSV for two rows; a number stays one."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")
+    with contextlib.suppress(ValueError):
+        return text if not cell.startswith(FORMULA) or math.isfinite(float(cell)) else f"'{text}"
+    return f"'{text}"
 
 
 def _plain(value, claim: str):
