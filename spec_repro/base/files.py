@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,10 @@ def recovered(path: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def exclusive(path: str | os.PathLike, wait: float | None = None) -> Iterator[None]:
-    """One process at a time at ``path``: others wait, with a word after some seconds. Raises Busy after ``wait``.
+def exclusive(
+    path: str | os.PathLike, wait: float | None = None, state: Callable[[], str] | None = None
+) -> Iterator[None]:
+    """One process at a time at ``path``; others wait, as in `waiting`. Raises Busy.
 
     The lock is the system's own, so one of a process that died is free.
     """
@@ -154,19 +157,32 @@ def exclusive(path: str | os.PathLike, wait: float | None = None) -> Iterator[No
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock"))
-        wait = patience() if wait is None else wait
-        try:
+        for pause in waiting(state or (lambda: f"another process is at work at {path}"), wait):
             with contextlib.suppress(Timeout):
-                lock.acquire(timeout=min(SOON, wait))
-            if not lock.is_locked:
-                log.warning("another process is at work at %s: waiting", path)
-                lock.acquire(timeout=max(wait - SOON, 0))
-        except Timeout as error:
-            raise Busy(f"another process is at work at {path}, and has not ended in {wait:g} s. Try later.") from error
+                lock.acquire(timeout=pause)
+                break
     try:
         yield
     finally:
         lock.release()
+
+
+def waiting(state: Callable[[], str], wait: float | None = None) -> Iterator[float]:
+    """Yields the seconds to pause before another try, for as long as what ``state`` says changes.
+
+    With a word after some seconds. Raises Busy if it stays the same for ``wait`` seconds, by default `patience`.
+    """
+    wait = patience() if wait is None else wait
+    start, since, last, said = time.monotonic(), time.monotonic(), state(), False
+    while True:
+        yield min(wait, 0.1)
+        now, found = time.monotonic(), state()
+        if found != last:
+            since, last = now, found
+        if now - since >= wait:
+            raise Busy(f"{found}, and nothing has changed for {wait:g} s. Try later, or end what does not go on.")
+        if now - start > SOON and not said:
+            said = not log.warning("%s: waiting", found)
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -165,7 +165,12 @@ def progress(total: int, label: str, silent: bool = False) -> contextlib.Abstrac
 def resolve_device(device: str | torch.device) -> torch.device:
     """``"auto"`` is this process's GPU, then Apple's MPS, then the CPU; anything else is taken as torch names it."""
     if str(device) != "auto":
-        return torch.device(device)
+        try:
+            torch.empty(0, device=device)
+            return torch.device(device)
+        except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+            why = str(error).partition("\n")[0]
+            raise InvalidInput(f"device={device!r}: expected auto, or a device of torch here ({why}).") from error
     return own_gpu() or torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

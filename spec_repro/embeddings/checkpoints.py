@@ -33,7 +33,7 @@ def reading(expected: str, advice: str) -> Iterator[None]:
         yield
     except SpecError:
         raise
-    except UNFIT as error:
+    except Exception as error:
         raise CheckpointError(f"expected {expected}, found what does not load ({brief(error)}). {advice}") from error
 
 
