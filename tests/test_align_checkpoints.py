@@ -236,7 +236,8 @@ def test_two_runs_into_one_folder_take_turns(tmp_path, monkeypatch):
     assert results == [[0], [0]]
     assert len(history_of(tmp_path / "a")["metrics"]) == 3
     assert same_weights(run(tmp_path / "a", short(), look=False).model, run(tmp_path / "b", short(), look=False).model)
-    hold = "import sys\nfrom spec_repro.base.files import exclusive\nwith exclusive(sys.argv[1]):\n print(flush=True), input()"
+    hold = "import sys\nfrom spec_repro.base.files import exclusive\nwith exclusive(sys.argv[1]): print(flush=True), "
+    hold += "input()"
     command = [sys.executable, "-c", hold, str(tmp_path / "a" / "model.safetensors")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
@@ -372,6 +373,11 @@ def test_settings_that_do_not_fit_the_data_are_refused(case):
 def test_settings_that_do_not_fit_the_model_or_the_device_are_refused(tmp_path):
     with pytest.raises(InvalidInput, match="frozen_blocks=3: the image tower has 2 transformer blocks"):
         run(tmp_path, short(frozen_blocks=3))
+    with pytest.MonkeyPatch.context() as stale:  # as SLURM leaves them
+        stale.setenv("RANK", "1")
+        stale.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InvalidInput, match=r"found RANK=1, WORLD_SIZE=2 without MASTER_ADDR .* in the environment"):
+            run(tmp_path, short())
     with pytest.raises(InvalidInput, match="precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'"):
         run(tmp_path, short(precision="fp16"))
     rows = Rows(24)

@@ -2,14 +2,18 @@
 
 import random
 import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 import torch
 from align_support import history_of, in_processes, names_in, run
 
+from spec_repro.__main__ import main
 from spec_repro.align import AlignSettings
 from spec_repro.embeddings.checkpoints import read
+from spec_repro.embeddings.offline.mini import mini_weights
 
 STEPS = {"batch_size": 12, "lr": 1e-3, "weight": 0.5, "evaluate_every": 4}
 EVERY_STEP = {**STEPS, "steps": 10}
@@ -70,3 +74,32 @@ def test_killed_processes_go_on_together(tmp_path):
     assert in_processes(2, (killed, EVERY_STEP, {})) == [0, 0]
     assert in_processes(2, (whole, EVERY_STEP, {})) == [0, 0]
     assert content(killed) == content(whole)
+
+
+def test_the_command_of_the_readme_works_without_a_gpu(tmp_path, monkeypatch):
+    """Two processes from the shell, against one in this process; both embed the reference themselves."""
+    command = ["align", "mini-clip", "--data", "captioned-pictograms", "--samples", "48", "--reference", "mini-dino"]
+    command += ["-p", "batch_size=12", "-p", "steps=4", "-p", "lr=1.0e-5", "--out"]
+    monkeypatch.setenv("SPEC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "spec_repro",
+    ]
+    done = subprocess.run([*torchrun, *command, tmp_path / "two"], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'two' / 'model.safetensors'}\n"), done.stderr
+    assert main([*command, str(tmp_path / "one")]) == 0
+    one, two = (pd.DataFrame(history_of(tmp_path / name)["metrics"]) for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-4)
+    weights = [read(tmp_path / name / "model.safetensors")[0] for name in ("one", "two")]
+    start = read(mini_weights("mini-clip"))[0]
+    moved, apart = (
+        sum((a[name] - b[name]).square().sum() for name in start) for a, b in ((weights[0], start), weights)
+    )
+    assert 0 < apart < 0.01 * moved  # the first steps of AdamW turn a gradient of zero into one of either sign

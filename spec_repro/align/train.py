@@ -8,11 +8,11 @@ A script that calls ``align()`` runs on several processes unchanged::
 
 import contextlib
 import copy
+import datetime
 import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -31,7 +31,8 @@ from tqdm.auto import tqdm
 from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
 from spec_repro.base.errors import CheckpointError, DiskFull, InvalidInput, NotConverged, unknown_name
-from spec_repro.base.files import exclusive
+from spec_repro.base.files import exclusive, patience
+from spec_repro.base.processes import answered, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
 
@@ -104,7 +105,7 @@ def align(
         if written.get("settings") == run.identity and written["step"] >= last:
             checkpoints.load_into(run.clip, finished, weights)
         else:
-            with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
+            with answered(), torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
                 run.train(tensors, history, last, evaluate)
             card = {**(card or {}), "settings": run.identity, "step": last}
             if run.main:
@@ -188,11 +189,12 @@ class _Run:
             raise unknown_name("device of align", device, ["auto", "cpu"])
         # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
         AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-        world = int(os.environ.get("WORLD_SIZE", 1))
-        cpu = device == "cpu" or (world > 1 and not torch.cuda.is_available())  # else each would believe to be alone
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision)
-        if self.accelerator.num_processes < world:
-            raise InvalidInput(f"WORLD_SIZE={world}, and accelerate runs {self.accelerator.num_processes} processes.")
+        _, size = world()
+        cpu = device == "cpu" or (size > 1 and not torch.cuda.is_available())  # else each would believe to be alone
+        limit = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=patience()))
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision, kwargs_handlers=[limit])
+        if self.accelerator.num_processes < size:
+            raise InvalidInput(f"WORLD_SIZE={size}, and accelerate runs {self.accelerator.num_processes} processes.")
         self.main, self.device, self.out = self.accelerator.is_main_process, self.accelerator.device, out
         if settings.precision == "fp16" and self.device.type == "cpu":
             raise InvalidInput("precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'.")

@@ -124,10 +124,9 @@ def config_of(name: str) -> dict[str, Any]:
     """The configuration of an open_clip model; UnknownName with the near miss."""
     import open_clip
 
-    config = open_clip.get_model_config(name)
-    if config is None:
+    if name not in open_clip.list_models():  # it also takes addresses of the hub and folders
         raise unknown_name("open_clip model", name, open_clip.list_models())
-    return config
+    return open_clip.get_model_config(name)
 
 
 def model_card(model: nn.Module, name: str, tag: str = "", config: Mapping[str, Any] | None = None) -> dict[str, Any]:

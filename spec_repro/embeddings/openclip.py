@@ -102,6 +102,12 @@ def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
 
         shown = open_clip.get_pretrained_cfg(model, tag)
         shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
+        texts = config_of(model)["text_cfg"]
+        for repository in {texts.get("hf_model_name"), texts.get("hf_tokenizer_name")} - {None}:
+            if Path(repository).exists():
+                raise CheckpointError(
+                    f"{repository} in the working directory would be taken for the hub's. Start somewhere else."
+                )
         (root := logging.getLogger()).disabled = True  # open_clip warns there of random weights: the others follow
         try:
             clip, _, prepare = open_clip.create_model_and_transforms(model, pretrained_text=False, **shown)
