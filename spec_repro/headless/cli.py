@@ -34,6 +34,8 @@ SETTINGS = (
     "NAME=VALUE: a parameter of the notebook, an argument of compare() or match_bandwidths(), a field of AlignSettings"
 )
 OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
+
+
 def count(text: str) -> int:
     """A number of samples, members or notebooks."""
     if int(text) < 1:

@@ -260,7 +260,9 @@ def test_only_the_array_that_is_asked_for_is_read(texts, rows, tmp_path):
     path.write_bytes(raw)
     np.testing.assert_array_equal(embed(texts, f"file:{path}:good"), rows)
     assert bomb.file_size > 2**20
-    with pytest.raises(InvalidInput, match=r"declares 1 arrays 'bomb', of 2\.1 GB from [0-9,]+ bytes; .* at most 100 to 1"):
+    with pytest.raises(
+        InvalidInput, match=r"declares 1 arrays 'bomb', of 2\.1 GB from [0-9,]+ bytes; .* at most 100 to 1"
+    ):
         load_embedding(f"file:{path}:bomb")
     with pytest.raises(CheckpointError, match=r"'note\.txt' is no array"):
         load_embedding(f"file:{path}:note.txt")
