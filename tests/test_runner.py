@@ -18,8 +18,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from spec_repro.base.errors import InvalidInput, ParameterError
 from spec_repro.base.files import read_json, sweep
 from spec_repro.headless import runner
-from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.notebooks import clean_notebook
+from spec_repro.headless.experiments import find_experiment, load_experiments
+from spec_repro.headless.notebooks import clean_notebook, read_notebook
 from spec_repro.headless.record import Record, write_stamp
 
 PARAMETERS = {"n_samples": 10, "names": ["hog"]}
@@ -271,6 +271,14 @@ def test_one_failure_does_not_stop_the_others_and_outputs_are_stored_on_request(
         runner.run([place.plan("n_samples=3")], save_outputs=True)
     with pytest.raises(InvalidInput, match="expected at least 1 job, found 0"):
         runner.run([], jobs=0)
+
+
+@pytest.mark.parametrize("embeddings", [["hog"], ["hog", "hog"], ["hog", "pixels", "pixels"], ["a", "b", "c"]])
+def test_your_data_takes_two_embeddings_and_says_so_first(embeddings):
+    cells = read_notebook(find_experiment("your_data").path).cells
+    parameters, begin, *_ = [cell.source for cell in cells if cell.cell_type == "code"]
+    with pytest.raises(InvalidInput, match="expected the names of two different embeddings"):
+        exec("\n".join([parameters, f"embeddings = {embeddings}", begin]), {})
 
 
 def test_an_error_of_the_package_is_its_message_alone(place):
