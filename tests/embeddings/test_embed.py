@@ -385,7 +385,7 @@ def test_a_batch_of_unreadable_images(photos):
 def test_pixels_are_fitted_on_what_can_be_read(photos):
     with pytest.warns(UserWarning, match="1 of 6 samples"):
         assert np.isfinite(embed(photos, "pixels", on_error="skip")).all(axis=1).sum() == 5
-    with pytest.raises(InvalidInput, match="nothing to fit on: none of 1 samples could be read"):
+    with pytest.raises(InvalidInput, match="nothing to fit on: 0 of 1 samples could be read"):
         embed(photos.select([3]), "pixels", on_error="skip")
 
 
