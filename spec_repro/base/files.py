@@ -118,7 +118,7 @@ def atomic_folder(path: str | os.PathLike, ours: Callable[[Path], Collection[str
         staged.mkdir()
         yield staged
         with exclusive(path):
-            recovered(path)
+            _put_back(path)
             _take_over(path, staged, set(ours(path)) if path.exists() else set())
             for file in staged.rglob("*"):
                 _to_disk(file)
@@ -127,7 +127,7 @@ def atomic_folder(path: str | os.PathLike, ours: Callable[[Path], Collection[str
                     os.rename(path, old)
                 os.rename(staged, path)
             finally:
-                recovered(path)
+                _put_back(path)
             _to_disk(path.parent)
 
 
@@ -137,13 +137,9 @@ def recovered(path: str | os.PathLike) -> Path:
     Every reader of such a folder asks for it here.
     """
     path = Path(os.path.realpath(path))
-    old = _aside(path)
-    if old.exists():
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            if path.exists():
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.rename(old, path)
+    if _aside(path).exists():
+        with exclusive(path):  # its writer may be at work: then it is between the renames, and ends them itself
+            _put_back(path)
     return path
 
 
@@ -236,6 +232,13 @@ def _room(path: Path) -> Iterator[Path]:
 def _short(path: Path) -> str:
     """A name of which more fits behind: the system ends names at 255 bytes."""
     return re.sub(r"[^\w.-]", "_", path.name)[:60]
+
+
+def _put_back(path: Path) -> None:
+    old = _aside(path)
+    if not path.exists() and old.exists():
+        os.rename(old, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _aside(path: Path) -> Path:
