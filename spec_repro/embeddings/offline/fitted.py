@@ -75,8 +75,8 @@ def _values(image: Image.Image) -> Tensor:
 
 
 def _projected(mean: Tensor, axes: Tensor, batch: Tensor) -> Tensor:
-    """(b, 768) values -> (b, dim)."""
-    return (batch - mean) @ axes.T
+    """(b, 768) values -> (b, dim); in float64, so that the others of a batch do not change the rounding."""
+    return ((batch - mean).double() @ axes.T.double()).float()
 
 
 def _weighed(words: Any, axes: np.ndarray, texts: list[str]) -> Tensor:
