@@ -20,7 +20,7 @@ from spec_repro.base.files import read_json, sweep
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import find_experiment, load_experiments
 from spec_repro.headless.notebooks import clean_notebook, read_notebook
-from spec_repro.headless.record import Record, write_stamp
+from spec_repro.headless.record import Record, damaged, read_stamp, write_stamp
 
 PARAMETERS = {"n_samples": 10, "names": ["hog"]}
 ENTRY = {
@@ -203,6 +203,28 @@ def test_a_torn_stamp_is_not_current_and_blocks_nothing(place, torn):
     place.finished()
     (place.results / ".stamp.json").write_bytes(torn)
     assert not place.plan().current()
+
+
+@pytest.mark.parametrize("renamed", range(5))
+def test_a_kill_while_a_run_is_completed_leaves_results_as_they_were_measured(place, monkeypatch, renamed):
+    """Whichever file was the last, nothing differs from the stamp; only after the last one the result is current."""
+    place.finished()
+    executed = place.results.parent / "tiny.failed.ipynb"
+    nbformat.write(nbformat.read(place.experiment.path, as_version=4), executed)
+    replace_file, left = os.replace, [None] * renamed
+
+    def killed(*paths):
+        left.pop()  # IndexError: gone
+        replace_file(*paths)
+
+    monkeypatch.setattr("os.replace", killed)
+    monkeypatch.setenv("SPEC_FROM", os.getcwd())
+    with contextlib.suppress(IndexError):
+        runner._complete(place.plan(), executed, [])
+    stamp = read_stamp(place.results)
+    assert stamp["files"]
+    assert damaged(place.results, stamp) == []
+    assert place.plan().current() == (renamed == 4)
 
 
 def test_two_runs_of_one_experiment_take_turns(place, tmp_path):
