@@ -4,6 +4,7 @@ A result that this checkout made from the same notebook, package, parameters and
 stamp that says so is never committed, so that a fresh clone computes everything.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -99,7 +100,8 @@ def run(
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
-                os.kill(process.pid, signal.SIGINT)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(process.pid, signal.SIGINT)
             raise
     return outcomes
 
