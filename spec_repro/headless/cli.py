@@ -36,23 +36,23 @@ SETTINGS = (
 OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
 
 
-def count(text: str) -> int:
-    """A number of samples, members or notebooks."""
-    if int(text) < 1:
-        raise ValueError(text)
-    return int(text)
-
-
-FULL = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
+SPENT = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
 TOLD = (  # of the error that ends a command: the exit status and the line
     (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
     (BrokenPipeError, 141, ""),  # the reader of the output has seen enough
     (SpecError, 2, "{}"),
     (OSError, 2, "the system refused: {}"),
-    (MemoryError, 2, FULL),
+    (MemoryError, 2, SPENT),
     (RecursionError, 2, "something given is nested too deeply"),
     (Exception, 1, "a mistake of this package: {}; please report it, --debug shows the traceback"),
 )
+
+
+def count(text: str) -> int:
+    """A number of samples, members or notebooks."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def kernel(text: str) -> Cosine | Gaussian:
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         status, line = next((status, line) for kind, status, line in TOLD if isinstance(error, kind))
         text = str(error) if isinstance(error, SpecError) else " ".join(f"{type(error).__name__}: {error}".split())
         if re.search("out of memory|can't allocate memory", text):  # of torch
-            status, line = 2, FULL
+            status, line = 2, SPENT
         with contextlib.suppress(OSError):
             if options.debug:
                 traceback.print_exc()

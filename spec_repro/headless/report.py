@@ -19,7 +19,7 @@ from spec_repro.headless.claims import VERDICTS, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.headless.record import damaged, read_stamp, results_folder
 
-TEXTS = ("id", "statement", "data", "rule", "why", "reason")
+WORDED = ("id", "statement", "data", "rule", "why", "reason")
 
 
 def write_report(profile: str) -> Path:
@@ -105,7 +105,7 @@ def _claims_of(path: Path) -> list[dict]:
     rows = read_json(path)
     for row in rows if isinstance(rows, list) else [rows]:
         show_measured(row), show(row["paper"]["value"], None)
-        texts = [row["paper"]["where"], *(row[key] for key in TEXTS)]
+        texts = [row["paper"]["where"], *(row[key] for key in WORDED)]
         if row["verdict"] not in VERDICTS or not all(isinstance(text, str) for text in texts):
             raise InvalidInput(f"{path}: expected a claim, found {row!r}.")
     return rows
