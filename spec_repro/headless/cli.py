@@ -30,12 +30,8 @@ from spec_repro.base.processes import launched, world
 from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments, the_paper
 from spec_repro.headless.notebooks import lines_with, parse_overrides
 
-SETTINGS = (
-    "NAME=VALUE: a parameter of the notebook, an argument of compare() or match_bandwidths(), a field of AlignSettings"
-)
+SETTINGS = "NAME=VALUE: a notebook's parameter, an argument of compare() or match_bandwidths(), or one of AlignSettings"
 OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
-
-
 SPENT = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
 TOLD = (  # of the error that ends a command: the exit status and the line
     (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
