@@ -125,9 +125,10 @@ class Store:
         """Write ``values`` at these rows of a file."""
         offset, size = (self.vectors if name == "embeddings.npy" else self.checks).offset, values[:1].nbytes
         with writing(self.folder / name), open(self.folder / name, "r+b") as file:
-            for i, value in zip(rows, values, strict=True):
-                file.seek(offset + int(i) * size)
-                file.write(value.tobytes())
+            starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of rows that follow each other
+            for start, part in zip(starts, np.split(values, starts[1:]), strict=True):
+                file.seek(offset + int(rows[start]) * size)
+                file.write(part.data)
 
 
 def prepared(root: Path) -> Path:
