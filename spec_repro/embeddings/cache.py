@@ -31,7 +31,7 @@ from spec_repro.base.errors import NotWritable
 from spec_repro.base.files import atomic_path, exclusive, read_json, write_json, writing
 from spec_repro.base.rows import slices
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 TYPES = {"embeddings.npy": np.float32, "checks.npy": np.uint32}
 _LOOKED: dict[Path, list] = {}  # entries whose rows this process has compared with their checks, as the files were then
@@ -88,7 +88,7 @@ class Store:
             found = self._damaged(np.array(found))
         if found:
             text = "%s: %d of %d rows, first %d, are not as they were written; they are computed again"
-            log.warning(text, self.folder, len(found), n, found[0])
+            _log.warning(text, self.folder, len(found), n, found[0])
             self._put("checks.npy", found, np.zeros(len(found), np.uint32))
         self.looked()
 
@@ -157,7 +157,7 @@ def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> None:
 
 def _say(path: Path) -> None:
     if os.path.lexists(path):
-        log.warning("%s is not as it was written, or what it belongs to: it is made anew", path)
+        _log.warning("%s is not as it was written, or what it belongs to: it is made anew", path)
 
 
 def _unnamed(record: dict) -> dict:
