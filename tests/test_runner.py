@@ -152,7 +152,6 @@ def test_a_run_end_to_end_is_current_until_something_changes(place):
     assert not place.plan("n_samples=3").current()
 
 
-@pytest.mark.parametrize("how", BREAKS)
 def test_a_result_is_current_only_while_its_data_are(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data, folder = tmp_path / "data.csv", tmp_path / "pictures"
@@ -239,6 +238,7 @@ def test_a_process_that_dies_and_a_place_that_is_taken_stop_no_other_run(place):
     assert done.status == "done"
 
 
+@pytest.mark.parametrize("how", BREAKS)
 def test_a_broken_run_leaves_finished_results_as_they_are(place, how):
     before = place.finished()
     place.write(RECORD, BREAKS[how], CLOSE)

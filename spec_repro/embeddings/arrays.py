@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +19,9 @@ from datasets import Dataset
 from safetensors import safe_open
 
 from spec_repro.base.content import content, regular
-from spec_repro.base.errors import DataMissing, EmbeddingMismatch, InvalidInput, NonFiniteInput, unknown_name
+from spec_repro.base.errors import DataMissing, EmbeddingMismatch, InvalidInput, unknown_name
 from spec_repro.base.files import given_path
-from spec_repro.base.rows import free_memory, slices
+from spec_repro.base.rows import free_memory
 from spec_repro.embeddings.checkpoints import reading
 from spec_repro.embeddings.registry import Embedding, embedding
 
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 KEYED = re.compile(r"(?P<path>.+\.(?:npz|safetensors)):(?P<key>[^:/\\]+)", re.IGNORECASE)
 PACKED = 100  # an array of more than 1 GB that was packed closer than this is not one of vectors
-SINGLE = np.finfo(np.float32)
 
 
 class Stored(NamedTuple):
@@ -62,8 +61,8 @@ def read_array(spec: str) -> Stored:
         else:  # copy on write: torch takes the map without a warning, and the file stays as it is
             array, ids = np.load(path, mmap_mode="c", allow_pickle=False), None
         if array.ndim != 2 or min(array.shape) < 1 or array.dtype.kind != "f" or array.dtype.itemsize > 8:
-            wanted = f"a float array of shape (n, dim) in {path}, of 16, 32 or 64 bits"
-            raise InvalidInput(f"expected {wanted}, found {array.dtype} {array.shape}.")
+            found = f"{array.dtype} {array.shape}"
+            raise InvalidInput(f"expected a float array of shape (n, dim) in {path}, of 16 to 64 bits, found {found}.")
         ids = None if ids is None else _texts(path, ids, len(array))
     return Stored(path, key, array.astype(array.dtype.newbyteorder("="), copy=False), ids)
 
@@ -77,7 +76,7 @@ def joined(specs: Sequence[str]) -> tuple[list[str], list[np.ndarray], list[str]
     lead = next((file for file in files if file.ids is not None), None)
     arrays = [file.array if lead is None else _in_order(file, lead.ids, str(lead.path)) for file in files]
     names = [":".join(filter(None, [file.path.stem, file.key])) for file in files]
-    return names if len(set(names)) == len(names) else [*specs], arrays, lead and lead.ids
+    return names, arrays, lead and lead.ids
 
 
 @embedding("file:")
@@ -93,12 +92,18 @@ def stored_array(spec: str) -> Embedding:
                 f"{name} has {len(file.array):,} rows, the data set {len(dataset):,} samples; both must hold the same "
                 "samples in the same order. Check n= and split= of the data set."
             )
-        return _single(name, _in_order(file, dataset.select_columns("id")["id"][:], "the data set"))
+        array = _in_order(file, dataset.select_columns("id")["id"][:], "the data set")
+        if array.dtype == np.float64:
+            log.warning("%s: its float64 numbers are rounded to float32", name)
+        with np.errstate(over="ignore"):  # embed refuses infinity
+            return array.astype(np.float32, order="C", copy=False)
 
     return Embedding(name, file.array.shape[1], "any", content(file.path), "that of the file", rows=rows)
 
 
-def _chosen(path: Path, key: str | None, names: Sequence[str], read) -> tuple[np.ndarray, np.ndarray | None]:
+def _chosen(
+    path: Path, key: str | None, names: Sequence[str], read: Callable[[str], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """The array ``key``, or the only one, and the array ``ids``."""
     others = [name for name in names if name != "ids"]
     if key is None and len(others) != 1:
@@ -114,25 +119,21 @@ def _of_tensor(tensor: torch.Tensor) -> np.ndarray:
 
 def _member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     """One array of an archive, unpacked if it fits."""
-    listed = [info for info in archive.zip.infolist() if info.filename.removesuffix(".npy") == name]
-    size, packed = listed[0].file_size, listed[0].compress_size
-    if len(listed) > 1 or size > free_memory(torch.device("cpu")) or (size > 2**30 and size > PACKED * packed):
+    sizes = [(i.file_size, i.compress_size) for i in archive.zip.infolist() if i.filename in (name, f"{name}.npy")]
+    size, packed = sizes[0]
+    if len(sizes) > 1 or size > free_memory(torch.device("cpu")) or (size > 2**30 and size > PACKED * packed):
         raise InvalidInput(
-            f"{path} declares {len(listed)} arrays {name!r}, of {size / 1e9:,.1f} GB from {packed:,} bytes; "
-            f"expected one, that fits into memory and, above 1 GB, is packed at most {PACKED} to 1. Save it as .npy."
+            f"{path} declares {len(sizes)} arrays {name!r}, of {size / 1e9:,.1f} GB from {packed:,} bytes; expected "
+            f"one that fits into memory and, above 1 GB, is packed at most {PACKED} to 1. Save it as .npy."
         )
-    array = archive[name]
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{name!r} is no array")
-    return array
+    return archive[name]
 
 
 def _texts(path: Path, ids: np.ndarray, n: int) -> list[str]:
     """The ids of a file as texts: one for each row, all different."""
     if ids.shape != (n,) or ids.dtype.kind not in "USiu":
-        raise InvalidInput(
-            f"expected ids of {n:,} rows in {path}, texts or whole numbers, found {ids.dtype} {ids.shape}."
-        )
+        found = f"{ids.dtype} {ids.shape}"
+        raise InvalidInput(f"expected ids of {n:,} rows in {path}, texts or whole numbers, found {found}.")
     try:
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in ids.tolist()]
     except ValueError as error:
@@ -148,44 +149,20 @@ def _in_order(file: Stored, own: Sequence[str], other: str) -> np.ndarray:
     """The rows of the file, in the order of the ids ``own``; as they are, if the file has no ids."""
     if file.ids is None or file.ids == own:
         return file.array
-    place = {name: i for i, name in enumerate(file.ids)}
-    if len(own) != len(place) or place.keys() != set(own):
-        here, there = set(own), [name for name in own if name not in place]
+    place, wanted = {name: i for i, name in enumerate(file.ids)}, set(own)
+    if len(own) != len(place) or place.keys() != wanted:
         raise EmbeddingMismatch(
-            f"the ids in {file.path} and those of {other} differ: {len(place):,} and {len(own):,}. "
-            + _difference([name for name in file.ids if name not in here], there)
-            + "Both must be of the same samples; check n= and split=, and how the ids were made."
+            f"the {len(place):,} ids in {file.path} and the {len(own):,} of {other} differ. Only the file has "
+            f"{_first(name for name in file.ids if name not in wanted)}, only the other "
+            f"{_first(name for name in own if name not in place)}. Both must be of the same samples; check n= and "
+            "split=, and how the ids were written."
         )
     log.warning("%s: its rows are taken in the order of %s, by their ids", file.path, other)
     return file.array[[place[name] for name in own]]
 
 
-def _difference(here: Sequence[str], there: Sequence[str]) -> str:
-    """In words, the ids that only the file has, and those that only the other has."""
-    text = "".join(
-        f"Only {whose} has {len(names):,} of them, first {names[0]!r}. "
-        for whose, names in (("the file", here), ("the other", there))
-        if names
-    )
-    for form in (lambda name: unicodedata.normalize("NFC", name), lambda name: name.strip().casefold()):
-        forms = {form(name): name for name in there}
-        twin = next((name for name in here if form(name) in forms), None)
-        if twin is not None:
-            return f"{text}{twin!a} and {forms[form(twin)]!a} look alike, and are not the same letters. "
-    return text
-
-
-def _single(name: str, array: np.ndarray) -> np.ndarray:
-    """``array`` as float32, if a float32 can hold its numbers."""
-    if array.dtype != np.float64:
-        return array.astype(np.float32, order="C", copy=False)
-    for rows in slices(len(array), 8192):
-        largest = np.fmax.reduce(np.abs(array[rows]), axis=1)
-        lost = np.isfinite(largest) & ((largest > SINGLE.max) | ((largest > 0) & (largest < SINGLE.tiny)))
-        if lost.any():
-            raise NonFiniteInput(
-                f"{name}: embeddings are float32, whose numbers end at {SINGLE.max:.1e}; found up to "
-                f"{largest[lost][0]:.1e} in row {rows.start + np.flatnonzero(lost)[0]}. Scale all rows alike."
-            )
-    log.warning("%s: its float64 numbers are rounded to float32", name)
-    return array.astype(np.float32, order="C")
+def _first(names: Iterable[str]) -> str:
+    """The first id and the number of the others; with its code points if letters and accents are apart (NFD)."""
+    names = list(names)
+    shown = [ascii(name) if not unicodedata.is_normalized("NFC", name) else repr(name) for name in names[:1]]
+    return f"{shown[0]} and {len(names) - 1:,} more" if names else "none"

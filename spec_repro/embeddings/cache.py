@@ -14,13 +14,11 @@ one array, each its own rows.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
 import os
 import re
-import shutil
 import time
 import zlib
 from collections.abc import Sequence
@@ -64,23 +62,18 @@ class Store:
         with contextlib.suppress(Exception):  # absent, torn, or of another kind
             found = _unnamed(read_json(regular(path)))
         if found != _unnamed(record):
-            if os.path.lexists(path):
-                log.warning("%s is not as it was written: it is made anew", path)
+            _say(path)
             write_json(path, record)
 
     def _make(self, name: str, shape: tuple[int, ...], anew: bool) -> bool:
         """Allocate an array of zeros, unless there is one that is as it was allocated; whether there was none."""
-        path = self.folder / name
-        if os.path.lexists(path) and not anew:
-            try:
-                found = np.load(regular(path), mmap_mode="r", allow_pickle=False)
-                stated = found.shape, found.dtype, found.flags.c_contiguous, found.offset + found.nbytes
-                if stated == (shape, TYPES[name], True, path.stat().st_size):
-                    return False
-                reason = f"found {found.dtype} {found.shape} and {path.stat().st_size:,} bytes"
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-            log.warning("%s is not the array of shape %s that was written (%s): it is made anew", path, shape, reason)
+        path, found = self.folder / name, None
+        with contextlib.suppress(Exception):
+            array = np.load(regular(path), mmap_mode="r", allow_pickle=False)
+            found = array.shape, array.dtype, array.flags.c_contiguous, array.offset + array.nbytes
+        if found == (shape, TYPES[name], True, os.path.getsize(path) if found else 0) and not anew:
+            return False
+        _say(path)
         _allocate(path, TYPES[name], shape)
         return True
 
@@ -88,15 +81,14 @@ class Store:
         """Compare finished rows with their checks, once for each state of the files; those that differ are to do."""
         if _LOOKED.get(self.folder) == self._states():
             return
-        found = [i for rows in slices(len(self.checks), 8192) for i in self._damaged(np.arange(len(self.checks))[rows])]
+        n = len(self.checks)
+        found = [i for rows in slices(n, 8192) for i in self._damaged(np.arange(rows.start, rows.stop))]
         if found:
             time.sleep(0.1)  # another process may just have written them
             found = self._damaged(np.array(found))
         if found:
-            log.warning(
-                "%s: %d of %d rows, first %d, are not as they were written; they are computed again",
-                self.folder / "embeddings.npy", len(found), len(self.checks), found[0],
-            )  # fmt: skip
+            text = "%s: %d of %d rows, first %d, are not as they were written; they are computed again"
+            log.warning(text, self.folder, len(found), n, found[0])
             self._put("checks.npy", found, np.zeros(len(found), np.uint32))
         self.looked()
 
@@ -155,20 +147,16 @@ def _checks_of(vectors: np.ndarray) -> np.ndarray:
 
 
 def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> None:
-    """An array of zeros, whole or absent, for which there is room; it is reserved where the system can."""
+    """An array of zeros, whole or absent, whose room is reserved where the system can."""
     with atomic_path(path) as staged:
         np.lib.format.open_memmap(staged, mode="w+", dtype=dtype, shape=shape)
-        size = staged.stat().st_size
-        if shutil.disk_usage(staged.parent).free < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        try:
-            with open(staged, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-        except AttributeError:
-            pass
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
+        with open(staged, "r+b") as file, contextlib.suppress(AttributeError):
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(staged))
+
+
+def _say(path: Path) -> None:
+    if os.path.lexists(path):
+        log.warning("%s is not as it was written, or what it belongs to: it is made anew", path)
 
 
 def _unnamed(record: dict) -> dict:

@@ -63,12 +63,14 @@ def embed(
         DiskFull, NotWritable: no room for the cache, or no place. Busy: another process is waited for in vain.
         InvalidInput, UnknownName: an argument or a name that does not fit.
     """
-    batch_size, chunk_rows = (_rows("batch_size", batch_size), _rows("chunk_rows", chunk_rows))
     expect(
+        ("batch_size", batch_size, whole(batch_size, 1), "a number of rows, at least 1"),
+        ("chunk_rows", chunk_rows, whole(chunk_rows, 1), "a number of rows, at least 1"),
         ("on_error", on_error, on_error in ("stop", "skip"), "'stop' or 'skip'"),
         ("workers", workers, workers is None or whole(workers), "their number, or None"),
         ("dataset", type(dataset).__name__, isinstance(dataset, Dataset), "a datasets.Dataset, as load_data makes it"),
     )
+    batch_size, chunk_rows = int(batch_size), int(chunk_rows)  # numpy's own may overflow
     if "id" not in dataset.column_names or not len(dataset):
         raise InvalidInput(f"expected samples with a column 'id', found {len(dataset)} with {dataset.column_names}.")
     if precision not in [*DTYPES, "auto"]:
@@ -157,7 +159,7 @@ def _forward(
             f"embedding {model.name!r} should return an array of shape {(len(rows), model.dim)} for {len(rows)} "
             f"samples, found {vectors.shape}; correct its dim or its __call__."
         )
-    bad = np.flatnonzero(~_finite(vectors))
+    bad = _not_finite(vectors)
     if len(bad):
         raise NonFiniteInput(
             f"embedding {model.name!r} returned NaN or infinity for {len(bad)} of {len(rows)} samples of a batch, "
@@ -191,14 +193,17 @@ def _owners(store: Store, chunk_rows: int, processes: int) -> list[int]:
 
 def _whole(vectors: np.ndarray, model: Embedding, ids: Sequence, on_error: str) -> np.ndarray:
     """Vectors that an embedding has for a whole data set; checked."""
-    if vectors.shape != (len(ids), model.dim):
-        raise EmbeddingMismatch(
-            f"{model.name} has an array of shape {vectors.shape}, expected {(len(ids), model.dim)} for this data set."
-        )
-    bad = [rows.start + i for rows in slices(len(ids), 8192) for i in np.flatnonzero(~_finite(vectors[rows]))]
+    if (found := vectors.shape) != (expected := (len(ids), model.dim)):
+        raise EmbeddingMismatch(f"{model.name} has an array of shape {found}, expected {expected} for this data set.")
+    bad = [rows.start + i for rows in slices(len(ids), 8192) for i in _not_finite(vectors[rows])]
     if bad:
-        _skipped(bad, ids, on_error, f" from {model.name}: NaN or infinity", NonFiniteInput)
+        where = f" from {model.name}: NaN, infinity, or above what a float32 can hold"
+        _skipped(bad, ids, on_error, where, NonFiniteInput)
     return vectors
+
+
+def _not_finite(vectors: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(~np.isfinite(vectors).all(axis=1))
 
 
 def _skipped(rows: Sequence[int], ids: Sequence, on_error: str, where: str, kind: type = UnreadableItem) -> None:
@@ -208,12 +213,3 @@ def _skipped(rows: Sequence[int], ids: Sequence, on_error: str, where: str, kind
     if on_error == "stop":
         raise kind(f"{found}{where}; repair them, or take on_error='skip'.")
     warnings.warn(f"{found}; their rows are NaN.", stacklevel=3)
-
-
-def _finite(vectors: np.ndarray) -> np.ndarray:
-    return np.isfinite(vectors).all(axis=1)
-
-
-def _rows(name: str, value: int) -> int:
-    expect((name, value, whole(value, 1), "a number of rows, at least 1"))
-    return int(value)

@@ -34,6 +34,15 @@ SETTINGS = (
     "NAME=VALUE: a parameter of the notebook, an argument of compare() or match_bandwidths(), a field of AlignSettings"
 )
 OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
+
+
+def count(text: str) -> int:
+    """A number of samples, members or notebooks."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 FULL = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
 TOLD = (  # of the error that ends a command: the exit status and the line
     (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
@@ -56,13 +65,13 @@ SETTING = {"dest": "settings", "action": "append", "default": []}
 ARGUMENTS = (
     ("run check report", "--profile", {"choices": PROFILES, "default": "mini"}),
     ("run", "names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
-    ("run", "--jobs", {"type": int, "default": 1, "help": "notebooks at a time"}),
+    ("run", "--jobs", {"type": count, "default": 1, "help": "notebooks at a time"}),
     ("run", "--force", {"action": "store_true", "help": "run what is current, too"}),
     ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
     ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
     ("compare", "y", {"help": "the same, of the same samples in the same order"}),
     ("compare", "--kernels", {"nargs": 2, "type": kernel, "help": "bandwidths, or cosine; matched by default"}),
-    ("compare", "--top", {"type": int, "default": 9, "help": "members to print of each cluster"}),
+    ("compare", "--top", {"type": count, "default": 9, "help": "members to print of each cluster"}),
     ("compare", "--out", {"metavar": "FILE.npz", "help": "eigenpairs, residuals and margins of both directions"}),
     ("embed", "names", {"nargs": "+", "metavar": "EMBEDDING"}),
     ("align", "model", {"help": "mini-clip, or open_clip:MODEL/TAG-or-PATH"}),
@@ -72,7 +81,7 @@ ARGUMENTS = (
     ("compare embed align", "--data", {"metavar": "NAME", "help": "data set, as load_data takes it"}),
     ("compare", "--target", {**SETTING, "type": "target={}".format, "metavar": "LEVEL", "help": "of matched kernels"}),
     ("compare embed", "--on-error", {"choices": ("stop", "skip"), "default": "stop", "help": "at what cannot be read"}),
-    ("compare embed align", "--n --samples", {"type": int, "help": "number of its samples; all by default"}),
+    ("compare embed align", "--n --samples", {"type": count, "help": "number of its samples; all by default"}),
     ("compare embed align", "--split", {"help": "part of it"}),
     ("compare embed", "--device", {"default": "auto", "help": "auto, cpu, cuda, ..."}),
     ("run compare align", "-p", {**SETTING, "help": SETTINGS}),

@@ -68,7 +68,8 @@ def _stored(folder: Path) -> dict[str, np.ndarray]:
     """What was measured for every claim, every column of every table, and every array that is compared, by name."""
     path, found = folder / "claims.json", {}
     try:
-        for row in read_json(path):
+        rows = read_json(path)
+        for row in rows if isinstance(rows, list) else [rows]:
             found[f"claim {row['id']}"] = np.asarray(row["measured"], float)
             _verdicts([row], [row])
         for path in sorted(folder.glob("tables/*.csv")):
@@ -76,7 +77,7 @@ def _stored(folder: Path) -> dict[str, np.ndarray]:
                 found[f"table {path.stem}, {name}"] = column.to_numpy(float if column.dtype.kind in "if" else object)
         path = folder / "arrays.npz"
         if path.is_file():
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 found |= {f"array {name}": arrays[name] for name in arrays.files if not name.startswith("map_")}
     except Exception as error:  # whatever a damaged file makes of its reader
         raise CheckpointError(f"{path} is damaged ({brief(error)}); run {folder.name} again.") from error

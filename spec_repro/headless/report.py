@@ -102,7 +102,7 @@ def _run_of(path: Path, experiment: Experiment) -> dict:
 def _claims_of(path: Path) -> list[dict]:
     """Measured claims, if they have what is shown."""
     rows = read_json(path)
-    for row in rows:
+    for row in rows if isinstance(rows, list) else [rows]:
         show_measured(row), show(row["paper"]["value"], None)
         texts = [row["paper"]["where"], *(row[key] for key in TEXTS)]
         if row["verdict"] not in VERDICTS or not all(isinstance(text, str) for text in texts):

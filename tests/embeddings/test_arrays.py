@@ -89,14 +89,20 @@ def with_ids(path, rows, ids):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda ids: [*ids[:5], "other"], r"Only the file has 1 of them, first 'other'\. Only the other has 1 of them"),
-        (lambda ids: [*ids[:5], ids[5] + " "], r"6 ' and '.*6' look alike, and are not the same letters"),
+        (
+            lambda ids: [*ids[:5], "other"],
+            r"Only the file has 'other' and 0 more, only the other 'synthetic 6' and 0 more\.",
+        ),
+        (
+            lambda ids: [*ids[:5], ids[5] + " "],
+            r"Only the file has 'synthetic 6 ' and 0 more, only the other 'synthetic 6' and",
+        ),
         (lambda ids: [*map(str.encode, ids[:5]), b"\xe9"], r"texts in UTF-8"),
         (lambda ids: [*ids[:5], ids[0]], r"ids must be unique; in .*x\.npz rows 0 and 5 are both '"),
         (lambda ids: ids[:5], r"expected ids of 6 rows in .*, texts or whole numbers, found <U\d+ \(5,\)"),
         (lambda ids: ids[0], r"found <U\d+ \(\)"),
         (lambda ids: np.arange(6.0), r"found float64 \(6,\)"),
-        (lambda ids: np.arange(6), r"Only the file has 6 of them, first '0'"),
+        (lambda ids: np.arange(6), r"Only the file has '0' and 5 more, only the other 'synthetic 1' and 5 more"),
     ],
 )
 def test_ids_that_do_not_fit(texts, rows, tmp_path, change, words):
@@ -122,7 +128,7 @@ def test_another_unicode_form_is_named(rows, tmp_path):
     names = ["caf\u00e9.png", "b", "c", "d", "e", "f"]
     one = with_ids(tmp_path / "one.npz", rows, names)
     two = with_ids(tmp_path / "two.npz", rows, ["cafe\u0301.png", *names[1:]])
-    words = r"'cafe\u0301.png' and 'caf\xe9.png' look alike, and are not the same letters"
+    words = "Only the file has 'cafe\\u0301.png' and 0 more, only the other 'caf\u00e9.png' and 0 more."
     with pytest.raises(EmbeddingMismatch, match=re.escape(words)):
         joined([one, two])
 
@@ -143,10 +149,12 @@ def test_files_are_joined_by_their_ids(rows, tmp_path, caplog):
     np.testing.assert_array_equal(arrays[1], rows[order])
     assert joined([str(tmp_path / "none.npy")] * 2)[2] is None
     three = with_ids(tmp_path / "three.npz", rows, [*ids[:5], "img9"])
-    with pytest.raises(EmbeddingMismatch, match=r"Only the file has 1 of them, first 'img9'\. Only the other has 1"):
+    with pytest.raises(EmbeddingMismatch, match=r"Only the file has 'img9' and 0 more, only the other 'img005' and"):
         joined([one, three])
     four = with_ids(tmp_path / "four.npz", rows[:5], ids[:5])
-    with pytest.raises(EmbeddingMismatch, match=r"differ: 5 and 6\. Only the other has 1 of them, first 'img005'"):
+    with pytest.raises(
+        EmbeddingMismatch, match=r"the 5 ids in .* and the 6 of .* differ\. Only the file has none, only the other 'img"
+    ):
         joined([one, four])
     assert joined([f"{two}:x", f"{one}:x"])[0] == ["two:x", "one:x"]
 
@@ -218,16 +226,16 @@ def test_layouts_of_npy(texts, rows, tmp_path):
 @pytest.mark.parametrize("type_", [bool, np.int64, np.complex64, np.longdouble, "S4"])
 def test_types_that_are_refused(rows, tmp_path, type_):
     np.savez(tmp_path / "x.npz", x=rows.astype(type_))
-    with pytest.raises(InvalidInput, match=rf"in .*x\.npz, of 16, 32 or 64 bits, found {np.dtype(type_)} \(6, 3\)"):
+    with pytest.raises(InvalidInput, match=rf"in .*x\.npz, of 16 to 64 bits, found {np.dtype(type_)} \(6, 3\)"):
         load_embedding(f"file:{tmp_path / 'x.npz'}")
 
 
-@pytest.mark.parametrize("factor", [1e39, 1e-39])
-def test_numbers_that_a_float32_cannot_hold(texts, rows, tmp_path, caplog, factor):
+def test_numbers_that_a_float32_cannot_hold(texts, rows, tmp_path, caplog):
     wide = rows.astype(np.float64)
-    wide[4] *= factor
+    wide[4] *= 1e39
     np.save(tmp_path / "x.npy", wide)
-    with pytest.raises(NonFiniteInput, match=r"numbers end at 3\.4e\+38; found up to .* in row 4\. Scale all rows"):
+    words = rf"1 of 6 samples .*{texts['id'][4]}.* from file:.*: NaN, infinity, or above what a float32 can hold"
+    with pytest.raises(NonFiniteInput, match=words):
         embed(texts, f"file:{tmp_path / 'x.npy'}")
     np.save(tmp_path / "x.npy", rows.astype(np.float64) / 3)
     embed(texts, f"file:{tmp_path / 'x.npy'}")
@@ -239,7 +247,9 @@ def test_rows_that_are_not_finite_are_named(texts, rows, tmp_path, type_):
     rows[1], rows[4, 2] = np.nan, np.inf
     np.save(tmp_path / "x.npy", rows.astype(type_))
     ids = re.escape(f"2 of 6 samples could not be read, first ids {[texts['id'][1], texts['id'][4]]}")
-    with pytest.raises(NonFiniteInput, match=f"{ids} from file:.*: NaN or infinity; repair them, or take on_error"):
+    with pytest.raises(
+        NonFiniteInput, match=f"{ids} from file:.*: NaN, infinity, or .*; repair them, or take on_error"
+    ):
         embed(texts, f"file:{tmp_path / 'x.npy'}")
     with pytest.warns(UserWarning, match=ids):
         np.testing.assert_array_equal(embed(texts, f"file:{tmp_path / 'x.npy'}", on_error="skip"), rows)
@@ -264,7 +274,7 @@ def test_only_the_array_that_is_asked_for_is_read(texts, rows, tmp_path):
         InvalidInput, match=r"declares 1 arrays 'bomb', of 2\.1 GB from [0-9,]+ bytes; .* at most 100 to 1"
     ):
         load_embedding(f"file:{path}:bomb")
-    with pytest.raises(CheckpointError, match=r"'note\.txt' is no array"):
+    with pytest.raises(CheckpointError, match="found what does not load"):
         load_embedding(f"file:{path}:note.txt")
 
 
