@@ -80,8 +80,9 @@ def match_bandwidths(
         ("target", target, real(target, 0, 1), "a top eigenvalue between 1/n and 1, exclusive"),
         ("sample", sample, whole(sample, 2), "a number of rows >= 2"),
         ("seed", seed, whole(seed), "an integer >= 0"),
-        ("x and y", f"{n} row", n > 1, "2 rows or more"),
     )
+    if n < 2:
+        raise InvalidInput("match_bandwidths needs 2 samples or more, got 1.")
     for rows in pair:
         rows.check(cosine=False)
     index = np.arange(n)
@@ -126,8 +127,11 @@ def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> t
     differences of coordinates.
     """
     device = torch.device("cpu") if device.type == "mps" else device
-    z, group = torch.unique(rows.batch(index, device, torch.float64), dim=0, return_inverse=True)
-    z = z - z.median(dim=0).values
+    z = rows.batch(index, device, torch.float64)
+    distinct, group = torch.unique(z, dim=0, return_inverse=True)
+    repeats = len(distinct) < len(z)
+    z = distinct if repeats else z
+    z = z - z[:: -(-len(z) // 100)].median(dim=0).values
     unit = float(z.abs().max()) or 1.0
     z /= unit
     half = 0.5 * z.square().sum(dim=1)
@@ -138,7 +142,8 @@ def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> t
     squares[:, lost] = squares[lost].T
     least = float(squares.fill_diagonal_(math.inf).min())
     narrow = torch.float32 if not rows.double and least > 1e-30 else torch.float64
-    return squares.fill_diagonal_(0).to(narrow)[group][:, group], unit
+    squares = squares.fill_diagonal_(0).to(narrow)
+    return (squares[group][:, group] if repeats else squares), unit
 
 
 def _level(squares: Tensor, sigma: float) -> float:
@@ -164,13 +169,13 @@ def _top(kernel: Tensor) -> float:
 
 
 def _slack(squares: Tensor, sigma: float, level: float, gap: float) -> float:
-    """Eigenvalues of the kernel difference that come with a top eigenvalue wrong by ``gap``.
+    """Twice the eigenvalues of the kernel difference that come with a top eigenvalue wrong by ``gap``.
 
     A wider bandwidth raises the top eigenvalue by less than it raises the matrix: other clusters grow more.
     """
     narrow, wider = ((squares * (-0.5 / sigma**2)).exp_() for sigma in (sigma, 1.01 * sigma))
     eps = torch.finfo(squares.dtype).eps
-    return (gap + eps) * max(1.0, _top(wider - narrow) / max(_top(wider) - level, eps))
+    return 2 * (gap + eps) * max(1.0, _top(wider - narrow) / max(_top(wider) - level, eps))
 
 
 def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
