@@ -68,16 +68,15 @@ def hostile(seed):
         yield z, float(sigma)
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("first", range(0, 400, 100))
-def test_random_hostile_problems(route, first):
-    for seed in range(first, first + 100):
+@pytest.mark.parametrize("first", range(0, 400, 50))
+def test_random_hostile_problems(first):
+    for seed in range(first, first + 50):
         (x, sigma_x), (y, sigma_y) = hostile(seed)
         kernels, k = (Gaussian(sigma_x), Gaussian(sigma_y)), min(3, len(x))
         matrix = (gaussian(x, sigma_x) - gaussian(y, sigma_y)) / len(x)
-        assert_ends(compare(x, y, kernels, k=k, **ROUTES[route]), matrix, k)
-        if route == "dense":
-            assert spec_diff(x, y, *kernels).item() == pytest.approx(np.abs(np.linalg.eigvalsh(matrix)).max(), rel=1e-6)
+        for route in ("krylov", list(ROUTES)[seed % 4]):
+            assert_ends(compare(x, y, kernels, k=k, **ROUTES[route]), matrix, k)
+        assert spec_diff(x, y, *kernels).item() == pytest.approx(np.abs(np.linalg.eigvalsh(matrix)).max(), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(40))

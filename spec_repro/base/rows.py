@@ -116,16 +116,6 @@ def wide(z: Tensor) -> Tensor:
     return (z.cpu() if z.device.type == "mps" else z).double()
 
 
-def _plain(source: Any) -> bool:
-    """Whether slices of it are arrays of numbers: not those of a table, nor of sparse or absent ones."""
-    if isinstance(source, Tensor):
-        return source.layout == torch.strided and not source.is_meta
-    try:
-        return isinstance(source, np.ndarray) or isinstance(source[:1], np.ndarray | Tensor)
-    except (TypeError, NotImplementedError, LookupError, ValueError):
-        return False
-
-
 def as_rows(source: Any, name: str) -> Rows:
     """Describe an input; a typed error if it is not an ``(n, d)`` array of floats."""
     shape, dtype = getattr(source, "shape", None), str(getattr(source, "dtype", "")).removeprefix("torch.")
@@ -135,15 +125,19 @@ def as_rows(source: Any, name: str) -> Rows:
             f"{name}: expected an array or tensor of shape (n samples, d dims), got "
             f"{kind}{'' if shape is None else f' of shape {tuple(shape)}'}."
         )
-    if not _plain(source):
-        how = next((way for way in ("toarray", "to_dense", "to_numpy") if hasattr(source, way)), "__array__")
-        what = f"{kind} on {source.device} as {source.layout}" if isinstance(source, Tensor) else kind
-        raise InvalidInput(f"{name}: expected a dense array or tensor with values, got {what}. Convert with .{how}().")
-    if np.ma.is_masked(source):
-        raise InvalidInput(
-            f"{name}: {np.ma.count_masked(source):,} entries of this {kind} are masked, and a row needs all of its "
-            "own. Drop these rows from both embeddings, or give .data if the values count."
+    if isinstance(source, Tensor):
+        kind, dense = (
+            f"{source.layout} {kind} on {source.device}",
+            source.layout == torch.strided and not source.is_meta,
         )
+    else:  # sparse matrices are no arrays, and tables give no arrays when they are sliced
+        dense = hasattr(source, "__array__") and not hasattr(source, "to_numpy")
+    if not dense:
+        hint = "Convert with its .toarray(), .to_dense() or .to_numpy()."
+        raise InvalidInput(f"{name}: expected a dense array or tensor with values, got {kind}. {hint}")
+    if np.ma.is_masked(source):
+        hint = "Drop these rows from both embeddings, or give .data if its values count."
+        raise InvalidInput(f"{name}: {np.ma.count_masked(source):,} entries of this {kind} are masked. {hint}")
     if dtype not in FLOATS:
         raise InvalidInput(
             f"{name}: expected float16, float32 or float64, got {dtype}. Convert real numbers with .astype('float32')."
@@ -211,10 +205,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
             torch.empty(1, device=found).sum().item()  # there, and with values
             return found
         except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise InvalidInput(
-                f"device={device!r}: expected auto, cpu, or a device of this machine as torch names it. {reason}"
-            ) from error
+            hint = f"auto, cpu, or a device of this machine as torch names it ({str(error).splitlines()[0]})"
+            raise InvalidInput(f"device={device!r}: expected {hint}.") from error
     return own_gpu() or torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

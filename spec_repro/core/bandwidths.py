@@ -80,9 +80,8 @@ def match_bandwidths(
         ("target", target, real(target, 0, 1), "a top eigenvalue between 1/n and 1, exclusive"),
         ("sample", sample, whole(sample, 2), "a number of rows >= 2"),
         ("seed", seed, whole(seed), "an integer >= 0"),
+        ("n", n, n > 1, "2 samples or more"),
     )
-    if n < 2:
-        raise InvalidInput("match_bandwidths needs 2 samples or more, got 1.")
     for rows in pair:
         rows.check(cosine=False)
     index = np.arange(n)
@@ -127,10 +126,7 @@ def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> t
     differences of coordinates.
     """
     device = torch.device("cpu") if device.type == "mps" else device
-    z = rows.batch(index, device, torch.float64)
-    distinct, group = torch.unique(z, dim=0, return_inverse=True)
-    repeats = len(distinct) < len(z)
-    z = distinct if repeats else z
+    z, group = torch.unique(rows.batch(index, device, torch.float64), dim=0, return_inverse=True)
     z = z - z[:: -(-len(z) // 100)].median(dim=0).values
     unit = float(z.abs().max()) or 1.0
     z /= unit
@@ -142,8 +138,7 @@ def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> t
     squares[:, lost] = squares[lost].T
     least = float(squares.fill_diagonal_(math.inf).min())
     narrow = torch.float32 if not rows.double and least > 1e-30 else torch.float64
-    squares = squares.fill_diagonal_(0).to(narrow)
-    return (squares[group][:, group] if repeats else squares), unit
+    return squares.fill_diagonal_(0).to(narrow)[group][:, group], unit
 
 
 def _level(squares: Tensor, sigma: float) -> float:

@@ -108,13 +108,11 @@ class Gaussian:
 
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Kernel matrix ``(n, n')`` of the rows of ``x`` (n, d) and ``y`` (n', d); of ``x`` with itself by default."""
-        centre, pair = x.detach()[:100].median(dim=0).values, [x] if y is None else [x, y]
-        sides = [self.prepare(z, centre) for z in pair]
-        if not self.near(*sides):
-            sides = [self.prepare(wide(z), wide(centre)) for z in pair]
-        for side in sides[: len(sides) * (y is not None)]:
-            side[:, -1] = 1  # any two rows may be equal here
-        return self.tile(sides[0], sides[-1]).to(x)
+        rows, centre = x if y is None else torch.cat([x, y]), x.detach()[:100].median(dim=0).values
+        ready = self.prepare(rows, centre)
+        if not self.near(ready):
+            ready = self.prepare(wide(rows), wide(centre))
+        return (self.tile(ready, ready) if y is None else self.tile(ready[: len(x)], ready[len(x) :])).to(x)
 
     def prepare(self, x: Tensor, centre: Tensor) -> Tensor:
         r"""Rows :math:`[z, -\tfrac12\|z\|^2, t]` with :math:`z = (x - c)/\sigma`, shape ``(b, d + 2)``.
