@@ -21,7 +21,7 @@ from typing import Any
 
 from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotWritable
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SHUT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
@@ -182,7 +182,7 @@ def waiting(state: Callable[[], str], wait: float | None = None) -> Iterator[flo
         if now - since >= wait:
             raise Busy(f"{found}, and nothing has changed for {wait:g} s. Try later, or end what does not go on.")
         if now - start > SOON and not said:
-            said = not log.warning("%s: waiting", found)
+            said = not _log.warning("%s: waiting", found)
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -263,7 +263,8 @@ def _take_over(old: Path, new: Path, ours: set[str]) -> None:
         (new / file.parent).mkdir(parents=True, exist_ok=True)
         shutil.copy2(old / file, new / file, follow_symlinks=False)
     if others:
-        log.warning("%s: kept %d files that are not of this package: %s", old, len(others), ", ".join(map(str, others)))
+        names = ", ".join(map(str, others))
+        _log.warning("%s: kept %d files that are not of this package: %s", old, len(others), names)
 
 
 def _to_disk(path: Path) -> None:
