@@ -74,10 +74,8 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         if isinstance(error, NotWritable | DiskFull | Busy) or number not in FULL | SHUT or elsewhere:
             raise
         if number in FULL:
-            raise DiskFull(
-                f"no room for {path} ({os.strerror(number)}). Free some, or choose another place; embeddings go to "
-                "SPEC_CACHE, results to SPEC_RESULTS."
-            ) from error
+            hint = "Free some, or choose another place; embeddings go to SPEC_CACHE, results to SPEC_RESULTS."
+            raise DiskFull(f"no room for {path} ({os.strerror(number)}). {hint}") from error
         raise NotWritable(f"{path} cannot be written: {error}.") from error
 
 
@@ -89,9 +87,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise InvalidInput(
-            f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}; expected a file to write."
-        )
+        raise InvalidInput(f"{path} is {'a folder' if path.is_dir() else 'no file'}; expected a file to write.")
     with writing(path), _room(path) as room:
         staged = room / path.name
         yield staged
@@ -248,10 +244,8 @@ def _aside(path: Path) -> Path:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)  # of somebody else
     return True
 
 
