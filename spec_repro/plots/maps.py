@@ -54,11 +54,9 @@ def coordinates(z: np.ndarray, method: str, seed: int = 42) -> np.ndarray:
     """
     if method not in MAPS:
         raise unknown_name("map method", method, MAPS)
-    if len(z) < FEWEST:
-        raise InvalidInput(
-            f"cluster maps: expected at least {FEWEST} different samples, got {len(z)}; with fewer the map "
-            "methods have no neighbours to keep. Take more members a cluster."
-        )
+    if len(z) < FEWEST:  # too few to have neighbours that a method could keep
+        expected = f"cluster maps: expected at least {FEWEST} different samples"
+        raise InvalidInput(f"{expected}, got {len(z)}; with fewer there is no map. Take more members a cluster.")
     z = np.asarray(z)
     if z.ndim != 2 or z.shape[1] == 0 or z.dtype.kind not in "fiu":
         raise InvalidInput(f"cluster maps: expected numbers of shape (n, d), got {z.dtype} {z.shape}.")
