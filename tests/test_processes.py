@@ -226,12 +226,12 @@ ADDRESS = "MASTER_ADDR=127.0.0.1 MASTER_PORT=1"
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("RANK=0", "found RANK=0, WORLD_SIZE= without WORLD_SIZE"),
-        ("WORLD_SIZE=1", "found RANK=, WORLD_SIZE=1 without RANK"),
-        (f"WORLD_SIZE=2 {ADDRESS}", "found RANK=, WORLD_SIZE=2 without RANK in"),
-        ("RANK=0 WORLD_SIZE=2", "found RANK=0, WORLD_SIZE=2 without MASTER_ADDR and MASTER_PORT"),
-        (f"RANK=2 WORLD_SIZE=2 {ADDRESS}", "found RANK=2, WORLD_SIZE=2 in"),
-        (f"RANK=0 WORLD_SIZE=0 {ADDRESS}", "found RANK=0, WORLD_SIZE=0 in"),
+        ("RANK=0", "found RANK=0, WORLD_SIZE=, MASTER"),
+        ("WORLD_SIZE=1", "found RANK=, WORLD_SIZE=1, MASTER"),
+        (f"WORLD_SIZE=2 {ADDRESS}", "found RANK=, WORLD_SIZE=2, MASTER"),
+        ("RANK=0 WORLD_SIZE=2", "found RANK=0, WORLD_SIZE=2, MASTER_ADDR=, MASTER_PORT= in"),
+        (f"RANK=2 WORLD_SIZE=2 {ADDRESS}", "found RANK=2, WORLD_SIZE=2, MASTER"),
+        (f"RANK=0 WORLD_SIZE=0 {ADDRESS}", "found RANK=0, WORLD_SIZE=0, MASTER"),
         (f"RANK=-1 WORLD_SIZE=2 {ADDRESS}", "found RANK='-1' in the environment, expected a whole number from 0"),
         (f"RANK=0 WORLD_SIZE=two {ADDRESS}", "found WORLD_SIZE='two' in the environment"),
         (f"RANK=\u00b2 WORLD_SIZE=4 {ADDRESS}", "in the environment, expected a whole number"),

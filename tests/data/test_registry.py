@@ -195,8 +195,6 @@ def test_numbers_are_whole(name, options, words):
         ("typographic", {"base": 5}),
         ("coco", {"captions": "yes"}),
         ("coco-captions", {"every": 1}),
-        ("wikitext", {"tokens": 1.5}),
-        ("wikitext", {"tokens": True}),
         ("afhq", {"split": 5}),
     ],
 )
