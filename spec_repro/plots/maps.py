@@ -90,14 +90,7 @@ def are_equal(z: np.ndarray) -> bool:
 
 @style()
 def cluster_maps(
-    features: Mapping[str, np.ndarray],
-    side,
-    size: int,
-    *,
-    method: str = "umap",
-    title: str = "",
-    notes: Mapping[str, str] | None = None,
-    seed: int = 42,
+    features: Mapping[str, np.ndarray], side, size: int, *, method="umap", title="", notes=None, seed=42
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """Maps of the union of the members of all clusters in each embedding, coloured by cluster (Figures 2-11, 15).
 

@@ -202,13 +202,7 @@ def _ground(row: dict[str, str]) -> np.ndarray:
     return np.full((SIDE, SIDE, 3), BACKGROUNDS[row["background"]], dtype=np.float32)
 
 
-def _dataset(
-    pixels: list[np.ndarray],
-    levels: Mapping[str, np.ndarray],
-    factors: Mapping[str, list[str]],
-    seed: int,
-    **texts: list[str],
-) -> Dataset:
+def _dataset(pixels: list[np.ndarray], levels: Mapping, factors: Mapping, seed: int, **texts: list[str]) -> Dataset:
     """Pictures (64, 64, 3) in [0, 255] and their levels; ``texts`` are further columns."""
     ids = [f"seed{seed}-{i:06d}" for i in range(len(pixels))]
     images = [encode(np.rint(picture).astype(np.uint8)) for picture in pixels]
