@@ -32,6 +32,9 @@ CASES = {
     "exact, made anew": {**GAUSSIAN, "solver": "krylov", "batch_size": 40, "memory": 0},
     "dense": {**GAUSSIAN, "solver": "dense"},
     "low rank, fewer than k pairs": {**COSINE, "d": 3, "solver": "krylov"},
+    "a row far away": {**GAUSSIAN, "solver": "krylov", "batch_size": 40, "far": 1e6},
+    "a row far away, dense": {**GAUSSIAN, "solver": "dense", "batch_size": 40, "far": 1e3},
+    "a row far away, random features": {**GAUSSIAN, "frequencies": 100, "solver": "krylov", "far": 1e6},
     "fewer rows than processes": {**GAUSSIAN, "n": 2, "frequencies": 100, "solver": "krylov"},
 }
 
@@ -40,7 +43,8 @@ def one(options, processes=None):
     """The numbers of one case."""
     options = dict(options)
     n, d = options.pop("n", None), options.pop("d", None)
-    x, y = X[:n, :d], Y[:n, :d]
+    x, y = X[:n, :d].copy(), Y[:n, :d]
+    x[-1] += options.pop("far", 0.0)
     found = compare(x, y, k=min(5, len(x)), device="cpu", processes=processes, **options)
     return {
         "values": [side.eigenvalues for side in found],

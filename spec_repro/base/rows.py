@@ -70,7 +70,7 @@ class Rows:
         """Rows with NaN or infinity; rows that the kernel cannot take, zero for the cosine and huge for the Gaussian;
         marks ``(n, 2)`` by which other rows are told from these. One pass.
         """
-        bad, unfit, marks = [], [], []
+        bad, unfit, marks = [], [], [torch.empty(0, 2)]  # a process may have no row
         dtype = torch.float64 if self.double else torch.float32
         weights = torch.linspace(0.5, 1.5, self.d, dtype=dtype)
         for rows in slices(self.n, 8_192):

@@ -38,7 +38,7 @@ _LOOKED: dict[Path, list] = {}  # entries whose rows this process has compared w
 
 
 class Store:
-    """One cache entry: ``vectors`` (n, dim) and ``checks`` (n,), mapped from the disk and shared by all processes.
+    """One cache entry: ``vectors`` (n, dim) and ``checks``, mapped from the disk and shared by all processes.
 
     The key of the entry is the hash of ``record``; a new entry has all its room on the disk from the start, and the
     files of an old one that are not as they were written are made anew.
@@ -55,7 +55,12 @@ class Store:
             self._describe(record)
             anew = self._make("embeddings.npy", (n, dim), False)
             self._make("checks.npy", (n,), anew)
-        self.vectors, self.checks = (np.load(self.folder / name, mmap_mode="r") for name in TYPES)
+        self.vectors = np.load(self.folder / "embeddings.npy", mmap_mode="r")
+
+    @property
+    def checks(self) -> np.ndarray:
+        """(n,) as they are now: opened anew, since a map may not show what other machines write."""
+        return np.load(self.folder / "checks.npy", mmap_mode="r")
 
     def _describe(self, record: dict) -> None:
         path, found = self.folder / "record.json", None
