@@ -157,7 +157,7 @@ def _compare(options: Namespace) -> None:
         print(f"\n{side.name}: eigenvalue and first members of each cluster")
         for j, row in enumerate(side.top(min(options.top, len(side.eigenvectors)))):
             members = " ".join(str(i if ids is None else ids[int(i)]) for i in row)
-            print(f"{j + 1:3}  {side.eigenvalues[j]:.4f}{' (two-sided)' * bool(side.two_sided[j])}  {members}")
+            print(f"{j + 1:3}  {side.eigenvalues[j]:.4f}{side.marks(j)}  {members}")
     if options.out:
         parts = ("eigenvalues", "eigenvectors", "residuals", "margin")
         arrays = {f"{side.key}_{part}": getattr(side, part) for side in found for part in parts}

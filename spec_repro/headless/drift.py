@@ -1,4 +1,5 @@
-"""Drift: what moved between ``results/<profile>`` and its committed copy. Only a changed verdict is a failure.
+"""Drift: what moved between ``results/<profile>`` and its committed copy. Only a changed verdict is a failure, unless it
+came from *inconclusive* or became so: where an interval ends near a bound, rounding decides.
 
 Tables and arrays are compared number by number within a tolerance, claims by verdict and value. Pictures are not
 compared, and neither are the coordinates of 2-D maps (arrays named ``map_...``), which differ between processors.
@@ -41,16 +42,22 @@ def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:
         if not (here / "claims.json").is_file():
             lines.append(f"{here.name}: committed, but not in this run")
             continue
-        verdicts = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
+        verdicts, red = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
         lines += [f"{here.name}: {line}" for line in [*verdicts, *_numbers(_stored(here), _stored(there))]]
-        changed = changed or bool(verdicts)
+        changed = changed or red
     return lines, changed
 
 
-def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
+def _verdicts(new: list[dict], old: list[dict]) -> tuple[list[str], bool]:
     after = {row["id"]: (row["verdict"], row["reason"]) for row in new}
     pairs = [(row["id"], row["verdict"], *after.get(row["id"], ("gone", "no longer measured"))) for row in old]
-    return [f"VERDICT of {name}: {was} -> {now} ({why})" for name, was, now, why in pairs if was != now]
+    moved = [pair for pair in pairs if pair[1] != pair[2]]
+    lines = [f"VERDICT of {name}: {was} -> {now} ({why})" for name, was, now, why in moved]
+    return lines, any(not _near({was, now}) for _, was, now, _ in moved)
+
+
+def _near(verdicts: set[str]) -> bool:
+    return "inconclusive" in verdicts <= {"held", "differs", "inconclusive"}
 
 
 def _stored(folder: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,108 @@
+"""The null of a comparison: Gaussian pairs that keep all covariances of both embeddings and contain no cluster.
+
+A draw is (a, b) ~ N(mean, Cov[x, y]) of the joint covariance of (d_1 + d_2) dims: both spectra and the linear relation
+between the embeddings stay, everything else goes. The whole experiment is repeated on it: same n, k, kernels, members of
+a cluster, runs of K-means. What the real pair does beyond these draws is more than its covariance explains.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from spec_repro.agreement.distances import cluster_distances
+from spec_repro.agreement.kmeans import kmeans_agreement
+from spec_repro.core.compare import compare
+from spec_repro.core.directions import Comparison
+
+KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
+OF_THE_DATA = ("n", "kernel_x", "kernel_y", "seed", "precision")  # settings of a comparison that are no options
+
+
+def scores_of(z, members: np.ndarray, runs: int, seed: int, **options) -> tuple[dict[str, np.ndarray], float]:
+    """What each score is the mean of, and the mean distance between clusters; NaN for fewer than two clusters."""
+    if len(members) < 2:
+        return dict.fromkeys(SCORES, np.array([np.nan])), np.nan
+    agreement = kmeans_agreement(z, members, runs=runs, seed=seed)
+    distances = cluster_distances(z, members, seed=seed, **options)
+    return {"ami": agreement.ami, "nmi": agreement.nmi, "distance": distances.inside}, distances.inter
+
+
+def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) -> Iterator[dict]:
+    """One row per direction and score; a gap above zero speaks for the paper."""
+    for key, rows, sides in zip(KEYS, members, ((x, y), (y, x)), strict=True):
+        # 5,000 random pairs for the unit of distances are enough here.
+        (mine, _), (theirs, _) = (scores_of(z, rows, runs, seed, pairs=5_000, between=False) for z in sides)
+        for score in SCORES:
+            own, other = mine[score].mean(), theirs[score].mean()
+            gap = other - own if score == "distance" else own - other
+            yield {**columns, "key": key, "score": score, "own": own, "other": other, "gap": gap}
+
+
+def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draws (a, b) of the shapes of x (n, d_1) and y (n, d_2), their joint mean and covariance, in float32.
+
+    If all rows of an embedding have one length (as of unit vectors), the rows of its draws get that length.
+    """
+    pair = [np.asarray(z, dtype=np.float32) for z in (x, y)]
+    lengths = [np.linalg.norm(z, axis=1) for z in pair]
+    joint = np.hstack(pair)
+    mean = joint.mean(axis=0)
+    joint -= mean
+    n, d = joint.shape
+    root = joint / np.sqrt(n, dtype=np.float32) if n < d else _root(joint)  # R with R^T R the covariance
+    for child in np.random.SeedSequence(seed).spawn(repeats):
+        draw = mean + np.random.default_rng(child).standard_normal((n, len(root)), dtype=np.float32) @ root
+        halves = np.split(draw, [pair[0].shape[1]], axis=1)
+        yield tuple(_of_length(z, rows) for z, rows in zip(halves, lengths, strict=True))
+
+
+def _root(joint: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(joint.T @ joint / len(joint))
+    return np.sqrt(values.clip(min=0))[:, None] * vectors.T
+
+
+def _of_length(z: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    if np.ptp(lengths) > 1e-3 * lengths.max():
+        return z
+    return z * (lengths.mean() / np.linalg.norm(z, axis=1, keepdims=True))
+
+
+def p_value(real, null: np.ndarray):
+    """(1 + number of draws at least as large) / (1 + draws), over the first axis of ``null``; 1 where real is NaN."""
+    return (1 + (~(null < real)).sum(axis=0)) / (1 + len(null))
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The gaps of Gaussian pairs: ``table`` has one row per (repeat, key, score), from ``runs`` runs of K-means each."""
+
+    table: pd.DataFrame
+    runs: int
+
+    def gaps(self, key: str, score: str = "ami") -> np.ndarray:
+        """The gap of each draw in a direction, ``key`` "forward" or "backward", (repeats,)."""
+        return self.table.query("key == @key and score == @score")["gap"].to_numpy()
+
+
+def surrogate(
+    x, y, found: Comparison, *, size: int = 100, repeats: int = 39, runs: int = 3, seed: int = 0
+) -> tuple[Comparison, Surrogate]:
+    """``found`` with a p-value for each eigenvalue, and the gaps of agreement, both from Gaussian pairs.
+
+    The p-value of rank j is among the j-th eigenvalues of the draws (parallel analysis). The clusters of a direction
+    are those up to the first rank whose p-value exceeds 0.05 (`Direction.beyond`). Kernels, k and all other settings
+    are those of ``found``, the comparison of x and y; size: members of a cluster; runs: of K-means, 0 for eigenvalues
+    alone. Fewer than 19 repeats cannot give a p-value of 0.05.
+    """
+    settings = {name: value for name, value in found.settings.items() if name not in OF_THE_DATA}
+    kernels, k, spectra, rows = (found.settings["kernel_x"], found.settings["kernel_y"]), settings["k"], [], []
+    for repeat, (a, b) in enumerate(gaussian_pairs(x, y, repeats, seed)):
+        drawn = compare(a, b, kernels, seed=found.settings["seed"] + 1 + repeat, tol=1e-3, **settings)
+        spectra.append([np.pad(side.eigenvalues, (0, k - len(side))) for side in drawn])
+        if runs:
+            rows += gaps_of(a, b, [side.top(size) for side in drawn], runs, seed, repeat=repeat)
+    sides = zip(found, np.stack(spectra, axis=1), strict=True)
+    judged = [replace(side, p_values=p_value(side.eigenvalues, null[:, : len(side)])) for side, null in sides]
+    return replace(found, x_only=judged[0], y_only=judged[1]), Surrogate(pd.DataFrame(rows), runs)
