@@ -20,7 +20,7 @@ from spec_repro.agreement.calibration import (
     over_halves,
 )
 from spec_repro.agreement.distances import cluster_distances, similarity_ranking
-from spec_repro.agreement.gaussian import gaussian_pairs, p_value, surrogate
+from spec_repro.agreement.gaussian import eigenvalue_table, gaussian_pairs, p_value, surrogate
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.agreement.purity import factor_margin, purity, purity_table
 
@@ -28,6 +28,7 @@ __all__ = [
     "LEGEND",
     "agreement_notes",
     "cluster_distances",
+    "eigenvalue_table",
     "evidence",
     "factor_margin",
     "factor_margin_interval",

@@ -82,7 +82,7 @@ def _central(values: Sequence[float], level: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """SPEC on random halves: scores on the half that it has seen and on the other, a row per (repeat, half, key, score)."""
+    """SPEC on random halves: scores on the half it has seen and on the other, a row per (repeat, half, key, score)."""
 
     table: pd.DataFrame
     eigenvalues: np.ndarray  # (repeats, 2): the first of both directions, on the half that SPEC has seen
@@ -152,8 +152,8 @@ def evidence(
     - `own`, `other`: the score in the embedding that should see the clusters and in the other one; `own_std`,
       `other_std`: standard deviation over the runs of K-means alone (for distances over the clusters).
     - `gap`: own minus other, for distances other minus own: above zero it speaks for the paper.
-    - `own_low` to `own_high`, `other_low` to `other_high`, `low` to `high` (of the gap): 95 % over the rows, from random
-      halves of them.
+    - `own_low` to `own_high`, `other_low` to `other_high`, `low` to `high` (of the gap): 95 % over the rows, from
+      random halves of them.
     - `out`: the mean gap on rows that SPEC has not seen; `out_low` to `out_high`: 95 % over random halves of the rows.
     - `null`, `null_high`: mean and largest gap of Gaussian pairs of the same joint covariance; `p`: share of these gaps
       that reach the real one (the real one counted in).

@@ -54,7 +54,8 @@ def cluster_distances(
     standard error is 1/141 of the spread of one distance at the default. A sample that is in two clusters is not
     paired with itself.
 
-    z: (n, d); members: (k, size), size >= 2; between: measure the distances between clusters, too. Raises InvalidInput if all sampled pairs coincide.
+    z: (n, d); members: (k, size), size >= 2; between: measure the distances between clusters, too. Raises InvalidInput
+    if all sampled pairs coincide.
     """
     members = checked_members(members, len(z))
     k, size = members.shape

@@ -1,11 +1,16 @@
 """The null of a comparison: Gaussian pairs that keep all covariances of both embeddings and contain no cluster.
 
-A draw is (a, b) ~ N(mean, Cov[x, y]) of the joint covariance of (d_1 + d_2) dims: both spectra and the linear relation
-between the embeddings stay, everything else goes. The whole experiment is repeated on it: same n, k, kernels, members of
-a cluster, runs of K-means. What the real pair does beyond these draws is more than its covariance explains.
+A draw (a, b) is Gaussian and has the joint mean and the joint covariance, (d_1 + d_2)-square, of (x, y): both spectra
+and the linear relation between the embeddings stay, everything else goes. The whole experiment is repeated on it: same
+n, k, kernels, members of a cluster, runs of K-means. What the real pair does beyond these draws is more than its
+covariance explains.
+
+A draw has mean and covariance exactly, not in expectation: given these two, which are all that a Gaussian sample knows
+of its distribution, the sample is a random rotation of any other. So a p-value is exact for Gaussian data (Langsrud,
+Rotation tests, Statistics and Computing 15, 2005); free draws would have the spread of two samples, and be too careful.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +19,7 @@ import pandas as pd
 from spec_repro.agreement.distances import cluster_distances
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.core.compare import compare
-from spec_repro.core.directions import Comparison
+from spec_repro.core.directions import Comparison, Direction
 
 KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
 OF_THE_DATA = ("n", "kernel_x", "kernel_y", "seed", "precision")  # settings of a comparison that are no options
@@ -41,7 +46,7 @@ def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns
 
 
 def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Draws (a, b) of the shapes of x (n, d_1) and y (n, d_2), their joint mean and covariance, in float32.
+    """Draws (a, b) of the shapes of x (n, d_1) and y (n, d_2), with their joint mean and covariance, in float32.
 
     If all rows of an embedding have one length (as of unit vectors), the rows of its draws get that length.
     """
@@ -49,18 +54,21 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
     lengths = [np.linalg.norm(z, axis=1) for z in pair]
     joint = np.hstack(pair)
     mean = joint.mean(axis=0)
-    joint -= mean
-    n, d = joint.shape
-    root = joint / np.sqrt(n, dtype=np.float32) if n < d else _root(joint)  # R with R^T R the covariance
+    root = _root(joint - mean)
     for child in np.random.SeedSequence(seed).spawn(repeats):
-        draw = mean + np.random.default_rng(child).standard_normal((n, len(root)), dtype=np.float32) @ root
+        noise = np.random.default_rng(child).standard_normal((len(joint), len(root)), dtype=np.float32)
+        basis, triangle = np.linalg.qr(noise - noise.mean(axis=0))
+        draw = mean + (basis * np.sign(np.diag(triangle))) @ root  # the signs make the basis uniform
         halves = np.split(draw, [pair[0].shape[1]], axis=1)
         yield tuple(_of_length(z, rows) for z, rows in zip(halves, lengths, strict=True))
 
 
 def _root(joint: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(joint.T @ joint / len(joint))
-    return np.sqrt(values.clip(min=0))[:, None] * vectors.T
+    """R (r, d), r < n, with the same R^T R as the centred ``joint`` (n, d)."""
+    if joint.shape[1] < len(joint):
+        return np.linalg.qr(joint, mode="r")
+    _, vectors = np.linalg.eigh(joint @ joint.T)  # the first, of eigenvalue 0, is the constant vector
+    return vectors[:, 1:].T @ joint
 
 
 def _of_length(z: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -76,7 +84,7 @@ def p_value(real, null: np.ndarray):
 
 @dataclass(frozen=True)
 class Surrogate:
-    """The gaps of Gaussian pairs: ``table`` has one row per (repeat, key, score), from ``runs`` runs of K-means each."""
+    """The gaps of Gaussian pairs: one row of ``table`` per (repeat, key, score), from ``runs`` runs of K-means each."""
 
     table: pd.DataFrame
     runs: int
@@ -106,3 +114,15 @@ def surrogate(
     sides = zip(found, np.stack(spectra, axis=1), strict=True)
     judged = [replace(side, p_values=p_value(side.eigenvalues, null[:, : len(side)])) for side, null in sides]
     return replace(found, x_only=judged[0], y_only=judged[1]), Surrogate(pd.DataFrame(rows), runs)
+
+
+def eigenvalue_table(found: Comparison | Iterable[Direction]) -> pd.DataFrame:
+    """The pairs of directions, one row each: eigenvalue, overlap with the constant vector, p-value, and whether it counts.
+
+    `beyond`: the p-value is at most 0.05, and so is that of every pair before (`Direction.beyond`).
+    """
+    parts = []
+    for side in found:
+        columns = {"direction": side.name, "cluster": range(1, len(side) + 1), "eigenvalue": side.eigenvalues}
+        parts.append(pd.DataFrame(columns | {"background": side.background, "p": side.p_values, "beyond": side.beyond}))
+    return pd.concat(parts, ignore_index=True)

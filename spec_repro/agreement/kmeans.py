@@ -51,6 +51,9 @@ def kmeans_agreement(z: np.ndarray, members: np.ndarray, *, runs: int = 50, seed
 def _ami_and_nmi(labels: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """Both scores as scikit-learn has them (arithmetic mean), from one table of counts at a fifth of the time."""
     counts = contingency_matrix(labels, found)
-    shared, expected = mutual_info_score(None, None, contingency=counts), expected_mutual_information(counts, len(found))
+    shared, expected = (
+        mutual_info_score(None, None, contingency=counts),
+        expected_mutual_information(counts, len(found)),
+    )
     mean = np.mean([entropy(counts.sum(axis=axis)) for axis in (0, 1)])
     return (shared - expected) / (mean - expected), shared / mean

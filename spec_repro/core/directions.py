@@ -13,7 +13,7 @@ from spec_repro.core.solvers import Pairs
 TWO_SIDED = 0.05  # below this margin the sign of an eigenvector is arbitrary
 BACKGROUND = 0.5  # above this overlap with the constant vector a pair is mostly the mean similarity of all samples
 LEVEL = 0.05  # up to this p-value an eigenvalue is more than the covariance explains
-ALONE = "covariance alone"  # how figures mark a pair that is not
+COVARIANCE = "covariance alone"  # how figures mark a pair that is not
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Direction:
 
     def marks(self, pair: int) -> str:
         """What a figure says beside a pair (from 0), as in ``" (two-sided, background)"``; empty for most."""
-        words = {"two-sided": self.two_sided, "background": self.background > BACKGROUND, ALONE: ~self.beyond}
+        words = {"two-sided": self.two_sided, "background": self.background > BACKGROUND, COVARIANCE: ~self.beyond}
         said = ", ".join(word for word, marked in words.items() if marked[pair])
         return f" ({said})" if said else ""
 

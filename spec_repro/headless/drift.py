@@ -1,5 +1,6 @@
-"""Drift: what moved between ``results/<profile>`` and its committed copy. Only a changed verdict is a failure, unless it
-came from *inconclusive* or became so: where an interval ends near a bound, rounding decides.
+"""Drift: what moved between ``results/<profile>`` and its committed copy. Only a changed verdict is a failure.
+
+A move between *inconclusive* and *held* or *differs* is none: where an interval ends near a bound, rounding decides.
 
 Tables and arrays are compared number by number within a tolerance, claims by verdict and value. Pictures are not
 compared, and neither are the coordinates of 2-D maps (arrays named ``map_...``), which differ between processors.

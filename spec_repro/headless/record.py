@@ -110,8 +110,8 @@ class Record:
         """Measure a claim of this experiment; its rule gives the verdict.
 
         measured: a number, (first, second) for ``greater_than``, a list for ``observed``; None for *not run*, which
-        needs a ``reason``. interval: low and high end over what could have been drawn otherwise, rows or seeds (of first
-        minus second for a pair). A claim of other profiles alone is passed over.
+        needs a ``reason``. interval: low and high end over what could have been drawn otherwise, rows or seeds (of
+        first minus second for a pair). A claim of other profiles alone is passed over.
         """
         self._path("claims.json")
         claims = {item.id: item for item in self.experiment.claims}
