@@ -30,7 +30,7 @@ def _solved(x, y, rng: np.random.Generator, kernels: Sequence | Callable = match
 def interval_of_halves(
     n: int, measure: Callable, *, repeats: int = 20, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Central ``level`` of ``measure(rows, rng)`` over ``repeats`` random halves of n rows.
+    """Central ``level`` of ``measure(rows, rng)``, a number or an array, over ``repeats`` random halves of n rows.
 
     The rows of a real data set cannot be drawn again; halves show how far a number depends on those that were.
     """
@@ -76,8 +76,7 @@ def factor_margin_interval(
 
 
 def _central(values: Sequence[float], level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return tuple(np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0).tolist())
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ class Surrogate:
 
     table: pd.DataFrame
     runs: int
+    spec_diffs: np.ndarray  # (repeats,)
 
     def gaps(self, key: str, score: str = "ami") -> np.ndarray:
         """The gap of each draw in a direction, ``key`` "forward" or "backward", (repeats,)."""
@@ -105,15 +106,17 @@ def surrogate(
     alone. Fewer than 19 repeats cannot give a p-value of 0.05.
     """
     settings = {name: value for name, value in found.settings.items() if name not in OF_THE_DATA}
-    kernels, k, spectra, rows = (found.settings["kernel_x"], found.settings["kernel_y"]), settings["k"], [], []
+    kernels, k = (found.settings["kernel_x"], found.settings["kernel_y"]), settings["k"]
+    spectra, spec_diffs, rows = [], [], []
     for repeat, (a, b) in enumerate(gaussian_pairs(x, y, repeats, seed)):
         drawn = compare(a, b, kernels, seed=found.settings["seed"] + 1 + repeat, tol=1e-3, **settings)
+        spec_diffs.append(drawn.spec_diff)
         spectra.append([np.pad(side.eigenvalues, (0, k - len(side))) for side in drawn])
         if runs:
             rows += gaps_of(a, b, [side.top(size) for side in drawn], runs, seed, repeat=repeat)
     sides = zip(found, np.stack(spectra, axis=1), strict=True)
     judged = [replace(side, p_values=p_value(side.eigenvalues, null[:, : len(side)])) for side, null in sides]
-    return replace(found, x_only=judged[0], y_only=judged[1]), Surrogate(pd.DataFrame(rows), runs)
+    return replace(found, x_only=judged[0], y_only=judged[1]), Surrogate(pd.DataFrame(rows), runs, np.array(spec_diffs))
 
 
 def eigenvalue_table(found: Comparison | Iterable[Direction]) -> pd.DataFrame:
