@@ -120,12 +120,13 @@ def surrogate(
 
 
 def eigenvalue_table(found: Comparison | Iterable[Direction]) -> pd.DataFrame:
-    """The pairs of directions, one row each: eigenvalue, overlap with the constant vector, p-value, and whether it counts.
+    """One row for each pair: eigenvalue, overlap with the constant vector, p-value, and whether it counts.
 
     `beyond`: the p-value is at most 0.05, and so is that of every pair before (`Direction.beyond`).
     """
     parts = []
     for side in found:
-        columns = {"direction": side.name, "cluster": range(1, len(side) + 1), "eigenvalue": side.eigenvalues}
-        parts.append(pd.DataFrame(columns | {"background": side.background, "p": side.p_values, "beyond": side.beyond}))
+        part = {"direction": side.name, "cluster": range(1, len(side) + 1), "eigenvalue": side.eigenvalues}
+        part |= {"background": side.background, "p": side.p_values, "beyond": side.beyond}
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
