@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial.distance import pdist
+from sklearn.metrics import euclidean_distances
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.rows import slices
@@ -36,7 +37,7 @@ class ClusterDistances:
     """Distances in units of the mean pairwise distance of the whole data set."""
 
     intra: np.ndarray  # (k, size (size - 1) / 2), the pairs inside each cluster
-    inter: float  # mean over the pairs of different clusters; NaN if there are none or it was not asked for
+    inter: float  # mean over the pairs of different clusters; NaN if there are none
     scale: float  # the unit, on the embedding's own scale
 
     @property
@@ -45,17 +46,14 @@ class ClusterDistances:
         return np.median(self.intra, axis=1)
 
 
-def cluster_distances(
-    z: np.ndarray, members: np.ndarray, *, pairs: int = 20_000, between: bool = True, seed: int = 0
-) -> ClusterDistances:
+def cluster_distances(z: np.ndarray, members: np.ndarray, *, pairs: int = 20_000, seed: int = 0) -> ClusterDistances:
     """Distances inside and between clusters, as in the violins of Figures 2-11.
 
     The unit is the mean distance of ``pairs`` seeded random pairs of the n samples, never of the n x n matrix: its
     standard error is 1/141 of the spread of one distance at the default. A sample that is in two clusters is not
     paired with itself.
 
-    z: (n, d); members: (k, size), size >= 2; between: measure the distances between clusters, too. Raises InvalidInput
-    if all sampled pairs coincide.
+    z: (n, d); members: (k, size), size >= 2. Raises InvalidInput if all sampled pairs coincide.
     """
     members = checked_members(members, len(z))
     k, size = members.shape
@@ -69,12 +67,9 @@ def cluster_distances(
     if scale == 0:
         raise InvalidInput(f"distances: all {pairs} sampled pairs coincide, so there is no unit. Is z constant?")
     intra = np.stack([pdist(member_rows(z, row)) for row in members]) / scale
-    if not between:
-        return ClusterDistances(intra=intra, inter=float("nan"), scale=scale)
-
     index, cluster = members.ravel(), np.repeat(np.arange(k), size)
     distinct, where = np.unique(index, return_inverse=True)
-    between = cdist(member_rows(z, distinct), member_rows(z, distinct))[np.ix_(where, where)]  # (k size, k size)
+    between = euclidean_distances(member_rows(z, distinct).astype(float))[np.ix_(where, where)]  # (k size, k size)
     counted = (cluster[:, None] != cluster) & (index[:, None] != index)
     inter = float(between[counted].mean() / scale) if counted.any() else float("nan")
     return ClusterDistances(intra=intra, inter=inter, scale=scale)

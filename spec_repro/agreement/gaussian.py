@@ -38,7 +38,7 @@ def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns
     """One row per direction and score; a gap above zero speaks for the paper."""
     for key, rows, sides in zip(KEYS, members, ((x, y), (y, x)), strict=True):
         # 5,000 random pairs for the unit of distances are enough here.
-        (mine, _), (theirs, _) = (scores_of(z, rows, runs, seed, pairs=5_000, between=False) for z in sides)
+        (mine, _), (theirs, _) = (scores_of(z, rows, runs, seed, pairs=5_000) for z in sides)
         for score in SCORES:
             own, other = mine[score].mean(), theirs[score].mean()
             gap = other - own if score == "distance" else own - other

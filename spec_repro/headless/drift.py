@@ -21,6 +21,7 @@ from spec_repro.headless.record import results_root
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4
+NEAR = ({"held", "inconclusive"}, {"differs", "inconclusive"})
 
 
 def compare_with_committed(profile: str) -> tuple[list[str], bool]:
@@ -43,22 +44,18 @@ def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:
         if not (here / "claims.json").is_file():
             lines.append(f"{here.name}: committed, but not in this run")
             continue
-        verdicts, red = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
+        verdicts = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
         lines += [f"{here.name}: {line}" for line in [*verdicts, *_numbers(_stored(here), _stored(there))]]
-        changed = changed or red
+        changed = changed or any(line.startswith("VERDICT") for line in verdicts)
     return lines, changed
 
 
-def _verdicts(new: list[dict], old: list[dict]) -> tuple[list[str], bool]:
+def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
+    """A line for each moved verdict; it begins with VERDICT if it is a failure, with "verdict" if not."""
     after = {row["id"]: (row["verdict"], row["reason"]) for row in new}
     pairs = [(row["id"], row["verdict"], *after.get(row["id"], ("gone", "no longer measured"))) for row in old]
-    moved = [pair for pair in pairs if pair[1] != pair[2]]
-    lines = [f"VERDICT of {name}: {was} -> {now} ({why})" for name, was, now, why in moved]
-    return lines, any(not _near({was, now}) for _, was, now, _ in moved)
-
-
-def _near(verdicts: set[str]) -> bool:
-    return "inconclusive" in verdicts <= {"held", "differs", "inconclusive"}
+    moved = [(("verdict" if {was, now} in NEAR else "VERDICT"), name, was, now, why) for name, was, now, why in pairs]
+    return [f"{word} of {name}: {was} -> {now} ({why})" for word, name, was, now, why in moved if was != now]
 
 
 def _stored(folder: Path) -> dict[str, np.ndarray]:
