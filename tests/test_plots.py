@@ -19,7 +19,7 @@ from spec_repro.core.compare import compare
 from spec_repro.core.directions import Direction
 from spec_repro.core.kernels import Gaussian
 from spec_repro.plots.maps import MAPS
-from spec_repro.plots.style import CLUSTERS, cluster_style
+from spec_repro.plots.style import CLUSTERS, PALE, cluster_style
 
 KERNELS = (Gaussian(0.5), Gaussian(0.5))
 NAMES = ("color-histogram", "hog")
@@ -204,6 +204,64 @@ def test_a_direction_without_clusters_and_two_sided_clusters_are_named(toy):
     assert_legible(figure)
     assert "(two-sided)" in figure.findobj(matplotlib.axes.Axes)[0].get_title()
     assert plots.text_clusters(["a"] * 200, same.x_only).shape == (9, 0)
+
+
+@pytest.fixture
+def judged(toy):
+    """The comparison as `agreement.surrogate` leaves it: two clusters of x and none of y are above Gaussian pairs."""
+    p = np.array([0.02, 0.05, 0.1, 0.02, 1.0])
+    sides = [dataclasses.replace(side, p_values=1 - (1 - p) * (side.key == "forward")) for side in toy.found]
+    return dataclasses.replace(toy.found, x_only=sides[0], y_only=sides[1])
+
+
+def test_every_figure_counts_the_clusters_and_draws_the_others_pale(toy, judged):
+    side, count = judged.x_only, f", 2 of {len(judged.x_only)} clusters above Gaussian pairs"
+    assert side.beyond.tolist() == [True, True, False, False, False]
+    assert side.title == side.name + count
+    grid = plots.cluster_grids(toy.images, {"title": side}, clusters=4, shown=4, columns=2)
+    assert_legible(grid)
+    assert f"title{count}" in [text for text, _ in boxes(grid)]
+    axes = grid.findobj(matplotlib.axes.Axes)
+    assert [ax.images[0].get_alpha() for ax in axes] == [1, 1, PALE, PALE]
+    assert ["covariance alone" in ax.get_title() for ax in axes] == [False, False, True, True]
+    figure, _ = plots.cluster_maps(toy.features, side, 20, method="tsne")
+    assert_legible(figure)
+    assert figure.get_suptitle().startswith(side.title)
+    drawn = figure.axes[0].collections[::-1]
+    assert [points.get_alpha() for points in drawn] == [None, None, PALE, PALE, PALE]
+    assert figure.legends[0].get_title().get_text() == "cluster (pale: covariance alone)"
+    spectrum = plots.eigenvalue_spectrum(judged)
+    assert_legible(spectrum)
+    assert {each.title for each in judged} <= {text for text, _ in boxes(spectrum)}
+    points = [c for c in spectrum.axes[0].collections if len(c.get_offsets()) > 1]
+    assert [color[3] for color in points[0].get_facecolor()] == [1, 1, PALE, PALE, PALE]
+    distances = {name: cluster_distances(z, side.top(20)) for name, z in toy.features.items()}
+    violins = plots.distance_violins(distances, side)
+    assert_legible(violins)
+    assert violins.axes[0].get_title() == side.title
+    alphas = [c.get_alpha() for c in violins.axes[0].collections]
+    assert alphas == [None] * 4 + [PALE] * 6
+    texts = {side.title: plots.text_clusters(["words"] * 200, side)}
+    assert_legible(plots.text_figure(texts))
+
+
+def test_background_is_named_in_every_figure(toy, judged):
+    vectors = judged.x_only.eigenvectors.copy()
+    vectors[:, 0] = np.linspace(1.2, 0.8, 200)
+    vectors /= np.linalg.norm(vectors, axis=0)
+    side = dataclasses.replace(judged.x_only, eigenvectors=vectors)
+    found = dataclasses.replace(judged, x_only=side)
+    assert "(background" in plots.text_clusters(["words"] * 200, side).columns[0]
+    distances = {name: cluster_distances(z, side.top(20)) for name, z in toy.features.items()}
+    figures = [
+        plots.cluster_grids(toy.images, {"title": side}),
+        plots.cluster_maps(toy.features, side, 20, method="tsne")[0],
+        plots.distance_violins(distances, side),
+        plots.eigenvalue_spectrum(found),
+    ]
+    for figure in figures:
+        assert_legible(figure)
+        assert sum("background" in text for text, _ in boxes(figure)) == 1
 
 
 def test_text_clusters_are_the_top_texts(toy):
