@@ -117,7 +117,7 @@ def eigenvalue_spectrum(found, *, width: float = COLUMN) -> Figure:
         shades = [to_rgba(color, 1 if beyond else PALE) for beyond in side.beyond]
         ax.vlines(rank, 0, values, color=shades, linewidth=0.8)
         ax.scatter(rank, values, s=16, color=shades, zorder=3)
-        ax.scatter([], [], s=16, color=color, label=side.title)
+        ax.scatter([], [], s=16, color=color, label=side.title.replace(f"{side.name}, ", f"{side.name}\n"))
         for j in np.flatnonzero(side.background > BACKGROUND):
             ax.annotate("background", (rank[j], values[j]), (4, 0), textcoords="offset points", va="center")
     most = max(len(side) for side in found)
