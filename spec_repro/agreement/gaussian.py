@@ -22,7 +22,6 @@ from spec_repro.core.compare import compare
 from spec_repro.core.directions import Comparison, Direction
 
 KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
-OF_THE_DATA = ("n", "kernel_x", "kernel_y", "seed", "precision")  # settings of a comparison that are no options
 
 
 def scores_of(z, members: np.ndarray, runs: int, seed: int, **options) -> tuple[dict[str, np.ndarray], float]:
@@ -105,11 +104,10 @@ def surrogate(
     are those of ``found``, the comparison of x and y; size: members of a cluster; runs: of K-means, 0 for eigenvalues
     alone. Fewer than 19 repeats cannot give a p-value of 0.05.
     """
-    settings = {name: value for name, value in found.settings.items() if name not in OF_THE_DATA}
-    kernels, k = (found.settings["kernel_x"], found.settings["kernel_y"]), settings["k"]
-    spectra, spec_diffs, rows = [], [], []
+    settings = {name: value for name, value in found.settings.items() if name in compare.__kwdefaults__}
+    k, own, spectra, spec_diffs, rows = settings["k"], settings.pop("seed"), [], [], []
     for repeat, (a, b) in enumerate(gaussian_pairs(x, y, repeats, seed)):
-        drawn = compare(a, b, kernels, seed=found.settings["seed"] + 1 + repeat, tol=1e-3, **settings)
+        drawn = compare(a, b, seed=own + 1 + repeat, tol=1e-3, **settings)
         spec_diffs.append(drawn.spec_diff)
         spectra.append([np.pad(side.eigenvalues, (0, k - len(side))) for side in drawn])
         if runs:
