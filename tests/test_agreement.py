@@ -389,6 +389,16 @@ def test_p_values_count_the_real_one_in():
     np.testing.assert_array_equal(p_value(np.array([3.0, 0.0]), np.array([[1.0, 1.0], [2.0, 2.0]])), [1 / 3, 1])
 
 
+def test_directions_of_a_gaussian_are_no_more_than_gaussian_pairs():
+    """Draws with the covariance of unit vectors, brought to unit length, would reject nearly all of these."""
+    rng, cases = np.random.default_rng(3), []
+    for _ in range(30):
+        x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in gaussian_case(rng, n=100, dims=(20, 25)))
+        found, _ = surrogate(x, y, compare(x, y, match_bandwidths(x, y), k=2), runs=0, repeats=9)
+        cases += [side.p_values for side in found]
+    assert ((np.array(cases) <= 0.1).mean(axis=0) <= 0.15).all()
+
+
 def gaussian_case(rng, decay=0.5, shared=0.5, n=90, dims=(8, 10)):
     """A Gaussian pair of two spectra, linearly related; it has no cluster."""
     d = min(dims)

@@ -8,6 +8,7 @@ covariance explains.
 A draw has mean and covariance exactly, not in expectation: given these two, which are all that a Gaussian sample knows
 of its distribution, the sample is a random rotation of any other. So a p-value is exact for Gaussian data (Langsrud,
 Rotation tests, Statistics and Computing 15, 2005); free draws would have the spread of two samples, and be too careful.
+Rows of unit length need more, see `gaussian_pairs`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,19 +48,39 @@ def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns
 def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Draws (a, b) of the shapes of x (n, d_1) and y (n, d_2), with their joint mean and covariance, in float32.
 
-    If all rows of an embedding have one length (as of unit vectors), the rows of its draws get that length.
+    If all rows of an embedding have one length (as of unit vectors), they are the directions of a Gaussian at best. The
+    draws are then of this Gaussian, brought to that length. A Gaussian with the covariance of the directions themselves
+    would lose contrast when it is brought to length, and nearly everything would be above it.
     """
     pair = [np.asarray(z, dtype=np.float32) for z in (x, y)]
-    lengths = [np.linalg.norm(z, axis=1) for z in pair]
-    joint = np.hstack(pair)
+    norms = [np.linalg.norm(z, axis=1) for z in pair]
+    lengths = [rows.mean() if np.ptp(rows) < 1e-3 * rows.max() else None for rows in norms]
+    joint = np.hstack([_lengthened(z) if length else z for z, length in zip(pair, lengths, strict=True)])
     mean = joint.mean(axis=0)
-    root = _root(joint - mean)
+    root = _root(joint - mean).astype(np.float32)
     for child in np.random.SeedSequence(seed).spawn(repeats):
         noise = np.random.default_rng(child).standard_normal((len(joint), len(root)), dtype=np.float32)
         basis, triangle = np.linalg.qr(noise - noise.mean(axis=0))
         draw = mean + (basis * np.sign(np.diag(triangle))) @ root  # the signs make the basis uniform
-        halves = np.split(draw, [pair[0].shape[1]], axis=1)
-        yield tuple(_of_length(z, rows) for z, rows in zip(halves, lengths, strict=True))
+        halves = zip(np.split(draw, [pair[0].shape[1]], axis=1), lengths, strict=True)
+        yield tuple(z * (length / np.linalg.norm(z, axis=1, keepdims=True)) if length else z for z, length in halves)
+
+
+def _lengthened(z: np.ndarray, ridge: float = 0.05, steps: int = 8) -> np.ndarray:
+    """Directions at lengths that a Gaussian of their shape would have.
+
+    The shape is Tyler's estimate, with a ridge; the length of a row is read off the shape of the others, since with
+    more dims than rows each row has a direction to itself.
+    """
+    n, d = z.shape
+    weights = np.ones(n)
+    for _ in range(steps):
+        scatter = (z * weights[:, None]).T @ z
+        scale = d * (1 - ridge) / np.trace(scatter)
+        forms = np.einsum("ij,ij->i", z @ np.linalg.inv(scale * scatter + ridge * np.eye(d)), z)
+        others = forms / (1 - scale * weights * forms)  # as Sherman and Morrison take out a row
+        weights = d / forms
+    return z * np.sqrt(d / others)[:, None]
 
 
 def _root(joint: np.ndarray) -> np.ndarray:
@@ -68,12 +89,6 @@ def _root(joint: np.ndarray) -> np.ndarray:
         return np.linalg.qr(joint, mode="r")
     _, vectors = np.linalg.eigh(joint @ joint.T)  # the first, of eigenvalue 0, is the constant vector
     return vectors[:, 1:].T @ joint
-
-
-def _of_length(z: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    if np.ptp(lengths) > 1e-3 * lengths.max():
-        return z
-    return z * (lengths.mean() / np.linalg.norm(z, axis=1, keepdims=True))
 
 
 def p_value(real, null: np.ndarray):
