@@ -23,7 +23,7 @@ from spec_repro.headless.record import results_folder
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4
-NEAR = ({"held", "inconclusive"}, {"differs", "inconclusive"})
+BORDERLINE = ({"held", "inconclusive"}, {"differs", "inconclusive"})
 
 
 def compare_with_committed(profile: str) -> tuple[list[str], bool]:
@@ -65,7 +65,7 @@ def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
     """A line for each moved verdict; it begins with VERDICT if it is a failure, with "verdict" if not."""
     after = {row["id"]: (row["verdict"], row["reason"]) for row in new}
     pairs = [(row["id"], row["verdict"], *after.get(row["id"], ("gone", "no longer measured"))) for row in old]
-    moved = [(("verdict" if {was, now} in NEAR else "VERDICT"), name, was, now, why) for name, was, now, why in pairs]
+    moved = [(("verdict" if {was, now} in BORDERLINE else "VERDICT"), name, was, now, why) for name, was, now, why in pairs]
     return [f"{word} of {name}: {was} -> {now} ({why})" for word, name, was, now, why in moved if was != now]
 
 
