@@ -65,7 +65,7 @@ def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
     """A line for each moved verdict; it begins with VERDICT if it is a failure, with "verdict" if not."""
     after = {row["id"]: (row["verdict"], row["reason"]) for row in new}
     pairs = [(row["id"], row["verdict"], *after.get(row["id"], ("gone", "no longer measured"))) for row in old]
-    moved = [(("verdict" if {was, now} in BORDERLINE else "VERDICT"), name, was, now, why) for name, was, now, why in pairs]
+    moved = [("verdict" if {pair[1], pair[2]} in BORDERLINE else "VERDICT", *pair) for pair in pairs]
     return [f"{word} of {name}: {was} -> {now} ({why})" for word, name, was, now, why in moved if was != now]
 
 
