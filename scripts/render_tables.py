@@ -20,7 +20,7 @@ from tables import TABLES
 
 def experiments(results: Path) -> str:
     """Every notebook with its YAML, commands, verdicts in the mini profile, and what the paper profile needs."""
-    head = "| notebook | paper | command | held / differs / not run / observed | minutes (mini) | paper profile needs |"
+    head = f"| notebook | paper | command | {' / '.join(VERDICTS)} | minutes (mini) | paper profile needs |"
     rows, total = [head, "|---|---|---|---|---|---|"], Counter()
     for item in load_experiments().values():
         claims = results / item.name / "claims.json"

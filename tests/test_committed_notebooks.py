@@ -99,18 +99,19 @@ def run_nbval(path):
     return subprocess.run([*command, str(path)], cwd=path.parent, capture_output=True, text=True)
 
 
-def test_nbval_notices_a_changed_number_or_verdict_and_a_call_for_the_network(tmp_path):
+def test_nbval_notices_a_changed_number_or_claim_and_a_call_for_the_network(tmp_path):
     checked = new_code_cell("# NBVAL_CHECK_OUTPUT\nprint(round(2 / 3, 2))", execution_count=1)
     claim = new_code_cell("# NBVAL_CHECK_OUTPUT\nprint('colour-ami  held     0.91 (0.9 to 1)')", execution_count=1)
     calls = new_code_cell("import socket\nsocket.create_connection(('example.org', 80))", execution_count=1)
     cells = {"same": (checked, "0.67\n"), "changed": (checked, "0.68\n"), "calls": (calls, "")}
     cells["digit"] = (claim, "colour-ami  held     0.92\n")
-    cells["verdict"] = (claim, "colour-ami  differs  0.91 (0.9 to 1)\n")
+    cells["verdict"] = (claim, "colour-ami  inconclusive  0.91 (0.4 to 1)\n")  # this is for `check`, which weighs it
+    cells["claim"] = (claim, "shape-ami  held     0.91 (0.9 to 1)\n")
     for name, (cell, text) in cells.items():
         cell = nbformat.from_dict(cell) | {"outputs": [new_output("stream", name="stdout", text=text)] if text else []}
         nbformat.write(new_notebook(cells=[nbformat.from_dict(cell)]), tmp_path / f"{name}.ipynb")
     result = run_nbval(tmp_path)
     failed = set(re.findall(r"FAILED .*?(\w+)\.ipynb", result.stdout))
-    assert failed == {"changed", "verdict", "calls"}, result.stdout
-    assert "3 failed, 2 passed" in result.stdout
+    assert failed == {"changed", "claim", "calls"}, result.stdout
+    assert "3 failed, 3 passed" in result.stdout
     assert "something asked for example.org" in result.stdout

@@ -10,7 +10,7 @@ from support import EIGENVALUE, assert_eigenpairs, difference, global_states, pl
 from spec_repro import Cosine, Gaussian, carry, compare, match_bandwidths
 from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, NotConverged
 from spec_repro.base.rows import as_rows
-from spec_repro.core.directions import directions
+from spec_repro.core.directions import Direction, directions
 from spec_repro.core.krylov import krylov
 from spec_repro.core.operators import KernelOperator, KernelSide
 from spec_repro.core.solvers import Pairs, rounding
@@ -264,6 +264,38 @@ def test_symmetric_mode_is_two_sided_and_a_group_is_not():
     assert not found.y_only.two_sided[0]
     ends = found.x_only.top(20, end="high")[0], found.x_only.top(20, end="low")[0]
     assert {tuple(sorted(end)) for end in ends} == {tuple(range(20)), tuple(range(20, 40))}
+
+
+def test_background_is_the_overlap_with_the_constant_vector():
+    flat, split = np.repeat([[0.0, 1.0]], 40, axis=0), np.repeat([[1.0, 0.0], [-1.0, 0.0]], 20, axis=0)
+    found = compare(flat, split, kernel_x=Cosine(), kernel_y=Cosine(), k=1)
+    assert found.x_only.background == pytest.approx([1], abs=1e-5)  # all alike in x
+    assert found.y_only.background == pytest.approx([0], abs=1e-5)
+    assert found.x_only.marks(0) == " (background)"
+    assert found.y_only.marks(0) == " (two-sided)"
+
+
+@pytest.mark.parametrize(
+    ("p_values", "background", "beyond"),
+    [
+        (None, [0, 0, 0], [True, True, True]),
+        ([0.05, 0.051, 0.01], [0, 0, 0], [True, False, False]),  # up to the first that is not above Gaussian pairs
+        ([0.9, 0.01, 0.01], [0.6, 0, 0], [False, True, True]),  # a background pair does not end the count
+        ([0.9, 0.01, 0.01], [0.5, 0, 0], [False, False, False]),
+        ([0.01, 0.9, 0.01], [0, 0.9, 0], [True, False, True]),
+    ],
+)
+def test_clusters_are_the_pairs_above_gaussian_pairs(p_values, background, beyond):
+    other = np.sqrt(1 - np.square(background))
+    vectors = np.array([background + other, background - other]) / np.sqrt(2)
+    p_values = None if p_values is None else np.array(p_values)
+    values = np.array([0.3, 0.2, 0.1])
+    side = Direction("a", "b", "forward", values, vectors, values, values, p_values)
+    np.testing.assert_allclose(side.background, background, atol=1e-12)
+    assert side.beyond.tolist() == beyond
+    counted = "" if p_values is None else f", {sum(beyond)} of 3 clusters above Gaussian pairs"
+    assert side.title == "a − b" + counted
+    assert ["covariance alone" in side.marks(j) for j in range(3)] == [not above for above in beyond]
 
 
 def test_top_orders_by_entry_and_ties_by_index():

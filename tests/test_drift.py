@@ -27,13 +27,13 @@ def make(tmp_path, monkeypatch):
     """Write one set of results into a named folder."""
     tiny = load_experiments(write(tmp_path / "notebooks", "tiny_one", ENTRY))["tiny"]
 
-    def make(place, *, colour=0.9, ami=0.5, scores=(1.0, 2.0), cluster=3, shift=0.0, eigenvalues=(0.5, 0.1)):
+    def make(place, *, colour=0.9, interval=None, ami=0.5, scores=(1.0, 2.0), cluster=3, shift=0.0, eigenvalues=None):
         monkeypatch.setenv("SPEC_RESULTS", str(tmp_path / place / "results"))
         record = Record(tiny)
         record.table(pd.DataFrame({"name": ["a"], "ami": [ami]}), "agreement")
         record.arrays(scores=np.array(scores), members=np.array([cluster, 2]), map_hog=np.ones(2) + shift)
-        record.claim("colour", colour)
-        record.claim("eigenvalues", list(eigenvalues))
+        record.claim("colour", colour, interval)
+        record.claim("eigenvalues", list(eigenvalues or (0.5, 0.1)))
         record.close()
         return tmp_path / place / "results" / "mini"
 
@@ -69,6 +69,25 @@ def test_a_changed_verdict_is_a_failure(make):
     assert lines[0] == "tiny: VERDICT of colour: held -> differs (found 0.400, expected at least 0.5)"
 
 
+@pytest.mark.parametrize("ends", [(0.6, 0.9), (0.1, 0.4)])
+def test_a_move_to_or_from_inconclusive_is_said_and_is_no_failure(make, ends):
+    decided, open_ = make("decided", interval=ends), make("open", interval=(0.4, 0.9))
+    word = "held" if ends[0] > 0.5 else "differs"
+    (line,), changed = drift.compare_results(open_, decided)
+    assert not changed
+    assert line.startswith(f"tiny: verdict of colour: {word} -> inconclusive (found the interval 0.400 to 0.900")
+    (line,), changed = drift.compare_results(decided, open_)
+    assert not changed
+    assert line.startswith(f"tiny: verdict of colour: inconclusive -> {word}")
+
+
+def test_an_inconclusive_claim_that_is_no_longer_measured_is_a_failure(make):
+    committed, ours = make("committed", interval=(0.4, 0.9)), make("ours")
+    rows = read_json(ours / "tiny" / "claims.json")
+    write_json(ours / "tiny" / "claims.json", [row | {"verdict": "not run"} for row in rows])
+    assert drift.compare_results(ours, committed)[1]
+
+
 def test_what_is_gone_is_named(make, tmp_path):
     committed, ours = make("committed"), make("ours")
     (ours / "tiny" / "tables" / "agreement.csv").write_text("name,ami\na,1\nb,2\n")
@@ -89,7 +108,7 @@ def test_what_is_gone_is_named(make, tmp_path):
 def test_a_claim_that_is_gone_is_a_failure_and_older_records_are_read(make):
     committed, ours = make("committed"), make("ours")
     rows = read_json(committed / "tiny" / "claims.json")
-    older = [{key: value for key, value in row.items() if key != "limit"} | {"band": None} for row in rows]
+    older = [row | {"limit": None, "band": None} for row in rows]
     write_json(committed / "tiny" / "claims.json", older)
     assert drift.compare_results(ours, committed) == ([], False)
     write_json(ours / "tiny" / "claims.json", rows[:1])

@@ -94,6 +94,25 @@ def test_one_entry_makes_a_claim_of_each_direction_by_a_rule_with_a_name(load):
     assert (forward.why, last.why, list(last.data)) == ("named once", "its own", ["paper"])
 
 
+def test_a_rule_may_bring_a_second_claim_of_each_direction(load):
+    names = {"forward": {"mini": ["hog", "lsa"]}, "backward": {"mini": ["lsa", "hog"]}}
+    rules = {
+        "gap": {"statement": "A gap in {sees}.", "rule": {"at_least": 0}, "why": "w", "also": {"gaussian": "null"}},
+        "null": {"statement": "More than chance in {sees}.", "rule": {"at_most": 0.05}, "why": "v"},
+    }
+    entry = {"id": "c-{key}", "directions": list(names), "rule": "gap", "paper": {"where": "Figure 1", "value": 0.5}}
+    claims = load({"directions": names, "data": {"mini": "d"}, "claims": [entry]}, rules=rules)["tiny"].claims
+    assert [claim.id for claim in claims] == ["c-forward", "c-forward-gaussian", "c-backward", "c-backward-gaussian"]
+    assert claims[3].statement["mini"] == "More than chance in lsa."
+    assert (claims[3].rule, claims[3].why, claims[3].where, claims[3].value) == (
+        Rule("at_most", (0.05,)),
+        "v",
+        "",
+        None,
+    )
+    assert (claims[2].where, claims[2].value) == ("Figure 1", 0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

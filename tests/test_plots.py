@@ -19,7 +19,7 @@ from spec_repro.core.compare import compare
 from spec_repro.core.directions import Direction
 from spec_repro.core.kernels import Gaussian
 from spec_repro.plots.maps import MAPS, coordinates
-from spec_repro.plots.style import CLUSTERS, cluster_style
+from spec_repro.plots.style import CLUSTERS, PALE, cluster_style
 
 KERNELS = (Gaussian(0.5), Gaussian(0.5))
 NAMES = ("color-histogram", "hog")
@@ -54,7 +54,8 @@ def first_of(side, count):
 def direction(members, sees="clip", misses=""):
     """A direction whose clusters have these members, in this order."""
     vectors = np.zeros((members.max() + 1, len(members)))
-    np.put_along_axis(vectors, members.T, np.arange(members.shape[1], 0, -1.0)[:, None], axis=0)
+    np.put_along_axis(vectors, members.T, np.arange(members.shape[1], 0, -1.0)[:, None] ** 2, axis=0)
+    vectors /= np.linalg.norm(vectors, axis=0)
     values = np.linspace(0.3, 0.1, len(members))
     return Direction(sees, misses, "forward", values, vectors, 0 * values, values)
 
@@ -203,6 +204,68 @@ def test_a_direction_without_clusters_and_two_sided_clusters_are_named(toy):
     assert_legible(figure)
     assert "(two-sided)" in figure.findobj(matplotlib.axes.Axes)[0].get_title()
     assert plots.text_clusters(["a"] * 200, same.x_only).shape == (9, 0)
+
+
+@pytest.fixture
+def judged(toy):
+    """The comparison as `agreement.surrogate` leaves it: two clusters of x and none of y are above Gaussian pairs."""
+    p = np.array([0.02, 0.05, 0.1, 0.02, 1.0])
+    sides = [dataclasses.replace(side, p_values=p if side.key == "forward" else np.ones(5)) for side in toy.found]
+    return dataclasses.replace(toy.found, x_only=sides[0], y_only=sides[1])
+
+
+def test_every_figure_counts_the_clusters_and_draws_the_others_pale(toy, judged):
+    side, count = judged.x_only, f", 2 of {len(judged.x_only)} clusters above Gaussian pairs"
+    assert side.beyond.tolist() == [True, True, False, False, False]
+    assert side.title == side.name + count
+    grid = plots.cluster_grids(toy.images, {"title": side}, clusters=4, shown=4, columns=2)
+    assert_legible(grid)
+    assert f"title{count}" in [text for text, _ in boxes(grid)]
+    axes = grid.findobj(matplotlib.axes.Axes)
+    assert [ax.images[0].get_alpha() for ax in axes] == [1, 1, PALE, PALE]
+    assert ["covariance alone" in ax.get_title() for ax in axes] == [False, False, True, True]
+    figure, _ = plots.cluster_maps(toy.features, side, 20, method="tsne")
+    assert_legible(figure)
+    assert figure.get_suptitle().startswith(side.title)
+    drawn = figure.axes[0].collections[::-1]
+    assert [points.get_alpha() for points in drawn] == [None, None, PALE, PALE, PALE]
+    assert figure.legends[0].get_title().get_text() == "cluster (pale: covariance alone)"
+    spectrum = plots.eigenvalue_spectrum(judged)
+    assert_legible(spectrum)
+    said = {text for text, _ in boxes(spectrum)}
+    assert {each.title.replace(", ", "\n") for each in judged} <= said
+    points = [c for c in spectrum.axes[0].collections if len(c.get_offsets()) > 1]
+    assert [color[3] for color in points[0].get_facecolor()] == [1, 1, PALE, PALE, PALE]
+    distances = {name: cluster_distances(z, side.top(20)) for name, z in toy.features.items()}
+    violins = plots.distance_violins(distances, side)
+    assert_legible(violins)
+    assert violins.axes[0].get_title() == side.title
+    alphas = [c.get_alpha() for c in violins.axes[0].collections]
+    assert alphas == [None] * 4 + [PALE] * 6
+    texts = {side.title: plots.text_clusters(["words"] * 200, side)}
+    assert_legible(plots.text_figure(texts))
+
+
+def test_background_is_named_in_every_figure(toy, judged):
+    vectors = judged.x_only.eigenvectors.copy()
+    vectors[:, 0] = np.linspace(1.2, 0.8, 200)
+    vectors /= np.linalg.norm(vectors, axis=0)
+    side = dataclasses.replace(judged.x_only, eigenvectors=vectors)
+    found = dataclasses.replace(judged, x_only=side)
+    assert "(background" in plots.text_clusters(["words"] * 200, side).columns[0]
+    distances = {name: cluster_distances(z, side.top(20)) for name, z in toy.features.items()}
+    figures = [
+        plots.cluster_grids(toy.images, {"title": side}),
+        plots.cluster_maps(toy.features, side, 20, method="tsne")[0],
+        plots.distance_violins(distances, side),
+        plots.eigenvalue_spectrum(found),
+    ]
+    mine, other = side.background > 0.5, found.y_only.background > 0.5
+    assert mine[0]
+    counts = mine[:3].sum(), mine.sum(), mine.sum(), mine.sum() + other.sum()  # the grid shows three
+    for figure, expected in zip(figures, counts, strict=True):
+        assert_legible(figure)
+        assert sum("background" in text for text, _ in boxes(figure)) == expected
 
 
 def test_text_clusters_are_the_top_texts(toy):
@@ -439,7 +502,7 @@ def test_spectrum_shows_both_ends_and_the_floor(toy):
     found = dataclasses.replace(toy.found, noise_floor=0.01, y_only=first_of(toy.found.y_only, 3))
     figure = plots.eigenvalue_spectrum(found)
     assert_legible(figure)
-    points = [c.get_offsets()[:, 1] for c in figure.axes[0].collections if c.get_label() in toy.directions]
+    points = [c.get_offsets()[:, 1] for c in figure.axes[0].collections if len(c.get_offsets()) > 1]
     for drawn, expected in zip(points, [found.x_only.eigenvalues, -found.y_only.eigenvalues], strict=True):
         np.testing.assert_allclose(drawn, expected)
     assert "noise floor ±0.010" in [t for t, _ in boxes(figure)]

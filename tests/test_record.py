@@ -28,7 +28,7 @@ profiles:
 claims:
   - {id: colour, statement: s, rule: {greater_than: 0.3}, why: w, data: {mini: planted}}
   - {id: shape, statement: s, rule: {greater_than: 0.3}, why: w, data: {mini: planted}}
-  - {id: ami, statement: s, rule: exceeds_band, why: w, data: {mini: planted, paper: AFHQ}}
+  - {id: ami, statement: s, rule: {at_least: 0.2}, why: w, data: {mini: planted, paper: AFHQ}}
   - {id: digits, statement: s, rule: observed, why: w, data: {mini: digits}}
   - {id: size, statement: s, rule: {near: [0.025, 0.01]}, why: w, paper: {value: 0.025}, data: {paper: AFHQ}}
   - {id: forgotten, statement: s, rule: observed, why: w, data: {mini: planted}}
@@ -207,7 +207,7 @@ def test_every_claim_of_the_profile_is_accounted_for(tiny, results):
     record = Record(tiny)
     record.claim("colour", (np.float32(0.9), 0.2), interval=(0.6, 0.8))
     record.claim("shape", (0.5, 0.4))
-    record.claim("ami", 0.4)
+    record.claim("ami", reason="one cluster has no score")
     record.claim("digits", np.array([np.int64(3), 2]), reason="no band here")
     record.close()
     rows = {row["id"]: row for row in read_json(results / "claims.json")}
@@ -264,14 +264,16 @@ def test_names_and_closed_records_are_checked(tiny):
 def test_the_printed_table(tiny, capsys):
     record = Record(tiny)
     record.claim("colour", (0.912, 0.2), interval=(0.66, 0.8))
-    record.claim("ami", -0.001, limit=0.2)
+    record.claim("ami", -0.001, interval=(-0.2, 0.3))
     record.show_claims()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[:2]] == ["claim", "colour"]
-    assert "held     0.91, 0.20 (difference 0.66 to 0.80)  first minus second above 0.3" in lines[1]
-    assert "differs  0.00, limit 0.20" in lines[3]
+    assert "held          0.91, 0.20 (difference 0.66 to 0.80)  first minus second above 0.3" in lines[1]
+    assert "inconclusive  0.00 (-0.20 to 0.30)" in lines[3]
     record.close()
-    assert capsys.readouterr().out.startswith(f"mini/tiny: run {record.run_id}, claims: 1 held, 3 not run, 1 differs")
+    assert capsys.readouterr().out.startswith(
+        f"mini/tiny: run {record.run_id}, claims: 1 held, 3 not run, 1 inconclusive"
+    )
 
 
 def test_results_lie_in_the_checkout_unless_told_otherwise(monkeypatch):
@@ -327,28 +329,30 @@ cards: {mini: {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}}
 data: {mini: noise}
 claims:
 """
-IDS = [
-    "ami-forward",
-    "ami-third",
-    "nmi-forward",
-    "distances-backward",
-    "forward-own",
-    "backward-other",
-    "digits-backward",
-]
+IDS = {
+    "ami-forward": "{at_least: 0}",
+    "ami-forward-gaussian": "{at_most: 0.05}",
+    "ami-third": "{at_least: 0.5}",
+    "nmi-forward": "{at_least: 0.45}",
+    "distances-backward": "{at_least: 0}",
+    "distances-backward-gaussian": "{at_most: 0.05}",
+    "forward-own": "{near: [0.9, 0.1]}",
+    "backward-other": "observed",
+    "clusters-forward": "{at_least: 1}",
+}
 
 
 @pytest.fixture
 def pair(tmp_path):
-    lines = [f"  - {{id: pair-{name}, statement: s, rule: exceeds_band, why: w}}" for name in IDS]
+    lines = [f"  - {{id: pair-{name}, statement: s, rule: {rule}, why: w}}" for name, rule in IDS.items()]
     return load_experiments(write(tmp_path / "pairs", "pair_a", VERDICTS + "\n".join(lines)))["pair"]
 
 
 def evidence():
     rows = [
-        {"key": key, "score": score, "clusters": 10, "own": 0.9 - shift, "own_low": 0.88 - shift, "own_high": 0.92,
-         "other": 0.2, "other_low": 0.1, "other_high": 0.3, "gap": 0.7 - shift, "low": 0.6 - shift, "high": 0.8,
-         "limit": 0.4, "out": 0.5, "out_low": 0.41, "out_high": 0.59, "closer": 9.0}
+        {"key": key, "score": score, "clusters": 10, "beyond": 4, "own": 0.9 - shift, "own_low": 0.88 - shift,
+         "own_high": 0.92, "other": 0.2, "other_low": 0.1, "other_high": 0.3, "gap": 0.7 - shift, "out": 0.5 - shift,
+         "out_low": 0.41 - shift, "out_high": 0.59 - shift, "null": 0.3, "null_high": 0.4, "p": 0.025 + shift}
         for key, shift in (("forward", 0.0), ("backward", 0.3)) for score in ("ami", "nmi", "distance")
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -358,24 +362,22 @@ def test_verdicts_measure_what_the_experiment_claims(pair):
     record = Record(pair)
     record.verdicts(evidence(), "pair")
     record.verdicts(evidence(), "pair", keys={"backward": "third"})
-    record.verdicts(evidence(), "pair-digits")
     record.close()
     rows = {row["id"].removeprefix("pair-"): row for row in read_json(results_root() / "mini" / "pair" / "claims.json")}
     assert set(rows) == set(IDS)
-    forward = rows["ami-forward"]
-    assert (forward["measured"], forward["interval"], forward["limit"], forward["verdict"]) == (
-        0.7,
-        [0.6, 0.8],
-        0.4,
-        "held",
-    )
-    assert forward["reason"] == "on rows that SPEC has not seen the gap is 0.50 (0.41 to 0.59)"
-    assert (rows["ami-third"]["measured"], rows["ami-third"]["verdict"]) == (0.4, "differs")
-    assert rows["nmi-forward"]["measured"] == 0.7
-    assert rows["distances-backward"]["reason"].endswith("closer in 9 of 10 clusters; on unseen rows the gap is 0.50")
-    assert (rows["forward-own"]["measured"], rows["forward-own"]["interval"]) == (0.9, [0.88, 0.92])
-    assert (rows["backward-other"]["measured"], rows["backward-other"]["limit"]) == (0.2, None)
-    assert rows["digits-backward"]["measured"] == 0.4
+    seen = {name: (row["measured"], row["interval"], row["verdict"]) for name, row in rows.items()}
+    assert seen["ami-forward"] == (0.5, [0.41, 0.59], "held")
+    assert rows["ami-forward"]["reason"] == "on all rows, which SPEC has seen, 0.70"
+    assert seen["ami-forward-gaussian"] == (0.025, None, "held")
+    assert rows["ami-forward-gaussian"]["reason"] == "the gap is 0.70, that of Gaussian pairs 0.30, at most 0.40"
+    assert seen["ami-third"] == (0.2, [0.11, 0.29], "differs")
+    assert seen["nmi-forward"][2] == "inconclusive"
+    assert seen["distances-backward"] == (0.2, [0.11, 0.29], "held")
+    assert seen["distances-backward-gaussian"] == (0.325, None, "differs")
+    assert seen["forward-own"] == (0.9, [0.88, 0.92], "held")
+    assert seen["backward-other"] == (0.2, [0.1, 0.3], "observed")
+    assert seen["clusters-forward"] == (4, None, "held")
+    assert rows["clusters-forward"]["reason"] == "of 10 pairs"
 
 
 def test_verdicts_read_the_agreement_of_the_score_that_is_asked_for(pair):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.headless import report
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.record import Record
+from spec_repro.headless.record import Record, results_root
 
 CARDS = """
   mini: {data: d, models: m, device: CPU, minutes: 1, memory: 1 GB}
@@ -96,11 +96,17 @@ def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_p
     assert all(source.startswith("data:image/") for source in sources)
 
 
-def test_a_verdict_that_differs_is_shown_with_its_reason(tiny):
-    record(tiny, 0.4)
+@pytest.mark.parametrize(
+    ("colour", "ends", "word", "mark"),
+    [(0.3, "0.200 to 0.400", "differs", "✗"), (0.45, "0.350 to 0.550", "inconclusive", r"\?")],
+)
+def test_a_verdict_other_than_held_is_shown_with_its_reason(tiny, colour, ends, word, mark):
+    record(tiny, colour)
     page = report.write_report("mini").read_text()
-    assert "the interval 0.300 to 0.500, expected at least 0.5" in page
-    assert re.search(r'class="verdict differs">✗ differs', page)
+    assert f"the interval {ends}, expected at least 0.5" in page
+    assert re.search(rf'class="verdict {word}">{mark} {word}', page)
+    assert re.search(rf'<li class="{word}"><b>1</b>{mark} {word}</li>', page)
+    assert f"1 {word}" in (results_root() / "mini" / "REPORT.md").read_text()
 
 
 def test_other_values_than_the_profiles_are_told(tiny):

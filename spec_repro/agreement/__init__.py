@@ -5,7 +5,7 @@ Everything here takes ``members``, an integer array (k, size): row j holds the s
 code of the paper.
 
 SPEC selects the very samples that are scored here, so no score is evidence by itself: two embeddings of pure noise
-already differ in AMI. A verdict needs `null_band` or `held_out` beside it, and `evidence` puts all of it in one table.
+already differ in AMI. A verdict needs `held_out` or `surrogate` beside it, and `evidence` puts all of it in one table.
 
 Letters: n samples, d dims, k clusters.
 """
@@ -17,10 +17,10 @@ from spec_repro.agreement.calibration import (
     factor_margin_interval,
     held_out,
     interval_of_halves,
-    null_band,
     over_halves,
 )
 from spec_repro.agreement.distances import cluster_distances, similarity_ranking
+from spec_repro.agreement.gaussian import eigenvalue_table, gaussian_pairs, p_value, surrogate
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.agreement.purity import factor_margin, purity, purity_table
 
@@ -28,15 +28,18 @@ __all__ = [
     "LEGEND",
     "agreement_notes",
     "cluster_distances",
+    "eigenvalue_table",
     "evidence",
     "factor_margin",
     "factor_margin_interval",
+    "gaussian_pairs",
     "held_out",
     "interval_of_halves",
     "kmeans_agreement",
-    "null_band",
     "over_halves",
+    "p_value",
     "purity",
     "purity_table",
     "similarity_ranking",
+    "surrogate",
 ]

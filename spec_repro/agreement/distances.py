@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial.distance import pdist
+from sklearn.metrics import euclidean_distances
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.rows import slices
@@ -66,10 +67,9 @@ def cluster_distances(z: np.ndarray, members: np.ndarray, *, pairs: int = 20_000
     if scale == 0:
         raise InvalidInput(f"distances: all {pairs} sampled pairs coincide, so there is no unit. Is z constant?")
     intra = np.stack([pdist(member_rows(z, row)) for row in members]) / scale
-
     index, cluster = members.ravel(), np.repeat(np.arange(k), size)
     distinct, where = np.unique(index, return_inverse=True)
-    between = cdist(member_rows(z, distinct), member_rows(z, distinct))[np.ix_(where, where)]  # (k size, k size)
+    between = euclidean_distances(member_rows(z, distinct).astype(float))[np.ix_(where, where)]  # (k size, k size)
     counted = (cluster[:, None] != cluster) & (index[:, None] != index)
     inter = float(between[counted].mean() / scale) if counted.any() else float("nan")
     return ClusterDistances(intra=intra, inter=inter, scale=scale)

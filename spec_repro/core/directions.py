@@ -13,6 +13,9 @@ from spec_repro.base.rows import slices
 from spec_repro.core.solvers import Pairs
 
 TWO_SIDED = 0.05  # below this margin the sign of an eigenvector is arbitrary
+BACKGROUND = 0.5  # above this overlap with the constant vector a pair is mostly the mean similarity of all samples
+LEVEL = 0.05  # up to this p-value an eigenvalue is more than the covariance explains
+COVARIANCE = "covariance alone"  # how figures mark a pair that is not
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Direction:
         residuals: ``(len,)``, :math:`\|\Lambda u - \lambda u\|_2`.
         margin: ``(len,)`` in [0, 1]: how clearly the sign is decided, 0 for a vector as heavy on either side,
             1 for one of a single sign.
+        p_values: ``(len,)``, of each eigenvalue among those of the same rank of Gaussian pairs; None if not measured
+            (:func:`spec_repro.agreement.surrogate`).
     """
 
     sees: str
@@ -36,6 +41,7 @@ class Direction:
     eigenvectors: np.ndarray = field(repr=False)
     residuals: np.ndarray = field(repr=False)
     margin: np.ndarray = field(repr=False)
+    p_values: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Number of pairs, at most the k asked for."""
@@ -55,6 +61,32 @@ class Direction:
     def two_sided(self) -> np.ndarray:
         """``(len,)`` bool: pairs whose sign is not decided (margin below 0.05): look at both ends."""
         return self.margin < TWO_SIDED
+
+    @property
+    def background(self) -> np.ndarray:
+        r"""``(len,)`` overlap with the constant vector, :math:`|\langle u, 1\rangle|/\sqrt n`, in [0, 1]."""
+        return np.abs(self.eigenvectors.sum(axis=0, dtype=np.float64)) / np.sqrt(len(self.eigenvectors))
+
+    @property
+    def beyond(self) -> np.ndarray:
+        """``(len,)`` bool: pairs above Gaussian pairs, up to the first rank that is not; all if not measured.
+
+        A background pair that is not above them is left out and does not end the count: the Gaussian pairs have it too.
+        """
+        above = np.ones(len(self), bool) if self.p_values is None else self.p_values <= LEVEL
+        return above & np.logical_and.accumulate(above | (self.background > BACKGROUND))
+
+    @property
+    def title(self) -> str:
+        """The name and, where it was measured, how many pairs are above Gaussian pairs."""
+        count = f", {self.beyond.sum()} of {len(self)} clusters above Gaussian pairs"
+        return self.name + count * (self.p_values is not None)
+
+    def marks(self, pair: int) -> str:
+        """What a figure says beside a pair (from 0), as in ``" (two-sided, background)"``; empty for most."""
+        words = {"two-sided": self.two_sided, "background": self.background > BACKGROUND, COVARIANCE: ~self.beyond}
+        said = ", ".join(word for word, marked in words.items() if marked[pair])
+        return f" ({said})" if said else ""
 
     def top(self, size: int, end: Literal["high", "low"] = "high") -> np.ndarray:
         """Members ``(len, size)``: the samples with the largest (``end="low"``: smallest) entries, in this order.

@@ -1,7 +1,8 @@
 """A claim: one sentence of the paper in a form that can be measured, and the rule that gives its verdict.
 
 The rules are a small closed set. A rule looks at the whole interval of a measurement, not at its middle: *held* means
-that every value of the interval meets it, *differs* that some value does not. The report counts both alike as results.
+that every value of the interval meets it, *differs* that none does, *inconclusive* that the bound lies inside. A number
+without an interval decides alone. The report counts all of them as results.
 """
 
 import math
@@ -10,18 +11,17 @@ from dataclasses import dataclass
 
 from spec_repro.base.errors import InvalidInput, unknown_name
 
-VERDICTS = ("held", "differs", "not run", "observed")
+VERDICTS = ("held", "differs", "inconclusive", "not run", "observed")
 TINY = 1e-4  # below, only the order of magnitude is of interest
 
-# The numbers that follow a rule's name in YAML, how the report says the rule, and whether an interval meets it.
+# The numbers that follow a rule's name in YAML, and how the report says the rule.
 RULES = {
-    "at_least": (("bound",), "at least {}", lambda low, high, bound: low >= bound),
-    "at_most": (("bound",), "at most {}", lambda low, high, bound: high <= bound),
-    "between": (("low", "high"), "between {} and {}", lambda low, high, least, most: least <= low and high <= most),
-    "greater_than": (("margin",), "first minus second above {}", lambda low, high, margin: low > margin),
-    "near": (("value", "tolerance"), "{} within {}", lambda low, high, x, by: max(x - low, high - x) <= by),
-    "exceeds_band": ((), "above the limit of its null band", lambda low, high, limit: low > limit),
-    "observed": ((), "no bound, reported as it is", None),
+    "at_least": (("bound",), "at least {}"),
+    "at_most": (("bound",), "at most {}"),
+    "between": (("low", "high"), "between {} and {}"),
+    "greater_than": (("margin",), "first minus second above {}"),
+    "near": (("value", "tolerance"), "{} within {}"),
+    "observed": ((), "no bound, reported as it is"),
 }
 
 
@@ -39,11 +39,10 @@ def show(value, digits: int | None = 3) -> str:
 
 
 def show_measured(row: Mapping, digits: int = 3) -> str:
-    """What was measured for a claim (a row of claims.json), with its interval and the limit of its null band."""
-    measured, interval, limit = (row.get(key) for key in ("measured", "interval", "limit"))
+    """What was measured for a claim (a row of claims.json), with its interval."""
+    measured, interval = row.get("measured"), row.get("interval")
     text, pair = show(measured, digits), "difference " if isinstance(measured, list | tuple) else ""
-    text += f" ({pair}{show(interval[0], digits)} to {show(interval[1], digits)})" if interval else ""
-    return text if limit is None else f"{text}, limit {show(limit, digits)}"
+    return text + (f" ({pair}{show(interval[0], digits)} to {show(interval[1], digits)})" if interval else "")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ class Rule:
 
     at_least, at_most: the bound. between: both bounds. greater_than: the margin by which the first of two measured
     values must exceed the second; the interval is that of their difference. near: value and tolerance.
-    exceeds_band: nothing, the upper limit of the null band is measured with the value.
     """
 
     kind: str
@@ -83,8 +81,8 @@ class Rule:
     def __str__(self) -> str:
         return RULES[self.kind][1].format(*(f"{number:g}" for number in self.numbers))
 
-    def judge(self, measured, interval=None, limit=None) -> tuple[str, str]:
-        """Verdict and its reason for a measured value, its interval and, for ``exceeds_band``, the limit."""
+    def judge(self, measured, interval=None) -> tuple[str, str]:
+        """Verdict and its reason for a measured value and its interval, which replaces the value."""
         if self.kind == "observed":
             return "observed", ""
         if self.kind == "greater_than":
@@ -93,14 +91,26 @@ class Rule:
             measured = measured[0] - measured[1]
         elif isinstance(measured, list | tuple):
             raise InvalidInput(f"{self.kind} judges one value, found {measured!r}.")
-        if self.kind == "exceeds_band" and limit is None:
-            return "not run", "no null band was measured, and the samples were selected by SPEC itself"
         low, high = interval or (measured, measured)
-        if RULES[self.kind][2](low, high, *(self.numbers or [limit])):
+        least, most = self._allowed()
+        if least <= low and high <= most:
             return "held", ""
         found = show(measured) if interval is None else f"the interval {show(low)} to {show(high)}"
-        against = f" ({show(limit)})" if self.kind == "exceeds_band" else ""
-        return "differs", f"found {found}, expected {self}{against}"
+        outside = high < least or most < low
+        return "differs" if outside else "inconclusive", f"found {found}, expected {self}"
+
+    def _allowed(self) -> tuple[float, float]:
+        """The smallest and the largest value that meet the rule."""
+        match self.kind, *self.numbers:
+            case "at_least", bound:
+                return bound, math.inf
+            case "at_most", bound:
+                return -math.inf, bound
+            case "greater_than", margin:
+                return math.nextafter(margin, math.inf), math.inf
+            case "near", value, tolerance:
+                return value - tolerance, value + tolerance
+        return self.numbers  # between
 
 
 @dataclass(frozen=True)
@@ -119,9 +129,8 @@ class Claim:
     where: str = ""
     value: object = None
 
-    def row(self, profile: str, verdict: str, reason: str, measured=None, interval=None, limit=None) -> dict:
+    def row(self, profile: str, verdict: str, reason: str, measured=None, interval=None) -> dict:
         """The claim with its measurement, as claims.json and the report have it."""
         row = {"id": self.id, "statement": self.statement[profile], "paper": {"where": self.where, "value": self.value}}
         row |= {"data": self.data[profile], "rule": str(self.rule), "why": self.why}
-        row |= {"measured": measured, "interval": interval, "limit": limit}
-        return row | {"verdict": verdict, "reason": reason}
+        return row | {"measured": measured, "interval": interval, "verdict": verdict, "reason": reason}

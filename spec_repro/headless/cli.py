@@ -196,7 +196,7 @@ def _compare(options: Namespace) -> None:
         for j, row in enumerate(side.top(min(options.top, len(side.eigenvectors)))):
             words = [str(i if ids is None else ids[int(i)]) for i in row]
             members = " ".join(word if word.isprintable() else repr(word) for word in words)
-            print(f"{j + 1:3}  {side.eigenvalues[j]:.4f}{' (two-sided)' * bool(side.two_sided[j])}  {members}")
+            print(f"{j + 1:3}  {side.eigenvalues[j]:.4f}{side.marks(j)}  {members}")
 
 
 @contextlib.contextmanager

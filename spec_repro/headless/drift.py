@@ -1,5 +1,7 @@
 """Drift: what moved between ``results/<profile>`` and its committed copy. Only a changed verdict is a failure.
 
+A move between *inconclusive* and *held* or *differs* is none: where an interval ends near a bound, rounding decides.
+
 Tables and arrays are compared number by number within a tolerance, claims by verdict and value. Pictures are not
 compared, and neither are the coordinates of 2-D maps (arrays named ``map_...``), which differ between processors.
 """
@@ -21,6 +23,7 @@ from spec_repro.headless.record import read_claims, results_folder
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4
+BORDERLINE = ({"held", "inconclusive"}, {"differs", "inconclusive"})
 
 
 def compare_with_committed(profile: str) -> tuple[list[str], bool]:
@@ -51,17 +54,19 @@ def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:
             (claims, numbers), (old_claims, old_numbers) = _stored(here), _stored(there)
             verdicts = _verdicts(claims, old_claims)
             moved = [*verdicts, *_numbers(numbers, old_numbers)]
+            changed = changed or any(line.startswith("VERDICT") for line in verdicts)
         except CheckpointError as error:
-            verdicts = moved = [str(error)]
+            moved, changed = [str(error)], True
         lines += [f"{here.name}: {line}" for line in moved]
-        changed = changed or bool(verdicts)
     return lines, changed
 
 
 def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
+    """A line for each moved verdict; it begins with VERDICT if it is a failure, with "verdict" if not."""
     after = {row["id"]: (row["verdict"], row["reason"]) for row in new}
     pairs = [(row["id"], row["verdict"], *after.get(row["id"], ("gone", "no longer measured"))) for row in old]
-    return [f"VERDICT of {name}: {was} -> {now} ({why})" for name, was, now, why in pairs if was != now]
+    moved = [("verdict" if {pair[1], pair[2]} in BORDERLINE else "VERDICT", *pair) for pair in pairs]
+    return [f"{word} of {name}: {was} -> {now} ({why})" for word, name, was, now, why in moved if was != now]
 
 
 def _stored(folder: Path) -> tuple[list[dict], dict[str, np.ndarray]]:

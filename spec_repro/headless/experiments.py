@@ -148,12 +148,12 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
 
 
 def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:
-    """The claim of one entry, or the claims of its directions."""
+    """The claim of one entry, or the claims of its directions, and those that its rule brings ``also``."""
     entry = _keys(entry, f"{where}, a claim", "id rule", CLAIM_KEYS)
-    where, rule = f"{where}, claim {entry['id']}", entry["rule"]
+    path, where, rule = where, f"{where}, claim {entry['id']}", entry["rule"]
     shared = rules.get(rule, {}) if isinstance(rule, str) else {}
     fields = {"data": experiment.get("data"), **shared, **entry, "rule": shared.get("rule", rule)}
-    _keys(fields, where, "statement why data", f"id rule {CLAIM_KEYS}")
+    _keys(fields, where, "statement why data", f"id rule also {CLAIM_KEYS}")
     known = experiment.get("directions", {})
     for key in _keys(dict.fromkeys(fields.get("directions", [""])), where, optional=" ".join(known)):
         one = _part(fields, key)
@@ -167,6 +167,9 @@ def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> 
             texts["data"][profile] = data[profile].format(**words)
         rule = Rule.parse(one["rule"], where, paper.get("value"))
         yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **texts, **paper)
+        for word, other in shared.get("also", {}).items():
+            twin = {**entry, "id": f"{entry['id']}-{word}", "rule": other, "paper": {}}
+            yield from _claims(twin | ({"directions": [key]} if key else {}), experiment, rules, path)
 
 
 def _part(value, key: str):

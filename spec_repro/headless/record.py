@@ -145,12 +145,12 @@ class Record:
             if self._arrays[name].dtype.hasobject:
                 raise InvalidInput(f"arrays.npz takes numbers and fixed-width text, {name!r} holds Python objects.")
 
-    def claim(self, claim: str, measured=None, interval=None, limit=None, reason: str = "") -> None:
+    def claim(self, claim: str, measured=None, interval=None, reason: str = "") -> None:
         """Measure a claim of this experiment; its rule gives the verdict.
 
         measured: a number, (first, second) for ``greater_than``, a list for ``observed``; None for *not run*, which
-        needs a ``reason``. interval: low and high end from seeds or bootstrap (of first minus second for a pair).
-        limit: upper end of the null band of ``exceeds_band``. A claim of other profiles alone is passed over.
+        needs a ``reason``. interval: low and high end over what could have been drawn otherwise, rows or seeds (of
+        first minus second for a pair). A claim of other profiles alone is passed over.
         """
         self._path("claims.json")
         claims = {item.id: item for item in self.experiment.claims}
@@ -160,34 +160,32 @@ class Record:
             return
         if measured is None and not reason:
             raise InvalidInput(f"claim {claim!r} has no measured value; give the reason why it was not run.")
-        measured, interval, limit = (_plain(x, claim) for x in (measured, interval, limit))
+        measured, interval = _plain(measured, claim), _plain(interval, claim)
         if interval is not None and (not isinstance(interval, list) or len(interval) != 2 or interval[0] > interval[1]):
             raise InvalidInput(f"claim {claim!r}: an interval is (low, high), found {interval!r}.")
         judge = claims[claim].rule.judge
-        verdict, cause = ("not run", "") if measured is None else judge(measured, interval, limit)
+        verdict, cause = ("not run", "") if measured is None else judge(measured, interval)
         reasons = "; ".join(text for text in (cause, reason) if text)
-        self._claims[claim] = self._row(claims[claim], verdict, reasons, measured, interval, limit)
+        self._claims[claim] = self._row(claims[claim], verdict, reasons, measured, interval)
 
     def verdicts(self, table, prefix: str, keys: Mapping[str, str] | None = None, score: str = "ami") -> None:
         """Measure those claims of this experiment that read an `agreement.evidence` table.
 
-        ``<prefix>-ami-<key>``, ``-nmi-`` and ``-distances-`` judge the gap. Of ``score`` alone, ``<prefix>-<key>``
-        does, too, and ``<prefix>-<key>-own`` and ``-other`` measure the agreement itself. ``keys`` gives other words
-        for the keys of the table's directions; a direction without a word is passed over.
+        ``<prefix>-ami-<key>``, ``-nmi-`` and ``-distances-`` judge the gap on rows that SPEC has not seen, the same id
+        with ``-gaussian`` its p-value. Of ``score`` alone, ``<prefix>-<key>-own`` and ``-other`` measure the agreement
+        itself, ``<prefix>-clusters-<key>`` the number of clusters beyond Gaussian pairs. ``keys`` gives other words for
+        the keys of the table's directions; a direction without a word is passed over.
         """
         known = {claim.id for claim in self.experiment.claims}
         for row in table.itertuples():
             key = row.key if keys is None else keys.get(row.key)
-            unseen = f"gap is {row.out:.2f}"
-            reason = f"on rows that SPEC has not seen the {unseen} ({row.out_low:.2f} to {row.out_high:.2f})"
-            if row.score == "distance":
-                reason = f"closer in {row.closer:.0f} of {row.clusters} clusters; on unseen rows the {unseen}"
-            gap = row.gap, (row.low, row.high), row.limit, reason
-            judged = {f"{prefix}-{SCORES[row.score]}-{key}": gap}
+            name, pairs = f"{prefix}-{SCORES[row.score]}-{key}", f"{row.null:.2f}, at most {row.null_high:.2f}"
+            judged = {name: (row.out, (row.out_low, row.out_high), f"on all rows, which SPEC has seen, {row.gap:.2f}")}
+            judged[f"{name}-gaussian"] = row.p, None, f"the gap is {row.gap:.2f}, that of Gaussian pairs {pairs}"
             if row.score == score:
-                judged[f"{prefix}-{key}"] = gap
                 judged[f"{prefix}-{key}-own"] = row.own, (row.own_low, row.own_high)
                 judged[f"{prefix}-{key}-other"] = row.other, (row.other_low, row.other_high)
+                judged[f"{prefix}-clusters-{key}"] = row.beyond, None, f"of {row.clusters} pairs"
             for claim in judged.keys() & known:
                 self.claim(claim, *judged[claim])
 

@@ -5,17 +5,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from spec_repro.base.errors import InvalidInput
-from spec_repro.plots.style import COLUMN, PAGE, VARIANTS, direction_colors, embedding_colors, new_figure, style
+from spec_repro.core.directions import BACKGROUND, COVARIANCE
+from spec_repro.plots.style import COLUMN, PAGE, PALE, VARIANTS, direction_colors, embedding_colors, new_figure, style
 
 
 @style()
-def distance_violins(distances: Mapping[str, object], *, title: str = "", width: float = PAGE) -> Figure:
+def distance_violins(distances: Mapping[str, object], side=None, *, title: str = "", width: float = PAGE) -> Figure:
     """Distances inside each cluster in two embeddings, with the mean distance between clusters dashed (Figures 2-11).
 
     distances: embedding to the result of `agreement.cluster_distances`; the embedding that sees the clusters is first.
+    side: the direction of the clusters, which gives the title and says which clusters the covariance explains (pale).
     """
     parts, colors = [], {}
     for name, color in embedding_colors(list(distances)).items():
@@ -31,11 +34,23 @@ def distance_violins(distances: Mapping[str, object], *, title: str = "", width:
     sns.violinplot(**data, **look, split=len(distances) == 2, ax=ax)
     for d, color in zip(distances.values(), colors.values(), strict=True):
         ax.axhline(d.inter, color=color, linestyle="--", linewidth=1)
-    ax.set(xlabel="cluster", ylabel="distance /\nmean pairwise distance", title=title)
+    ax.set(xlabel="cluster", ylabel="distance /\nmean pairwise distance", title=title or getattr(side, "title", ""))
+    if side is not None:
+        _mark(ax, side, ax.collections, len(distances))
     ax.set_ylim(bottom=0)
     ax.get_legend().remove()
     figure.legend(loc="outside lower center", ncols=1 if width < PAGE else 2)
     return figure
+
+
+def _mark(ax, side, artists: Sequence, each: int) -> None:
+    """Background clusters named on the axis, those of the covariance alone pale: ``each`` of the artists a cluster."""
+    names = [f"{j + 1}\nbackground" if overlap > BACKGROUND else j + 1 for j, overlap in enumerate(side.background)]
+    ax.set_xticks(ax.get_xticks(), names[: len(ax.get_xticks())])
+    for i, artist in enumerate(artists):
+        artist.set_alpha(None if side.beyond[i // each] else PALE)
+    if not side.beyond.all():
+        ax.set_xlabel(f"cluster (pale: {COVARIANCE})")
 
 
 @style()
@@ -88,7 +103,7 @@ def kernel_heatmaps(
 def eigenvalue_spectrum(found, *, width: float = COLUMN) -> Figure:
     """Both ends of the spectrum of the kernel difference: clusters of x above zero, clusters of y below.
 
-    The band is the noise floor of the random features, if it was measured.
+    The band is the noise floor of the random features, if it was measured. Pale: no more than the covariance explains.
     """
     colors = embedding_colors([side.sees for side in found])
     figure = new_figure(width, 2.6)
@@ -99,8 +114,12 @@ def eigenvalue_spectrum(found, *, width: float = COLUMN) -> Figure:
         ax.axhspan(-found.noise_floor, found.noise_floor, color="0.88", linewidth=0, label=label)
     for side, sign in zip(found, (1, -1), strict=True):
         rank, values, color = np.arange(1, len(side) + 1), sign * side.eigenvalues, colors[side.sees]
-        ax.vlines(rank, 0, values, color=color, linewidth=0.8)
-        ax.scatter(rank, values, s=16, color=color, zorder=3, label=side.name)
+        shades = [to_rgba(color, 1 if beyond else PALE) for beyond in side.beyond]
+        ax.vlines(rank, 0, values, color=shades, linewidth=0.8)
+        ax.scatter(rank, values, s=16, color=shades, zorder=3)
+        ax.scatter([], [], s=16, color=color, label=side.title.replace(f"{side.name}, ", f"{side.name}\n"))
+        for j in np.flatnonzero(side.background > BACKGROUND):
+            ax.annotate("background", (rank[j], values[j]), (4, 0), textcoords="offset points", va="center")
     most = max(len(side) for side in found)
     ax.set(xlabel="rank", ylabel="eigenvalue λ", xticks=range(1, most + 1, max(1, most // 10)))
     figure.legend(loc="outside lower center", ncols=1)

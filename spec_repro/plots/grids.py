@@ -1,6 +1,8 @@
 """What is in a cluster: grids of images, tables of texts, and the ranked images of Figures 12 and 13.
 
 A cluster is marked two-sided if both ends of its eigenvector stand out equally; which end is shown is then arbitrary.
+It is marked background if its eigenvector is mostly the mean similarity of all samples, and drawn pale if its
+eigenvalue is no more than the covariance alone explains.
 """
 
 import textwrap
@@ -14,7 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from PIL import Image, ImageOps
 
-from spec_repro.plots.style import PAGE, VERMILION, new_figure, style
+from spec_repro.core.directions import COVARIANCE
+from spec_repro.plots.style import PAGE, PALE, VERMILION, new_figure, style
 
 THUMB, GAP = 128, 6  # pixels
 
@@ -46,7 +49,7 @@ def _clusters(side, shown: int, clusters: int) -> list[tuple[str, np.ndarray]]:
     for j, members in enumerate(side.top(shown)[:clusters]):
         value = side.eigenvalues[j]
         title = f"cluster {j + 1}  λ = {value:.3f}" if value >= 0.001 else f"cluster {j + 1}  λ = {value:.1e}"
-        found.append((title + " (two-sided)" * bool(side.two_sided[j]), members))
+        found.append((title + side.marks(j), members))
     return found
 
 
@@ -66,10 +69,10 @@ def cluster_grids(
     figure.get_layout_engine().set(w_pad=0.08)  # inches; the gap between clusters is wider than that between images
     parts = np.atleast_1d(figure.subfigures(len(directions), 1))
     for part, (title, side) in zip(parts, directions.items(), strict=True):
-        part.suptitle(title, fontweight="bold", x=0.01, ha="left")
-        found = _clusters(side, shown, clusters)
-        for ax, (name, members) in zip(part.subplots(down, across, squeeze=False).ravel(), found, strict=False):
-            ax.imshow(_montage(images, members, columns))
+        part.suptitle(title + side.title.removeprefix(side.name), fontweight="bold", x=0.01, ha="left")
+        found, axes = _clusters(side, shown, clusters), part.subplots(down, across, squeeze=False).ravel()
+        for ax, (name, members), beyond in zip(axes, found, side.beyond, strict=False):
+            ax.imshow(_montage(images, members, columns), alpha=1 if beyond else PALE)
             ax.set_title(name.replace(" (", "\n("), pad=3)
         for ax in part.axes:
             ax.axis("off")
@@ -126,14 +129,15 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
     """The tables of `text_clusters` as a figure, one below the other, each text cut after ``lines`` lines."""
     leading, margin = 9.1, 6.0  # points
     small, bold, head = (FontProperties(size=s, weight=w) for s, w in ((7, "normal"), (7.5, "bold"), (8.5, "bold")))
-    blocks, rules, height = [], [], margin  # (x, y from the top, text, font); y of thin lines
+    blocks, rules, height = [], [], margin  # (x, y from the top, text, font, colour); y of thin lines
     for title, table in tables.items():
         column = (72 * PAGE - margin) / max(table.shape[1], 1)
-        blocks.append((margin, height, title, head))
+        blocks.append((margin, height, title, head, "black"))
+        colors = ["0.6" if COVARIANCE in name else "black" for name in table.columns]
         height += 2 * leading
         for font, row in [(bold, table.columns), *((small, row) for _, row in table.iterrows())]:
             cells = [_wrapped(text, column - 2 * margin, font, lines) for text in row]
-            blocks += [(margin + j * column, height, cell, font) for j, cell in enumerate(cells)]
+            blocks += [(margin + j * column, height, cell, font, colors[j]) for j, cell in enumerate(cells)]
             height += leading * (max((cell.count("\n") for cell in cells), default=0) + 1.3)
             rules.append(height)
             height += 0.4 * leading
@@ -142,9 +146,9 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
     figure.set_layout_engine("none")  # every text has its position already
     for y in rules:
         figure.add_artist(Line2D([0.01, 0.99], [1 - y / height] * 2, color="0.85", linewidth=0.5))
-    for x, y, text, font in blocks:
+    for x, y, text, font, color in blocks:
         at = x / (72 * PAGE), 1 - y / height
-        figure.text(*at, text, va="top", fontproperties=font, linespacing=1.1, parse_math=False)
+        figure.text(*at, text, va="top", color=color, fontproperties=font, linespacing=1.1, parse_math=False)
     return figure
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spec_repro.base.errors import InvalidInput, NonFiniteInput, unknown_name
-from spec_repro.plots.style import PAGE, cluster_style, new_figure, style
+from spec_repro.core.directions import BACKGROUND, COVARIANCE
+from spec_repro.plots.style import PAGE, PALE, cluster_style, new_figure, style
 
 FEWEST = 12
 
@@ -95,10 +96,10 @@ def cluster_maps(
     """Maps of the union of the members of all clusters in each embedding, coloured by cluster (Figures 2-11, 15).
 
     features: name to z (n, d); of a direction ``side`` between two of them, ``side.sees`` is drawn first and
-    ``side.misses`` second, otherwise all in the given order. size: members of a cluster; title: ``side.name`` by
+    ``side.misses`` second, otherwise all in the given order. size: members of a cluster; title: ``side.title`` by
     default; notes: name to what stands beside it ("AMI 0.68"). A sample in several clusters has one position and is
-    drawn once for each. Returns the figure and the coordinates in each embedding, (k, size, 2); NaN where all rows are
-    equal, which is then said in place of the map.
+    drawn once for each; clusters that are no more than the covariance explains are pale. Returns the figure and the
+    coordinates in each embedding, (k, size, 2); NaN where all rows are equal, which is then said in place of the map.
     """
     members = side.top(size)
     distinct, where = np.unique(members, return_inverse=True)
@@ -106,15 +107,18 @@ def cluster_maps(
     for name in (side.sees, side.misses) if side.misses in features else features:
         maps[name] = places_of(features[name][distinct], method, seed)[where].reshape(*members.shape, 2)
     figure = new_figure(PAGE, PAGE / len(maps) * 0.85 + 0.5)
-    figure.suptitle(f"{title or side.name}  ({MAPS[method][0]})", fontweight="bold")
+    figure.suptitle(f"{title or side.title}  ({MAPS[method][0]})", fontweight="bold")
     for ax, (name, points) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         for cluster in reversed(range(len(members))):  # the first clusters are drawn on top
-            ax.scatter(*points[cluster].T, s=13, linewidths=0.2, edgecolors="white", **cluster_style(cluster))
+            look = {"alpha": None if side.beyond[cluster] else PALE, **cluster_style(cluster)}
+            ax.scatter(*points[cluster].T, s=13, linewidths=0.2, edgecolors="white", **look)
         ax.set_title("  ".join(filter(None, [name, (notes or {}).get(name)])))
         ax.set(xticks=[], yticks=[])
         if np.isnan(points).all():
             ax.text(0.5, 0.5, "all rows are equal:\nno map", transform=ax.transAxes, ha="center", va="center")
         ax.spines[:].set_visible(True)
-    look = {"title": "cluster", "markerscale": 1.5, "handletextpad": 0.1}
-    figure.legend(ax.collections[::-1], range(1, len(members) + 1), loc="outside lower center", ncols=10, **look)
+    pale = "" if side.beyond.all() else f" (pale: {COVARIANCE})"
+    look = {"title": f"cluster{pale}", "markerscale": 1.5, "handletextpad": 0.1}
+    labels = [f"{j + 1} background" if side.background[j] > BACKGROUND else j + 1 for j in range(len(members))]
+    figure.legend(ax.collections[::-1], labels, loc="outside lower center", ncols=10, **look)
     return figure, maps

@@ -33,6 +33,7 @@ KNOWN_COLORS = {name: color for color, names in ROLES.items() for name in names}
 FREE_COLORS = (INDIGO, OLIVE, WINE, SKY, GREY, PURPLE, ORANGE, GREEN, VERMILION, BLUE)  # for names that are not listed
 VARIANTS = {"spec-align": BLUE, "weight 0": GREY, "mis-paired": VERMILION}  # of a training run
 CLUSTERS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, "#000000", "#999999", WINE, OLIVE)
+PALE = 0.3  # opacity of a cluster that is no more than the covariance explains
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 
 RC = {

@@ -1,0 +1,145 @@
+"""The null of a comparison: Gaussian pairs that keep all covariances of both embeddings and contain no cluster.
+
+A draw (a, b) is Gaussian and has the joint mean and the joint covariance, (d_1 + d_2)-square, of (x, y): both spectra
+and the linear relation between the embeddings stay, everything else goes. The whole experiment is repeated on it: same
+n, k, kernels, members of a cluster, runs of K-means. What the real pair does beyond these draws is more than its
+covariance explains.
+
+A draw has mean and covariance exactly, not in expectation: given these two, which are all that a Gaussian sample knows
+of its distribution, the sample is a random rotation of any other. So a p-value is exact for Gaussian data (Langsrud,
+Rotation tests, Statistics and Computing 15, 2005); free draws would have the spread of two samples, and be too careful.
+Rows of unit length need more, see `gaussian_pairs`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from spec_repro.agreement.distances import cluster_distances
+from spec_repro.agreement.kmeans import kmeans_agreement
+from spec_repro.core.compare import compare
+from spec_repro.core.directions import Comparison, Direction
+
+KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
+
+
+def scores_of(z, members: np.ndarray, runs: int, seed: int, **options) -> tuple[dict[str, np.ndarray], float]:
+    """What each score is the mean of, and the mean distance between clusters; NaN for fewer than two clusters."""
+    if len(members) < 2:
+        return dict.fromkeys(SCORES, np.array([np.nan])), np.nan
+    agreement = kmeans_agreement(z, members, runs=runs, seed=seed)
+    distances = cluster_distances(z, members, seed=seed, **options)
+    return {"ami": agreement.ami, "nmi": agreement.nmi, "distance": distances.inside}, distances.inter
+
+
+def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) -> Iterator[dict]:
+    """One row per direction and score; a gap above zero speaks for the paper."""
+    for key, rows, sides in zip(KEYS, members, ((x, y), (y, x)), strict=True):
+        # 5,000 random pairs for the unit of distances are enough here.
+        (mine, _), (theirs, _) = (scores_of(z, rows, runs, seed, pairs=5_000) for z in sides)
+        for score in SCORES:
+            own, other = mine[score].mean(), theirs[score].mean()
+            gap = other - own if score == "distance" else own - other
+            yield {**columns, "key": key, "score": score, "own": own, "other": other, "gap": gap}
+
+
+def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draws (a, b) of the shapes of x (n, d_1) and y (n, d_2), with their joint mean and covariance, in float32.
+
+    If all rows of an embedding have one length (as of unit vectors), they are the directions of a Gaussian at best. The
+    draws are then of this Gaussian, brought to that length. A Gaussian with the covariance of the directions themselves
+    would lose contrast when it is brought to length, and nearly everything would be above it.
+    """
+    pair = [np.asarray(z, dtype=np.float32) for z in (x, y)]
+    norms = [np.linalg.norm(z, axis=1) for z in pair]
+    lengths = [rows.mean() if np.ptp(rows) < 1e-3 * rows.max() else None for rows in norms]
+    joint = np.hstack([_lengthened(z) if length else z for z, length in zip(pair, lengths, strict=True)])
+    mean = joint.mean(axis=0)
+    root = _root(joint - mean).astype(np.float32)
+    for child in np.random.SeedSequence(seed).spawn(repeats):
+        noise = np.random.default_rng(child).standard_normal((len(joint), len(root)), dtype=np.float32)
+        basis, triangle = np.linalg.qr(noise - noise.mean(axis=0))
+        draw = mean + (basis * np.sign(np.diag(triangle))) @ root  # the signs make the basis uniform
+        halves = zip(np.split(draw, [pair[0].shape[1]], axis=1), lengths, strict=True)
+        yield tuple(z * (length / np.linalg.norm(z, axis=1, keepdims=True)) if length else z for z, length in halves)
+
+
+def _lengthened(z: np.ndarray, ridge: float = 0.05, steps: int = 8) -> np.ndarray:
+    """Directions at lengths that a Gaussian of their shape would have.
+
+    The shape is Tyler's estimate, with a ridge; the length of a row is read off the shape of the others, since with
+    more dims than rows each row has a direction to itself.
+    """
+    n, d = z.shape
+    weights = np.ones(n)
+    for _ in range(steps):
+        scatter = (z * weights[:, None]).T @ z
+        scale = d * (1 - ridge) / np.trace(scatter)
+        forms = np.einsum("ij,ij->i", z @ np.linalg.inv(scale * scatter + ridge * np.eye(d)), z)
+        others = forms / (1 - scale * weights * forms)  # as Sherman and Morrison take out a row
+        weights = d / forms
+    return z * np.sqrt(d / others)[:, None]
+
+
+def _root(joint: np.ndarray) -> np.ndarray:
+    """R (r, d), r < n, with the same R^T R as the centred ``joint`` (n, d)."""
+    if joint.shape[1] < len(joint):
+        return np.linalg.qr(joint, mode="r")
+    _, vectors = np.linalg.eigh(joint @ joint.T)  # the first, of eigenvalue 0, is the constant vector
+    return vectors[:, 1:].T @ joint
+
+
+def p_value(real, null: np.ndarray):
+    """(1 + number of draws at least as large) / (1 + draws), over the first axis of ``null``; 1 where real is NaN."""
+    return (1 + (~(null < real)).sum(axis=0)) / (1 + len(null))
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The gaps of Gaussian pairs: one row of ``table`` per (repeat, key, score), from ``runs`` runs of K-means each."""
+
+    table: pd.DataFrame
+    runs: int
+    spec_diffs: np.ndarray  # (repeats,)
+
+    def gaps(self, key: str, score: str = "ami") -> np.ndarray:
+        """The gap of each draw in a direction, ``key`` "forward" or "backward", (repeats,)."""
+        return self.table.query("key == @key and score == @score")["gap"].to_numpy()
+
+
+def surrogate(
+    x, y, found: Comparison, *, size: int = 100, repeats: int = 39, runs: int = 3, seed: int = 0
+) -> tuple[Comparison, Surrogate]:
+    """``found`` with a p-value for each eigenvalue, and the gaps of agreement, both from Gaussian pairs.
+
+    The p-value of rank j is among the j-th eigenvalues of the draws (parallel analysis). The clusters of a direction
+    are those up to the first rank whose p-value exceeds 0.05 (`Direction.beyond`). Kernels, k and all other settings
+    are those of ``found``, the comparison of x and y; size: members of a cluster; runs: of K-means, 0 for eigenvalues
+    alone. Fewer than 19 repeats cannot give a p-value of 0.05.
+    """
+    settings = {name: value for name, value in found.settings.items() if name in compare.__kwdefaults__}
+    k, own, spectra, spec_diffs, rows = settings["k"], settings.pop("seed"), [], [], []
+    for repeat, (a, b) in enumerate(gaussian_pairs(x, y, repeats, seed)):
+        drawn = compare(a, b, seed=own + 1 + repeat, tol=1e-3, **settings)
+        spec_diffs.append(drawn.spec_diff)
+        spectra.append([np.pad(side.eigenvalues, (0, k - len(side))) for side in drawn])
+        if runs:
+            rows += gaps_of(a, b, [side.top(size) for side in drawn], runs, seed, repeat=repeat)
+    sides = zip(found, np.stack(spectra, axis=1), strict=True)
+    judged = [replace(side, p_values=p_value(side.eigenvalues, null[:, : len(side)])) for side, null in sides]
+    return replace(found, x_only=judged[0], y_only=judged[1]), Surrogate(pd.DataFrame(rows), runs, np.array(spec_diffs))
+
+
+def eigenvalue_table(found: Comparison | Iterable[Direction]) -> pd.DataFrame:
+    """One row for each pair: eigenvalue, overlap with the constant vector, p-value, and whether it counts.
+
+    `beyond`: the p-value is at most 0.05, and so is that of every pair before (`Direction.beyond`).
+    """
+    parts = []
+    for side in found:
+        part = {"direction": side.name, "cluster": range(1, len(side) + 1), "eigenvalue": side.eigenvalues}
+        part |= {"background": side.background, "p": side.p_values, "beyond": side.beyond}
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
