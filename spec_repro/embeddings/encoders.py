@@ -5,7 +5,8 @@ One vector of an item is, by ``pooling`` of the Hugging Face models,
 - ``"first"``: the last hidden state of the first token (image models with a class token, and ``roberta``);
 - ``"mean"``: the mean of the last hidden states, over tokens other than padding, or over all positions of an image.
 
-``hf:ID`` takes the first token for the model types in ``CLASS_TOKEN``, and the mean for all others. ``dinov2``,
+``hf:ID`` takes the first token for the model types in ``CLASS_TOKEN``, and the mean for all others; of a text model that
+is a repository of sentence-transformers, that library reads pooling, prefix and length from there. ``dinov2``,
 ``inception`` and ``swav`` see what the paper's code shows them: the whole image squashed to a square. ``timm:ID``, any
 image model of timm, is without its classifier and has the transform of its own data configuration.
 """
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.errors import InvalidInput, UnreadableItem, unknown_name
 from spec_repro.base.files import given_path
 from spec_repro.embeddings.checkpoints import load_into
 from spec_repro.embeddings.registry import Embedding, embedding
@@ -43,13 +44,17 @@ def hf(spec: str, *, revision: str = "", pooling: str | None = None, **options: 
     """An image or text encoder by its hub id ``ORGANISATION/NAME`` or its folder; no code of a repository is run.
 
     ``revision`` is a commit, tag or branch of the hub repository. Options of a text model: ``max_length`` in tokens (by
-    default what the model takes, at most 512), ``prefix`` before each text, ``normalize`` to unit length.
+    default what the model takes, at most 512), ``prefix`` before each text, ``normalize`` to unit length. What a
+    repository of sentence-transformers states on these holds unless an option says otherwise; with ``pooling`` none of
+    it does.
     """
     name, facts, folder = f"hf:{spec}", ModelFacts(spec, revision=revision), given_path(spec)
     with pretrained(name, facts, folder if folder.is_dir() else None) as (path, _):
         config = json.loads((path / "config.json").read_text())
     if "vision_config" in config:
         raise InvalidInput(f"{name!r} has two towers; expected an encoder of images or of texts. See open_clip:.")
+    if pooling is None and "vocab_size" in config and (path / "modules.json").is_file():
+        return sentences(pretrained(name, facts, path), **options)
     pooling = pooling or ("first" if config.get("model_type") in CLASS_TOKEN else "mean")
     kind = _text if "vocab_size" in config else _image
     return kind(pretrained(name, facts, path), pooling, **options)
@@ -79,6 +84,43 @@ def _text(found: Pretrained, pooling: str, max_length: int = 0, prefix: str = ""
         return make(encoder.dim, "text", words, functools.partial(_tokens, tokenizer, prefix, max_length), encoder)
 
 
+def sentences(
+    found: Pretrained, max_length: int = 0, prefix: str | None = None, normalize: bool = False
+) -> Embedding:
+    """A text encoder as its repository of sentence-transformers states it."""
+    with found as (path, make):
+        from sentence_transformers import SentenceTransformer
+
+        Encoder(path, "mean")  # refuses weights that are not whole: the library would leave what they lack at random
+        options = {"model_kwargs": {"dtype": torch.float32}, "local_files_only": True, "trust_remote_code": False}
+        network = SentenceTransformer(str(path), device="cpu", **options)
+        if max_length:
+            network.max_seq_length = max_length
+        prompt = network.prompts.get(network.default_prompt_name, "") if prefix is None else prefix
+        parts = ", ".join(f"{type(part).__name__} {part.get_config_dict()}" for part in list(network)[1:])
+        words = f"{prompt}text, at most {network.max_seq_length} tokens; {parts}" + ", unit length" * normalize
+        encode = Sentences(network, prompt, normalize)
+        return make(network.get_embedding_dimension(), "text", words, _readable, encode)
+
+
+class Sentences(nn.Module):
+    """A list of b texts -> (b, dim), by a model of sentence-transformers."""
+
+    def __init__(self, network: nn.Module, prompt: str, unit: bool) -> None:
+        super().__init__()
+        self.network, self.t5 = network, network.config.model_type in T5
+        self.options = {"prompt": prompt, "normalize_embeddings": unit, "convert_to_tensor": True}
+
+    def forward(self, texts: list[str]) -> Tensor:
+        with whole_range(self.network.device.type, self.t5):
+            return self.network.encode(texts, batch_size=len(texts), show_progress_bar=False, **self.options)
+
+
+def whole_range(device: str, t5: bool) -> torch.autocast:
+    """T5 overflows in float16: under autocast it runs in bfloat16."""
+    return torch.autocast(device, torch.bfloat16 if t5 else None, enabled=torch.is_autocast_enabled(device))
+
+
 class Encoder(nn.Module):
     """Images (b, 3, height, width), or a list of b rows of tokens -> (b, dim); the network in float32."""
 
@@ -105,9 +147,7 @@ class Encoder(nn.Module):
         device, pad = next(self.network.parameters()).device, nn.utils.rnn.pad_sequence
         tokens = pad(batch, batch_first=True, padding_value=self.padding).to(device)
         mask = pad([torch.ones_like(row) for row in batch], batch_first=True).to(device)
-        # T5 overflows in float16: under autocast it runs in bfloat16.
-        half = torch.is_autocast_enabled(device.type)
-        with torch.autocast(device.type, torch.bfloat16 if self.t5 else None, enabled=half):
+        with whole_range(device.type, self.t5):
             vectors = self.pooled(self.network(input_ids=tokens, attention_mask=mask), mask)
         return nn.functional.normalize(vectors, dim=1) if self.unit else vectors
 
@@ -125,9 +165,16 @@ def _processed(processor: Any, image: Image.Image) -> Tensor:
     return processor(image, return_tensors="pt")["pixel_values"][0]
 
 
+def _readable(text: Any) -> str:
+    """The text itself. Raises UnreadableItem for what is none, such as an empty cell of a table."""
+    if not isinstance(text, str):
+        raise UnreadableItem(f"expected a text, found {text!r}.")
+    return text
+
+
 def _tokens(tokenizer: Any, prefix: str, max_length: int, text: str) -> Tensor:
     """One text -> (tokens,) int64; cut at ``max_length``, its marks of beginning and end counted."""
-    return torch.tensor(tokenizer(prefix + text, truncation=True, max_length=max_length)["input_ids"])
+    return torch.tensor(tokenizer(prefix + _readable(text), truncation=True, max_length=max_length)["input_ids"])
 
 
 # The whole image at 224 x 224, as in the paper; hf:facebook/dinov2-base takes the middle of a short side of 256.
