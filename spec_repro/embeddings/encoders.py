@@ -84,9 +84,7 @@ def _text(found: Pretrained, pooling: str, max_length: int = 0, prefix: str = ""
         return make(encoder.dim, "text", words, functools.partial(_tokens, tokenizer, prefix, max_length), encoder)
 
 
-def sentences(
-    found: Pretrained, max_length: int = 0, prefix: str | None = None, normalize: bool = False
-) -> Embedding:
+def sentences(found: Pretrained, max_length: int = 0, prefix: str | None = None, normalize: bool = False) -> Embedding:
     """A text encoder as its repository of sentence-transformers states it."""
     with found as (path, make):
         from sentence_transformers import SentenceTransformer
@@ -97,7 +95,7 @@ def sentences(
         if max_length:
             network.max_seq_length = max_length
         prompt = network.prompts.get(network.default_prompt_name, "") if prefix is None else prefix
-        parts = ", ".join(f"{type(part).__name__} {part.get_config_dict()}" for part in list(network)[1:])
+        parts = ", ".join(str(getattr(part, "pooling_mode", type(part).__name__)) for part in list(network)[1:])
         words = f"{prompt}text, at most {network.max_seq_length} tokens; {parts}" + ", unit length" * normalize
         encode = Sentences(network, prompt, normalize)
         return make(network.get_embedding_dimension(), "text", words, _readable, encode)

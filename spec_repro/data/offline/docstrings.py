@@ -1,77 +1,107 @@
 """``docstrings``: what the scientific libraries of Python say about themselves, paragraph by paragraph.
 
 The sources of numpy, scipy, scikit-learn, scikit-image and pandas are parsed as they are installed; nothing of them is
-imported or run. A paragraph is a block of prose of a public docstring, outside its lists of parameters, returns,
-examples and references. The text follows the versions of the libraries, which `load_data` states.
+imported or run. A paragraph is a block of prose in the docstring of a public function or class, outside the lists of
+its parameters and returns, its examples and references. The text follows the versions of the libraries.
 """
 
 import ast
+import gc
 import inspect
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
-from importlib.metadata import distribution
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Value
 
+from spec_repro.base.errors import DataMissing
 from spec_repro.data.registry import dataset_loader
 
-LIBRARIES = {"numpy": "numpy", "scipy": "scipy", "sklearn": "scikit-learn", "skimage": "scikit-image", "pandas": "pandas"}
-# Not about their library: tests, tools of its developers, and copies of other projects.
-BESIDE = re.compile(r"/(_?tests?|conftest|_?testing|externals|_external|_lib|f2py|distutils|_build_utils|typing|_typing)\b|/(test|setup)")
-PROSE = ("", "Notes", "Warnings", "Warning", "Extended Summary")  # sections of a docstring, the first of them untitled
-# Code, tables, lists, formulas, directives, and templates that are filled in at run time.
-OTHER = re.compile(r"^\s|^[-*+|=~.>#]|^\(?\d+[.)]|^\[|>>>|::|\\|[{}=]|%\(|\|\w+\||---|^:|http", re.MULTILINE)
-MARKUP = re.compile(r":[\w:+-]+:(?=`)|``?~?|\*\*|(?<!\w)\*|\*(?!\w)|(?<=\w)_(?!\w)")
-WORDS, LONGEST, FEWEST = 12, 700, 20  # words and characters of a paragraph, paragraphs of a subject
+PACKAGES = {
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+# Not about its library: tests, tools of its developers, copies of other projects.
+BESIDE = r"_?tests?(ing)?|conftest|externals?|vendored|f2py|distutils|_?typing|_?util(s|ity)?|_shared|internals|compat"
+BESIDE = re.compile(rf"/({BESIDE}|_lib|_build_utils|setup|_config)[/.]|/test_")
+PROSE = ("", "Notes", "Warnings", "Warning")  # the sections that are read, first of them the one without a title
+# What is no prose: quotations of code, tables, lists, directives, formulas, templates to be filled in, addresses.
+OTHER = re.compile(r"^\s|^[-*+|=~.>#:[]|^\(?\w[.)] |>>>|::|\\|[{}=<>|]|%[(s]|---|//", re.MULTILINE)
+MARKUP = re.compile(r":[\w:+-]+:(?=`)|`+~?|\*+(?=\w)|(?<=\w)\*+| ?\[\w+\]_")  # roles, quotes, stress, citations
+WORDS, CHARACTERS, PARAGRAPHS = 12, 700, 20  # at least, at most of a paragraph; at least of a subject
 
 
-#@
+@dataset_loader("docstrings")
 def docstrings() -> Dataset:
-    """All paragraphs, by library and file; ``label`` is the subject (the sub-package), ``library`` whose it is."""
-    rows, known = [], set()
-    for library, package in LIBRARIES.items():
-        for file in sorted(distribution(package).files, key=str):
-            if file.parts[0] == library and file.suffix == ".py" and not BESIDE.search(f"/{file}"):
-                tree = ast.parse(file.locate().read_text(encoding="utf-8"))
-                for name, text in _documented(tree):
-                    for i, paragraph in enumerate(paragraphs(text)):
-                        if paragraph.lower() not in known:
-                            known.add(paragraph.lower())
-                            rows.append({"id": f"{file}/{name}/{i}", "text": paragraph, "label": _subject(file.parts), "library": library})
-    counts = Counter(row["label"] for row in rows)
-    return rows, counts
+    """All paragraphs, by library and file; ``label`` is the subject, that is the sub-package, ``library`` whose it is."""
+    collects, found = gc.isenabled(), {}
+    gc.disable()  # it would look through all syntax trees again and again, and take most of the time
+    try:
+        for library in PACKAGES:
+            for row in _rows(library):
+                found.setdefault(row["text"].lower(), row)
+    finally:
+        if collects:
+            gc.enable()
+    counts = Counter(row["label"] for row in found.values())
+    rows = [row for row in found.values() if counts[row["label"]] >= PARAGRAPHS]
+    kinds = {name: ClassLabel(names=sorted({row[name] for row in rows})) for name in ("label", "library")}
+    dataset = Dataset.from_list(rows, features=Features({"id": Value("string"), "text": Value("string"), **kinds}))
+    dataset.info.description = "Of " + ", ".join(f"{name} {version(name)}" for name in PACKAGES.values()) + "."
+    return dataset
 
 
-def _subject(parts):
-    names = [part.strip("_").removesuffix(".py") for part in parts[1:]]
-    return names[names[0]=="core" and parts[0]=="pandas"] if len(parts) > 2 else "top"
+def _rows(library: str) -> Iterator[dict[str, str]]:
+    """The paragraphs of a library, file by file. An ``id`` begins with the version: other versions, other data."""
+    package, home = PACKAGES[library], find_spec(library)
+    if home is None:
+        raise DataMissing(f"docstrings reads the sources of {package}, which is not installed: pip install {package}.")
+    root = Path(home.submodule_search_locations[0])
+    for path in sorted(root.rglob("*.py")):
+        file = path.relative_to(root)
+        if not BESIDE.search(f"/{file.as_posix()}"):
+            named = documented(ast.parse(path.read_bytes()))
+            texts = ((name, text) for name, docstring in named for text in paragraphs(docstring))
+            for i, (name, text) in enumerate(texts):
+                key = f"{package}-{version(package)}/{file.as_posix()}/{name}/{i:03d}"
+                yield {"id": key, "text": text, "label": _subject(library, file), "library": library}
+
+
+def _subject(library: str, file: Path) -> str:
+    """The first name below the library; what pandas calls core holds all of it, so there it is the second."""
+    names = [name.strip("_") for name in file.with_suffix("").parts]
+    return names[1] if library == "pandas" and names[0] == "core" else names[0]
+
+
+def documented(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, str]]:
+    """Name and docstring of all public functions and classes; of numpy also those that ``add_newdoc`` sets."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            name = f"{inside}.{node.name}" if inside else node.name
+            if docstring := ast.get_docstring(node, clean=False):
+                yield name, docstring
+            if isinstance(node, ast.ClassDef):
+                yield from documented(node, name)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            words = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            if isinstance(called, ast.Name) and called.id == "add_newdoc" and {*map(type, words)} == {str}:
+                yield ".".join(words[:-1]), words[-1]
 
 
 def paragraphs(docstring: str) -> Iterator[str]:
-    """The paragraphs of prose in a docstring, without markup, each on one line."""
-    section, blocks = "", re.split(r"\n\s*\n", inspect.cleandoc(docstring))
-    for block in blocks:
-        lines = block.splitlines()
-        if len(lines) > 1 and re.fullmatch(r"[-=~]{3,}", lines[1].strip()):
-            section, block = lines[0].strip(), "\n".join(lines[2:])
+    """The paragraphs of prose, each on one line and without markup."""
+    section = ""
+    for block in re.split(r"\n\s*\n", inspect.cleandoc(docstring)):
+        title, rule, *rest = [*block.split("\n", 2), "", ""]
+        if re.fullmatch(r"[-=~]{3,}\s*", rule):
+            section, block = title.strip(), rest[0]
         text = " ".join(MARKUP.sub("", block).split())
-        if section in PROSE and not OTHER.search(block) and len(text) <= LONGEST and len(text.split()) >= WORDS:
+        if section in PROSE and not OTHER.search(block) and len(text) <= CHARACTERS and len(text.split()) >= WORDS:
             yield text
-
-
-def _documented(node, name=""):
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef|ast.ClassDef|ast.AsyncFunctionDef):
-            if child.name[0] != "_":
-                inner = f"{name}.{child.name}".strip(".")
-                if text := ast.get_docstring(child, clean=False):
-                    yield inner, text
-                if isinstance(child, ast.ClassDef):
-                    yield from _documented(child, inner)
-        elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call) and getattr(child.value.func,"id","") in("add_newdoc",):
-            strings=[c.value for a in child.value.args for c in ast.walk(a) if isinstance(c,ast.Constant) and isinstance(c.value,str)]
-            if strings: yield ".".join(strings[:-1]), strings[-1]
-        elif isinstance(child, ast.If|ast.Try|ast.With):
-            yield from _documented(child, name)

@@ -61,7 +61,9 @@ def verified(found: Pretrained) -> Iterator[tuple[Path, Callable[..., Embedding]
             file = path / name
             if not file.is_file() or content(file) != sha:
                 state = "another content, by its SHA-256," if file.exists() else "nothing"
-                raise CheckpointError(f"expected {SOURCE} at {COMMIT[:7]}, found {state} at {file}. Get {MINILM.obtain}")
+                raise CheckpointError(
+                    f"expected {SOURCE} at {COMMIT[:7]}, found {state} at {file}. Get {MINILM.obtain}"
+                )
         yield path, make
 
 
