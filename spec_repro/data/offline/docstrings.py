@@ -31,15 +31,16 @@ PACKAGES = {
 BESIDE = r"_?tests?(ing)?|conftest|externals?|vendored|f2py|distutils|_?typing|_?util(s|ity)?|_shared|internals|compat"
 BESIDE = re.compile(rf"/({BESIDE}|_lib|_build_utils|setup|_config)[/.]|/test_")
 PROSE = ("", "Notes", "Warnings", "Warning")  # the sections that are read, first of them the one without a title
-# What is no prose: quotations of code, tables, lists, directives, formulas, templates to be filled in, addresses.
-OTHER = re.compile(r"^\s|^[-*+|=~.>#:[]|^\(?\w[.)] |>>>|::|\\|[{}=<>|]|%[(s]|---|//", re.MULTILINE)
+# What is no prose: quotations of code and what goes on from or leads to one, tables, lists, directives, formulas,
+# templates to be filled in, addresses.
+OTHER = re.compile(r"^\s|^[-*+|=~.>#:[]|^\(?\w[.)] |>>>|::|\\|[{}=<>|]|%[(s]|---|//|\A[a-z]|:\Z", re.MULTILINE)
 MARKUP = re.compile(r":[\w:+-]+:(?=`)|`+~?|\*+(?=\w)|(?<=\w)\*+| ?\[\w+\]_")  # roles, quotes, stress, citations
 WORDS, CHARACTERS, PARAGRAPHS = 12, 700, 20  # at least, at most of a paragraph; at least of a subject
 
 
 @dataset_loader("docstrings")
 def docstrings() -> Dataset:
-    """All paragraphs, by library and file; ``label`` is the subject, that is the sub-package, ``library`` whose it is."""
+    """All paragraphs, by library and file; ``label`` is the subject, which is the sub-package, ``library`` whose it is."""
     collects, found = gc.isenabled(), {}
     gc.disable()  # it would look through all syntax trees again and again, and take most of the time
     try:
@@ -62,14 +63,14 @@ def _rows(library: str) -> Iterator[dict[str, str]]:
     package, home = PACKAGES[library], find_spec(library)
     if home is None:
         raise DataMissing(f"docstrings reads the sources of {package}, which is not installed: pip install {package}.")
-    root = Path(home.submodule_search_locations[0])
+    root, edition = Path(home.submodule_search_locations[0]), f"{package}-{version(package)}"
     for path in sorted(root.rglob("*.py")):
         file = path.relative_to(root)
         if not BESIDE.search(f"/{file.as_posix()}"):
             named = documented(ast.parse(path.read_bytes()))
             texts = ((name, text) for name, docstring in named for text in paragraphs(docstring))
             for i, (name, text) in enumerate(texts):
-                key = f"{package}-{version(package)}/{file.as_posix()}/{name}/{i:03d}"
+                key = f"{edition}/{file.as_posix()}/{name}/{i:03d}"
                 yield {"id": key, "text": text, "label": _subject(library, file), "library": library}
 
 
