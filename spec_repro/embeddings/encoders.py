@@ -5,8 +5,8 @@ One vector of an item is, by ``pooling`` of the Hugging Face models,
 - ``"first"``: the last hidden state of the first token (image models with a class token, and ``roberta``);
 - ``"mean"``: the mean of the last hidden states, over tokens other than padding, or over all positions of an image.
 
-``hf:ID`` takes the first token for the model types in ``CLASS_TOKEN``, and the mean for all others. Of a text model that
-is a repository of sentence-transformers, that library reads pooling, prefix and length there. ``dinov2``,
+``hf:ID`` takes the first token for the model types in ``CLASS_TOKEN``, and the mean for all others. If the repository
+of a text model is one of sentence-transformers, that library reads pooling, prefix and length there. ``dinov2``,
 ``inception`` and ``swav`` see what the paper's code shows them: the whole image squashed to a square. ``timm:ID``, any
 image model of timm, is without its classifier and has the transform of its own data configuration.
 """

@@ -40,7 +40,7 @@ WORDS, CHARACTERS, PARAGRAPHS = 12, 700, 20  # at least, at most of a paragraph;
 
 @dataset_loader("docstrings")
 def docstrings() -> Dataset:
-    """All paragraphs, by library and file; ``label`` is the subject, which is the sub-package, ``library`` whose it is."""
+    """All paragraphs, by library and file; ``label`` is the subject (the sub-package), ``library`` whose it is."""
     collects, found = gc.isenabled(), {}
     gc.disable()  # it would look through all syntax trees again and again, and take most of the time
     try:
