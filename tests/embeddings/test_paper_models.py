@@ -617,8 +617,8 @@ def test_the_pinned_commit_is_what_is_downloaded(files, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "snapshot_download", snapshot_download)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     load_embedding("dinov2")
-    pin, patterns = "f9e44c814b77203eaa57a6bdbbd535f21ede1415", ["model*.safetensors", "*.json", "*.txt", "*.model"]
-    wanted = {"revision": pin, "allow_patterns": patterns}
+    pin, patterns = "f9e44c814b77203eaa57a6bdbbd535f21ede1415", ["model*.safetensors", "[0-9]_*/model.safetensors"]
+    wanted = {"revision": pin, "allow_patterns": [*patterns, "*.json", "*.txt", "*.model"]}
     assert asked == [
         ("facebook/dinov2-base", wanted, True),
         ("commit", "facebook/dinov2-base", pin, "model"),
