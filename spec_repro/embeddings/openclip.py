@@ -8,6 +8,7 @@ features. open_clip warns of the pair; here it is an error, before anything is d
 """
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
-from spec_repro.embeddings.checkpoints import config_of, given_weights, has_card, load_model, model_card
+from spec_repro.embeddings.checkpoints import config_of, given_weights, load_model, model_card
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained
 
@@ -79,9 +80,18 @@ def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
 
         shown = open_clip.get_pretrained_cfg(model, tag)
         shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
-        clip, _, prepare = open_clip.create_model_and_transforms(model, str(path), pretrained_text=False, **shown)
-        if path.suffix == ".safetensors" and has_card(path):
-            load_model(path, clip, model_card(clip, model))
+        texts = config_of(model)["text_cfg"]
+        for repository in {texts.get("hf_model_name"), texts.get("hf_tokenizer_name")} - {None}:
+            if Path(repository).exists():
+                raise CheckpointError(
+                    f"{repository} in the working directory would be taken for the hub's. Start somewhere else."
+                )
+        (root := logging.getLogger()).disabled = True  # open_clip warns there of random weights: the others follow
+        try:
+            clip, _, prepare = open_clip.create_model_and_transforms(model, pretrained_text=False, **shown)
+        finally:
+            root.disabled = False
+        load_model(path, clip, model_card(clip, model))
         inputs = ", ".join(f"{key} {value}" for key, value in clip.visual.preprocess_cfg.items())
         if tower == "text":
             tokenizer = open_clip.get_tokenizer(model)

@@ -1,6 +1,7 @@
 """``minilm`` against transformers and sentence-transformers, and that nothing but the pinned files is ever used."""
 
 import itertools
+import json
 import sys
 
 import numpy as np
@@ -280,6 +281,15 @@ def test_no_code_of_such_a_repository_is_run(tmp_path):
     with pytest.raises(CheckpointError, match="does not load"):
         load_embedding(f"hf:{folder}")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_no_kernel_of_the_hub_is_asked_for(tmp_path):
+    folder = stored(tmp_path, pooled("mean"))
+    asked = {"model_args": {"attn_implementation": "someone/kernel"}, "model_kwargs": {"attn_implementation": "a/b"}}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(asked | {"max_seq_length": 20}))
+    model = load_embedding(f"hf:{folder}")
+    assert "/" not in model.encode.network.config._attn_implementation
+    assert embed(dataset_of(small_models.TEXTS), model).shape == (5, 16)
 
 
 def test_t5_of_such_a_repository_avoids_float16(tmp_path):
