@@ -96,7 +96,7 @@ def _text(
         from sentence_transformers.sentence_transformer.modules import Pooling
 
         # Checked first: sentence-transformers would leave at random what the files lack, and run kernels of the hub.
-        kind = {"dtype": torch.float32, "attn_implementation": whole(path).config._attn_implementation}
+        kind = {"dtype": torch.float32, "attn_implementation": checked_network(path).config._attn_implementation}
         network = SentenceTransformer(str(path), device="cpu", local_files_only=True, model_kwargs=kind)
         if pooling:  # in place of all that is stated on it
             own = Pooling(network[0].get_embedding_dimension(), POOLING[pooling])
@@ -126,7 +126,7 @@ class Sentences(nn.Module):
             return self.network.encode(texts, batch_size=len(texts), **options, **self.options)
 
 
-def whole(folder: Any) -> nn.Module:
+def checked_network(folder: Any) -> nn.Module:
     """The network of a repository, in float32, with all its weights and no code of the hub; ValueError otherwise."""
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 
@@ -153,7 +153,7 @@ class Encoder(nn.Module):
 
     def __init__(self, folder: Any, pooling: str) -> None:
         super().__init__()
-        self.pooling, self.network = pooling, whole(folder)
+        self.pooling, self.network = pooling, checked_network(folder)
         self.dim = getattr(self.network.config, "hidden_size", None) or self.network.config.hidden_sizes[-1]
 
     def forward(self, batch: Tensor) -> Tensor:
