@@ -369,7 +369,7 @@ def test_open_clip_names_are_checked(tmp_path):
     with pytest.raises(DataMissing, match="or a checkpoint after the slash, found ''"):
         load_embedding("open_clip:ViT-B-32")
     (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(CheckpointError, match=r"broken\.safetensors, found what does not load \(SafetensorError"):
+    with pytest.raises(CheckpointError, match=r"broken\.safetensors, found what does not load: SafetensorError"):
         load_embedding(f"open_clip:ViT-B-32/{tmp_path / 'broken.safetensors'}")
 
 
@@ -546,7 +546,7 @@ def test_checkpoints_must_be_whole(files, tmp_path):
     ):
         load_embedding("e5", weights=tmp_path / "bert")
     (tmp_path / "bert" / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"the weights of 'e5' in .*, found what does not load \(OSError"):
+    with pytest.raises(CheckpointError, match=r"the weights of 'e5' in .*, found what does not load: OSError"):
         load_embedding("e5", weights=tmp_path / "bert")
 
 
