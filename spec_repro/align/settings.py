@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.options import expect
 from spec_repro.core.kernels import Cosine, Kernel
 
 TOWERS = ("image", "text")
@@ -88,9 +89,7 @@ class AlignSettings:
             if field.type in (int, int | None) and not (none and value is None):
                 holds = type(value) is int and least <= value < 2**31
                 checks[field.name] = holds, f"{'None or ' * none}an integer of at least {least}, and below 2**31"
-        for name, (holds, expected) in checks.items():
-            if not holds:
-                raise InvalidInput(f"{name}={getattr(self, name)!r}: expected {expected}.")
+        expect(*((name, getattr(self, name), *check) for name, check in checks.items()))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "AlignSettings":

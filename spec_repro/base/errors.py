@@ -91,5 +91,9 @@ def readable(
     except SpecError:
         raise
     except Exception as error:  # what parsers raise on damaged files has no common class
-        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".rstrip(".: ")
-        raise kind(f"expected {expected}, found {found}: {why}. {advice}") from error
+        raise kind(f"expected {expected}, found {found}: {brief(error)}. {advice}") from error
+
+
+def brief(error: Exception) -> str:
+    """Type and first line of an error."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".rstrip(".: ")

@@ -69,8 +69,7 @@ def read_table(path: Path) -> tuple[dict[str, list[str]], int]:
         else:
             count += 1
             if len(row) != len(header):
-                cells = ", ".join(map(ascii, row))[:80]
-                found = f"{len(row)} fields in row {count} ({cells}), {len(header)} in the header"
+                found = f"{len(row)} fields in row {count} ({row!a:.80}), {len(header)} in the header"
                 raise UnreadableItem(f"expected {where}: found {found}.")
             if count * len(header) > CELL_LIMIT:
                 raise UnreadableItem(f"expected {where} and at most {CELL_LIMIT:,} cells: found more; split it.")

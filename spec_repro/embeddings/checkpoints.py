@@ -7,11 +7,11 @@ Whatever library a model is of, its weights come in by `tensors_of` and `load_in
 else, is taken from the file, or there is a CheckpointError.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spec_repro.base.errors import CheckpointError, SpecError, unknown_name
+from spec_repro.base.errors import CheckpointError, readable, unknown_name
 from spec_repro.base.files import atomic_path, given_path, project_root
 
 
-@contextlib.contextmanager
-def reading(expected: str, advice: str) -> Iterator[None]:
-    """Surrounds the reading of files of others: what a library raises is made a CheckpointError with what to do.
-
-    Any class of error: there is no list of what they raise on damaged weights and odd configurations.
-    """
-    try:
-        yield
-    except SpecError:
-        raise
-    except Exception as error:
-        raise CheckpointError(f"expected {expected}, found what does not load ({brief(error)}). {advice}") from error
-
-
-def brief(error: Exception) -> str:
-    """Type and first line of an error."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+def reading(expected: str, advice: str) -> AbstractContextManager:
+    """Surrounds the reading of files of others: what a library raises is made a CheckpointError with what to do."""
+    return readable(expected, "what does not load", advice, CheckpointError)
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:

@@ -22,10 +22,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spec_repro.base.content import content, contents, note
-from spec_repro.base.errors import CheckpointError, DataMissing, GatedData
+from spec_repro.base.errors import CheckpointError, DataMissing, GatedData, brief
 from spec_repro.base.files import given_path
 from spec_repro.data.hub import commit
-from spec_repro.embeddings.checkpoints import brief, reading
+from spec_repro.embeddings.checkpoints import reading
 from spec_repro.embeddings.registry import Embedding, embedding
 
 Given = str | os.PathLike | None

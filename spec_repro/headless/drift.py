@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spec_repro.base.errors import CheckpointError
+from spec_repro.base.errors import CheckpointError, brief
 from spec_repro.base.files import project_root, recovered
-from spec_repro.embeddings.checkpoints import brief
 from spec_repro.headless.record import read_claims, results_folder
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.

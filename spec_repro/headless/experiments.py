@@ -74,10 +74,7 @@ def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
     folder = folder or project_root() / "notebooks"
     rules = _keyed(folder / "rules.yml") if (folder / "rules.yml").is_file() else {}
     paths = sorted(path for path in folder.glob("*.yml") if path.stem not in SHARED)
-    experiments = []
-    for path in paths:
-        with _reading(path):
-            experiments.append(_experiment(path, rules))
+    experiments = [_experiment(path, rules) for path in paths]
     _unique([word for item in experiments for word in _names(item)], f"{folder.name}: name or alias")
     _unique([claim.id for item in experiments for claim in item.claims], f"{folder.name}: claim")
     return {item.name: item for item in experiments}
@@ -138,13 +135,14 @@ def _names(experiment: Experiment) -> set[str]:
 def _experiment(path: Path, rules: Mapping) -> Experiment:
     where = path.name
     fields = _keys(_keyed(path), where, "title reference cards", "name aliases profiles paper directions data claims")
-    cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
-    changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
-    cards = {name: _keys(card, f"{where}, cards, {name}", CARD_KEYS) for name, card in cards.items()}
-    claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
-    given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
-    plain_name(given["name"], where)
-    return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
+    with _reading(path):
+        cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
+        changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
+        cards = {name: _keys(card, f"{where}, cards, {name}", CARD_KEYS) for name, card in cards.items()}
+        claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
+        given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
+        plain_name(given["name"], where)
+        return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 
 
 def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:

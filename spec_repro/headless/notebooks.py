@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 
+from spec_repro.base.content import regular
 from spec_repro.base.errors import InvalidInput, ParameterError, readable, unknown_name
 from spec_repro.base.files import project_root
 
@@ -23,11 +24,9 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """The notebook at ``path`` in format 4; ``InvalidInput`` if there is none or it is not a notebook."""
-    if not path.is_file():
-        raise InvalidInput(f"expected the notebook {path.name} in {path.parent.name}/, found none.")
+    """The notebook at ``path`` in format 4; ``UnreadableItem`` if it is no file, ``InvalidInput`` if no notebook."""
     with readable(f"a notebook in {path.name}", kind=InvalidInput):
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.read(regular(path), as_version=4)
         if not all(hasattr(cell, "source") for cell in notebook.cells):
             raise ValueError("a cell lacks its source")
     return notebook

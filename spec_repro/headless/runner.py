@@ -87,9 +87,8 @@ def run(
     stale = [i for i, item in enumerate(plans) if again or not item.current(say)]
     minutes = sum(plans[i].experiment.cards[plans[i].profile]["minutes"] for i in stale) / jobs
     say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes:.0f} min")
-    mini = all(item.profile == "mini" for item in plans)
     with ThreadPoolExecutor(jobs) as pool:
-        runs = {pool.submit(_apart, mini, plans[i], again, save_outputs): i for i in stale}
+        runs = {pool.submit(_apart, plans[i], again, save_outputs): i for i in stale}
         try:
             for done in as_completed(runs):
                 outcomes[runs[done]] = outcome = done.result()
@@ -104,9 +103,9 @@ def run(
     return outcomes
 
 
-def _apart(mini: bool, item: Plan, *options) -> Outcome:
+def _apart(item: Plan, *options) -> Outcome:
     """Run one notebook in a process of its own: one that is killed takes no other run with it."""
-    spawn, start = multiprocessing.get_context("spawn"), (mini, os.getcwd())
+    spawn, start = multiprocessing.get_context("spawn"), (item.profile == "mini", os.getcwd())
     try:
         with ProcessPoolExecutor(1, spawn, _start, start) as alone:
             return alone.submit(_run, item, *options).result()

@@ -320,7 +320,7 @@ def test_an_encrypted_archive(rows, tmp_path):
     raw[6] |= 1
     raw[bytes(raw).rfind(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(raw)
-    with pytest.raises(CheckpointError, match=r"x\.npz, found what does not load \(RuntimeError: .*encrypted"):
+    with pytest.raises(CheckpointError, match=r"x\.npz, found what does not load: RuntimeError: .*encrypted"):
         load_embedding(f"file:{path}")
 
 

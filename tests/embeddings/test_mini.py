@@ -160,9 +160,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
             load_embedding(f"mini-clip:{path}")
     state = load_file(mini_weights("mini-clip"))
     save_file(state, path)
-    with pytest.raises(
-        CheckpointError, match=r"a checkpoint of this package in .* does not load \(KeyError: 'sha256'\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"a checkpoint of this package in .* does not load: KeyError: 'sha256'"):
         load_embedding(f"mini-clip:{path}")
     heads = CLIP_CONFIG | {"text_cfg": CLIP_CONFIG["text_cfg"] | {"heads": 4}}
     save(path, state, {"config": heads})

@@ -16,7 +16,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 from PIL import Image, ImageDraw
 
-from spec_repro.base.errors import InvalidInput
+from spec_repro.base.options import expect
 from spec_repro.data.files import STRING, dataset_of
 from spec_repro.data.identity import RGB
 from spec_repro.data.offline.factors import draw, draw_unlike, labels_of, uniform
@@ -141,9 +141,8 @@ def captioned_pictograms(
             both ("a picture of a horse that says umbrella").
         coloured: share of the captions that name the thing that also name its colour.
     """
-    for name, share in (("plain", plain), ("word_only", word_only), ("coloured", coloured)):
-        if not 0 <= share <= 1:
-            raise InvalidInput(f"{name} is a share of the samples, in [0, 1]; found {share}.")
+    shares = {"plain": plain, "word_only": word_only, "coloured": coloured}
+    expect(*((name, share, 0 <= share <= 1, "a share of the samples, in [0, 1]") for name, share in shares.items()))
     drawn = load_data("typographic", n=n, seed=seed)
     chance = {name: uniform(n, seed, f"caption {name}") for name in ("plain", "word", "form", "colour")}
     words = np.where(chance["plain"] < plain, -1, labels_of(drawn, "word"))

@@ -5,9 +5,10 @@ its figures follow one pattern, which is filled in here. Compared with the paper
 """
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset
 
 from spec_repro.base.errors import InvalidInput
+from spec_repro.data.files import texts
 from spec_repro.data.offline.factors import frequencies
 from spec_repro.data.registry import dataset_loader
 
@@ -50,7 +51,6 @@ def synthetic_text(*, n: int = 10_000, seed: int = 0, ratio: float = 1.0) -> Dat
     chosen = np.argsort(-(np.log(weight.ravel()) + np.random.default_rng(seed).gumbel(size=total)))[:n]
     levels = dict(zip(GRID, np.unravel_index(chosen, SHAPE), strict=True))
     rows = [{name: GRID[name][level[i]] for name, level in levels.items()} for i in range(n)]
-    features = Features({"id": Value("string"), "text": Value("string"), "label": ClassLabel(names=GRID["object"])})
-    features |= {name: ClassLabel(names=names) for name, names in GRID.items()}
-    columns = {"id": ["/".join(row.values()) for row in rows], "text": [sentence(**row) for row in rows]}
-    return Dataset.from_dict(columns | {"label": levels["object"]} | levels, features=features)
+    factors = {name: (levels[name], ClassLabel(names=names)) for name, names in GRID.items()}
+    columns = {"label": factors["object"]} | factors
+    return texts(["/".join(row.values()) for row in rows], [sentence(**row) for row in rows], columns)
