@@ -30,13 +30,13 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 3_500,
-    "headless": 900,
+    "method": 4_650,
+    "headless": 1_100,
     "offline": 650,
-    "all": 5_000,
+    "all": 6_350,
     "a file": 250,
     "a function": 50,
-    "notebooks": 1_950,
+    "notebooks": 2_000,
 }
 ENTRIES = 11  # of spec_repro/
 
