@@ -3,8 +3,8 @@
 Orders are lines of JSON. ``{"words": [...]}`` runs ``python -m spec_repro WORDS``, ``{"call": "module.function",
 "with": ...}`` a function of ``tests/faults``; both are answered with the number of the child. ``{"wait": NUMBER,
 "seconds": 25}`` is answered with how it ended; a child that takes longer is killed with all that it started. The rest
-of an order is ``folder`` (where it starts), ``room`` (for what it says), ``environment``, ``before`` (a function that is
-called first), ``wire`` (see ``tripwire``) and ``limits``.
+of an order is ``folder`` (where it starts), ``room`` (for what it says), ``environment``, ``before`` (a function that
+is called first), ``wire`` (see ``tripwire``) and ``limits``.
 """
 
 import importlib

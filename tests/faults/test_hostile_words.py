@@ -28,20 +28,21 @@ SMALL = [
     "k=1",
 ]
 PARTS = [
-    "..", ".", "a", "b c", "~", "~root", "-x", "x" * 300, "é", "\n", "\u202e", "*", "$(touch canary)", "`id`", ";",
+    "..", ".", "a", "b c", "~", "-x", "x" * 300, "é", "\n", "\u202e", "*", "$(touch canary)", "`id`", ";",
     "%s", "{0}", "con", "a.npz", "notes.txt", "cache", "results", "run", "mini", "tiny", "..\\x", "\x1b[31m", "a:b",
     "@", ":", "/",
 ]  # fmt: skip
 PATHS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("/".join)
 ANY_TEXT = st.characters(codec="utf-8", exclude_characters="\0")
+TOP = "<top>"  # an absolute path, but not one of this machine
 PLACES = ["", " ", "/dev/null", "/dev/full", "/", "//", "."]
-NAMES = st.one_of(PATHS, PATHS.map(lambda p: f"/{p}"), st.sampled_from(PLACES), st.text(ANY_TEXT, max_size=8))
+NAMES = st.one_of(PATHS, PATHS.map(lambda p: f"{TOP}/{p}"), st.sampled_from(PLACES), st.text(ANY_TEXT, max_size=8))
 SETTINGS = [
     "k=", "k=2", "=", "k", "k=-1", "k=1e9", "k=10**9", "k=True", "k=None", "k='2'", "k=2.0", "k=nan", "seed=-1",
     "seed=2**64", "tol=0", "tol=inf", "tol=1e-300", "batch_size=1.5", "memory=inf", "memory=-1", "frequencies=-1",
     "frequencies=1000000000000", "solver=exact", "sign=0", "noise_floor=3", "independent=no", "names=a", "x=1", "K=2",
-    "k =2", "k=[2]", "k={", "k=" + "(" * 9000, "k=" + "9" * 5000, "k=__import__('os').mkdir('canary')", "é=1", "k=\u0662",
-    "solver=dense", "frequencies=3",
+    "k =2", "k=[2]", "k={", "k=" + "(" * 9000, "k=" + "9" * 5000, "k=__import__('os').mkdir('canary')", "é=1",
+    "k=\u0662", "solver=dense", "frequencies=3",
 ]  # fmt: skip
 KEYS = ["k", "seed", "tol", "memory", "batch_size", "frequencies", "solver", "sign"]
 TEXTS = st.one_of(
@@ -52,11 +53,12 @@ TEXTS = st.one_of(
 
 @pytest.fixture
 def place(tmp_path):
-    """The scene, with files around it that nobody may touch."""
-    build(tmp_path / "around" / "here")
-    (tmp_path / "around" / "mine.txt").write_text("mine")
-    (tmp_path / "notes.txt").write_text("mine")
-    return tmp_path / "around" / "here"
+    """The scene, with files around it that nobody may touch; so deep that four times .. stay in the folder of the test."""
+    here = tmp_path / "1/2/3/4/around/here"
+    build(here)
+    for folder in here.parents[:6]:
+        (folder / "mine.txt").write_text("mine")
+    return here
 
 
 def tried(tally, examples, strategy, one):
@@ -78,8 +80,8 @@ def tried(tally, examples, strategy, one):
 
 def look(place, ended, before, allowed=()) -> tuple[str, str]:
     """The verdict, with what has changed outside of what was allowed: the user's files, and all around the room."""
-    after = snapshot(place.parents[1])
-    new = [name for name in after.keys() - before.keys() if not name.startswith("around/here/room/")]
+    after = snapshot(place.parents[5])
+    new = [name for name in after.keys() - before.keys() if not name.startswith("1/2/3/4/around/here/room/")]
     gone = [name for name in before if after.get(name) != before[name]]
     new, gone = (
         [n for n in names if not any(n == a or n.startswith(f"{a}/") for a in allowed)] for names in (new, gone)
@@ -95,17 +97,22 @@ class Again:
     """The room as it was, for each line."""
 
     def __init__(self, workshop, place):
-        self.workshop, self.place, self.top = workshop, place, place.parents[1]
-        self.before = snapshot(self.top)
-        shutil.copytree(self.top, self.top.with_name("kept"), symlinks=True)
+        self.workshop, self.place, self.top = workshop, place, place.parents[5]
+        self.before, self.kept = snapshot(self.top), self.top.with_name(f"{self.top.name}-kept")
+        shutil.copytree(self.top, self.kept, symlinks=True)
 
     def run(self, words, allowed=(), **order):
-        order["environment"] = environment(self.place, words[0] if words else "run") | order.get("environment", {})
+        words = [word.replace(TOP, str(self.place.parents[1])) for word in words]
+        order["environment"] = (
+            {"HOME": str(self.place.parents[1])}
+            | environment(self.place, words[0] if words else "run")
+            | order.get("environment", {})
+        )
         ended = self.workshop.run(self.place / "room", *words, **order)
         verdict, why = look(self.place, ended, self.before, allowed)
         if snapshot(self.top) != self.before:
             shutil.rmtree(self.top)
-            shutil.copytree(self.top.with_name("kept"), self.top, symlinks=True)
+            shutil.copytree(self.kept, self.top, symlinks=True)
         return (
             verdict,
             f"{json.dumps(words)} {order['environment'] if allowed else ''}",
@@ -116,8 +123,10 @@ class Again:
 
 def out_of(place: Path, name: str) -> list[str]:
     """What a user who names this file may expect to be written, relative to the top."""
-    path = Path(os.path.abspath(place / "room" / os.path.expanduser(name)))
-    return [os.path.relpath(path, place.parents[1])] if path.name and not path.exists() else []
+    top = place.parents[1]
+    name = name.replace("~", str(top), 1) if name.split("/")[0] == "~" else name.replace(TOP, str(top))
+    path = Path(os.path.abspath(place / "room" / name))
+    return [os.path.relpath(path, place.parents[5])] if path.name and not os.path.exists(path) else []
 
 
 def test_names_of_results(workshop, place, tally):
@@ -130,7 +139,8 @@ def test_names_of_results(workshop, place, tally):
 PICTURES = ["--data", "pictograms", "--n", "3"]
 COMMANDS = {  # @ is the name
     "run": ["run", "@"], "profile": ["report", "--profile", "@"], "check": ["check", "--profile", "@"],
-    "embed": ["embed", "@", *PICTURES], "data": ["embed", "hog", "--data", "@"], "hub": ["embed", "hog", "--data", "hub:@"],
+    "embed": ["embed", "@", *PICTURES], "data": ["embed", "hog", "--data", "@"],
+    "hub": ["embed", "hog", "--data", "hub:@"],
     "split": ["embed", "hog", "--data", "imagenet", "--split", "@"], "folder": ["embed", "hog", "--data", "folder:@"],
     "file": ["compare", "file:@", "@"], "open_clip": ["embed", "open_clip:ViT-B-32/@", *PICTURES],
     "hf": ["embed", "hf:@", *PICTURES], "mini": ["embed", "mini-clip:@", *PICTURES],
@@ -156,7 +166,7 @@ WORDS = [
     "compare", "embed", "align", "run", "report", "check", "list", "--help", "-h", "--n", "0", "-1", "3",
     "10000000000", "x", "--data", "pictograms", "digits", "--split", "train", "--out", "new.npz", "-p", "k=2",
     "--device", "cuda", "cpu", "cud", "--kernels", "cosine", "2", "nan", "0", "--top", "--jobs", "--profile", "mini",
-    "paper", "tiny", "--force", "--save-outputs", "--text", "../inputs/a.npy", "../inputs/b.npy", "hog", "lsa",
+    "paper", "tiny", "--force", "--text", "../inputs/a.npy", "../inputs/b.npy", "hog", "lsa",
     "mini-clip", "--reference", "--", "", "--version", "--debug", "-v",
 ]  # fmt: skip
 
@@ -211,11 +221,13 @@ def api(recipe: dict) -> None:
     name, notebook = recipe["name"], Path(os.environ["FAULTS_CHECKOUT"], "notebooks", "tiny.ipynb")
     try:
         if recipe["what"] == "record":
-            record = Record(Experiment(name, notebook, "t", "r", {"mini": CARD}), {"n_samples": 3})
+            record = Record(
+                Experiment(name.replace(TOP, os.environ["HOME"]), notebook, "t", "r", {"mini": CARD}), {"n_samples": 3}
+            )
             record.arrays(a=np.zeros(3))
             record.close()
         elif recipe["what"] == "profile":
-            report.write_report(name)
+            report.write_report(name.replace(TOP, os.environ["HOME"]))
         else:
             record = Record("tiny", {"n_samples": 3})
             record.export(__import__("pandas").DataFrame({"a": [1]}), name)
@@ -226,7 +238,8 @@ def api(recipe: dict) -> None:
 def test_names_in_python(workshop, place, tally):
     tally.row = "hostile names"
     again = Again(workshop, place)
-    made = st.tuples(st.sampled_from(["record", "profile", "export"]), NAMES)
+    names = NAMES.filter(lambda name: name.startswith(TOP) or not name.startswith("/"))  # nothing of this machine
+    made = st.tuples(st.sampled_from(["record", "profile", "export"]), names)
 
     def one(pair):
         recipe = {"what": pair[0], "name": pair[1]}
