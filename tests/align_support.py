@@ -10,7 +10,7 @@ import open_clip
 import torch
 
 from spec_repro.align import AlignSettings, Reference, align, evaluator
-from spec_repro.embeddings.checkpoints import model_card
+from spec_repro.embeddings.checkpoints import model_card, read
 
 CONFIG = {
     "embed_dim": 16,
@@ -117,6 +117,22 @@ SHORT = {"batch_size": 12, "steps": 3, "lr": 1e-3, "weight": 0.5}
 
 def short(**change):
     return AlignSettings(**{**SHORT, **change})
+
+
+def history_of(out):
+    """The history in the newest checkpoint."""
+    return read(max(out.glob("step-*.safetensors")))[1]
+
+
+def names_in(out):
+    """What a user sees in a folder; hidden is the lock."""
+    return sorted(path.name for path in out.iterdir() if path.name != ".model.safetensors.lock")
+
+
+def flipped(content, rng):
+    """The bytes with one bit of one of them turned over."""
+    place, bit = rng.randrange(len(content)), rng.randrange(8)
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 
 def column(table, name):

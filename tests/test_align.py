@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from align_support import CONFIG, SHORT, Rows, column, reference_of, run, same_weights, short, tiny_clip
+from align_support import CONFIG, SHORT, Rows, column, history_of, reference_of, run, same_weights, short, tiny_clip
 from datasets import Dataset
 from open_clip.loss import ClipLoss
 from PIL import Image
@@ -125,7 +125,7 @@ def test_steps_epochs_and_intervals_have_an_effect(tmp_path):
     found = run(tmp_path, short(steps=None, epochs=2, evaluate_every=3))
     assert column(found.metrics, "epoch") == [0] * 5 + [1] * 5
     assert column(found.evaluation, "step") == [0, 3, 6, 9, 10]
-    assert [path.name for path in tmp_path.glob("*step-*")] == ["step-00000010"]
+    assert [path.name for path in tmp_path.glob("*step-*")] == ["step-00000010.safetensors"]
     sparse = run(tmp_path / "sparse", short(steps=5, every=2, subset=20))
     assert [value is None for value in column(sparse.metrics, "spec_diff")] == [False, True, False, True, False]
 
@@ -329,4 +329,4 @@ def test_scaled_gradients_give_the_same_run_and_an_overflow_is_skipped(tmp_path,
     skipped = run(tmp_path / "60", settings, look=False, stop_after=2)
     assert same_weights(skipped.model, tiny_clip())
     run(tmp_path / "60", settings, look=False)  # from step 2, where the scale was 2^58
-    assert torch.load(tmp_path / "60" / "step-00000003" / "scaler.pt")["scale"] == 2.0**57
+    assert history_of(tmp_path / "60")["scaler"]["scale"] == 2.0**57

@@ -1,22 +1,48 @@
 """SPEC-align: runs that stop and continue, weights that load again, and the text of every error."""
 
 import json
+import logging
+import random
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from align_support import CONFIG, Rows, column, reference_of, run, same_weights, short, tiny_clip
+from align_support import (
+    CONFIG,
+    SHORT,
+    Rows,
+    card_of,
+    column,
+    flipped,
+    history_of,
+    in_processes,
+    names_in,
+    reference_of,
+    run,
+    same_weights,
+    short,
+    tiny_clip,
+)
+from datasets import Dataset
 
 from spec_repro import load_data, load_embedding
 from spec_repro.align import AlignSettings, ImageTexts, Reference, align, train, trainable_clip
 from spec_repro.align.data import Steps
+from spec_repro.base import files
 from spec_repro.base.errors import (
+    Busy,
     CheckpointError,
+    DiskFull,
     EmbeddingMismatch,
     InvalidInput,
     NonFiniteInput,
     NotConverged,
+    NotWritable,
     UnknownName,
 )
 from spec_repro.embeddings.checkpoints import load_model, model_card, read
@@ -58,16 +84,16 @@ def test_weights_load_as_the_embedding_and_as_the_start_of_another_run(tmp_path)
 
 def test_a_finished_run_is_only_loaded(base, monkeypatch):
     monkeypatch.setattr(Rows, "__getitem__", lambda self, row: pytest.fail("the data was read"))
-    before = {path: path.stat().st_mtime_ns for path in base.weights.parent.iterdir()}
+    before = {name: (base.weights.parent / name).stat().st_mtime_ns for name in names_in(base.weights.parent)}
     found = run(base.weights.parent, short(), look=False)
     assert same_weights(found.model, base.model)
-    assert before == {path: path.stat().st_mtime_ns for path in base.weights.parent.iterdir()}
+    assert before == {name: (base.weights.parent / name).stat().st_mtime_ns for name in names_in(base.weights.parent)}
 
 
 def test_weights_of_another_run_are_not_taken_for_a_finished_one(base, tmp_path):
     shutil.copy(base.weights, tmp_path / "model.safetensors")  # without its checkpoint, which is large
     assert same_weights(run(tmp_path, short(), look=False).model, base.model)
-    assert not (tmp_path / "step-00000003").exists()
+    assert names_in(tmp_path) == ["model.safetensors"]
     found = run(tmp_path, short(lr=0.01), look=False)
     assert not same_weights(found.model, base.model)
     assert read(found.weights)[1]["settings"]["lr"] == 0.01
@@ -90,16 +116,18 @@ def interrupted(out, calls=4):
 
 def test_an_interrupted_run_continues_from_its_checkpoint(tmp_path):
     settings = interrupted(tmp_path / "a")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["step-00000006"]
-    partial = tmp_path / "a" / ".step-00000009.partial"  # as after a power cut
-    shutil.copytree(tmp_path / "a" / "step-00000006", partial)
-    (partial / "model.safetensors").write_bytes(b"")
+    assert names_in(tmp_path / "a") == ["step-00000003.safetensors", "step-00000006.safetensors"]
+    for name in ("step-00000009", "model"):  # as after a kill of the process 4194305, which no system has
+        partial = tmp_path / "a" / f".{name}.safetensors.{files.HOST}.4194305.abc.partial"
+        partial.mkdir()
+        (partial / f"{name}.safetensors").write_bytes(b"half")
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    (tmp_path / "a" / "step-mine").mkdir()
     found, whole = (run(tmp_path / name, settings, look=False) for name in "ab")
     assert same_weights(found.model, whole.model)
     assert column(found.metrics, "total") == column(whole.metrics, "total")
-    for name in "ab":
-        left = sorted(path.name for path in (tmp_path / name).iterdir())
-        assert left == ["model.safetensors", "step-00000012"]
+    for name, more in (("a", ["notes.txt", "step-mine"]), ("b", [])):
+        assert names_in(tmp_path / name) == sorted(["model.safetensors", "step-00000012.safetensors", *more])
 
 
 def test_a_run_that_stopped_before_its_first_update_starts_again(tmp_path):
@@ -108,21 +136,115 @@ def test_a_run_that_stopped_before_its_first_update_starts_again(tmp_path):
     watch = {"evaluate": lambda model: {"spec_diff": 1.0}, "device": "cpu"}
     with pytest.raises(NotConverged):
         align(tiny_clip(), Broken(5), reference_of(rows), settings, out=tmp_path / "a", **watch)
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["step-00000000"]
+    assert names_in(tmp_path / "a") == ["step-00000000.safetensors"]
     found = run(tmp_path / "a", settings)
     assert column(found.evaluation, "step") == [0, 3]
     assert same_weights(found.model, whole.model)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin"])
-def test_a_damaged_checkpoint_is_named(tmp_path, file):
-    settings = interrupted(tmp_path)
-    path = tmp_path / "step-00000006" / file
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match=r"step-00000006 does not load \(.*\); delete it to start again"):
-        run(tmp_path, settings)
-    shutil.rmtree(path.parent)
-    assert run(tmp_path, settings).weights.exists()
+def damaged(seeds):
+    """Contents of a file that went bad: cut short, empty, and with one bit turned over at seeded places."""
+    changes = {"cut": lambda raw: raw[: len(raw) // 2], "empty": lambda raw: b""}
+    changes |= {f"bit {seed}": lambda raw, seed=seed: flipped(raw, random.Random(seed)) for seed in range(seeds)}
+    return [pytest.param(change, id=name) for name, change in changes.items()]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a run that stopped after two checkpoints, its settings, and the run as it would have ended."""
+    out = tmp_path_factory.mktemp("stopped")
+    settings = interrupted(out / "a")
+    return out / "a", settings, run(out / "whole", settings, look=False)
+
+
+@pytest.mark.parametrize("change", damaged(20))
+def test_of_a_damaged_checkpoint_nothing_is_used(stopped, tmp_path, change, caplog):
+    out, settings, whole = stopped
+    shutil.copytree(out, tmp_path / "run")
+    path = tmp_path / "run" / "step-00000006.safetensors"
+    path.write_bytes(change(path.read_bytes()))
+    with caplog.at_level(logging.WARNING):
+        found = run(tmp_path / "run", settings, look=False)
+    assert "step-00000006.safetensors, found what does not load" in caplog.text
+    assert same_weights(found.model, whole.model)  # from step 3
+    assert column(found.metrics, "total") == column(whole.metrics, "total")
+
+
+def test_a_run_without_a_whole_checkpoint_is_refused(stopped, tmp_path):
+    out, settings, _ = stopped
+    shutil.copytree(out, tmp_path / "run")
+    for path in (tmp_path / "run").glob("step-*.safetensors"):
+        path.write_bytes(flipped(path.read_bytes(), random.Random(0)))
+    with pytest.raises(CheckpointError, match=r"step-00000006\.safetensors, .* No older one is whole: delete it to st"):
+        run(tmp_path / "run", settings)
+    for path in (tmp_path / "run").glob("step-*.safetensors"):
+        path.unlink()
+    assert run(tmp_path / "run", settings).weights.exists()
+
+
+@pytest.mark.parametrize("change", [*damaged(20), pytest.param(None, id="deleted")])
+def test_damaged_weights_of_a_finished_run_are_made_again(base, tmp_path, change, caplog):
+    out = tmp_path / "run"
+    shutil.copytree(base.weights.parent, out)
+    (out / "model.safetensors").unlink()
+    if change:
+        (out / "model.safetensors").write_bytes(change(base.weights.read_bytes()))
+        with pytest.raises(CheckpointError, match=r"a checkpoint of this package in .*model\.safetensors"):
+            load_model(out / "model.safetensors", tiny_clip(), card_of(tiny_clip()))
+    found = run(out, short(), look=False)
+    assert ("made again from step 3" in caplog.text) == (change is not None)
+    assert same_weights(found.model, base.model)
+    again, stated = read(found.weights)
+    assert all(torch.equal(again[name], value) for name, value in base.model.state_dict().items())
+    assert stated == read(base.weights)[1]
+
+
+def test_damaged_weights_without_a_checkpoint_are_refused(base, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(flipped(base.weights.read_bytes(), random.Random(0)))
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint of this package in .*model\.safetensors, found what does not"
+    ):
+        run(tmp_path, short(), look=False)
+    assert names_in(tmp_path) == ["model.safetensors"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(Rows, "__getitem__", lambda self, row: pytest.fail("the data was read"))
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotWritable, match="file"):
+            run(out, short(), look=False)
+    assert (tmp_path / "file").read_text() == "mine"
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(DiskFull, match=r"full: the checkpoints need [\d,]+ bytes, 1,000 are free"):
+        run(tmp_path / "full", short(), look=False)
+    rows = Rows(24)
+    for more, text in (
+        ({"card": {"a": {1}}}, "card: expected what JSON can hold"),
+        ({"stop_after": 0}, "stop_after=0: "),
+    ):
+        with pytest.raises(InvalidInput, match=text):
+            align(tiny_clip(), rows, reference_of(rows), short(), out=tmp_path / "new", device="cpu", **more)
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_runs_into_one_folder_take_turns(tmp_path, monkeypatch):
+    settings = {**SHORT, "evaluate_every": 1}
+    results, starts = [], [[(tmp_path / "a", settings, {"look": False})]] * 2
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda jobs: in_processes(1, *jobs), starts))
+    assert results == [[0], [0]]
+    assert len(history_of(tmp_path / "a")["metrics"]) == 3
+    assert same_weights(run(tmp_path / "a", short(), look=False).model, run(tmp_path / "b", short(), look=False).model)
+    hold = "import sys\nfrom spec_repro.base.files import exclusive\nwith exclusive(sys.argv[1]): print(flush=True), "
+    hold += "input()"
+    command = [sys.executable, "-c", hold, str(tmp_path / "a" / "model.safetensors")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        monkeypatch.setenv("SPEC_PATIENCE", "0.2")
+        with pytest.raises(Busy, match=r"another process is at work at .*model\.safetensors"):
+            run(tmp_path / "a", short(), look=False)
+        other.communicate(b"\n")
 
 
 def test_another_run_in_the_same_folder_is_refused(base):
@@ -161,8 +283,7 @@ def test_nan_stops_the_run_with_its_step(tmp_path):
     )
     with pytest.raises(NotConverged, match=text):
         align(tiny_clip(), rows, reference_of(rows), settings, out=tmp_path, device="cpu")
-    log = json.loads((tmp_path / "step-00000004" / "log.json").read_text())
-    assert [row["step"] for row in log["metrics"]] == [0, 1, 2, 3]
+    assert [row["step"] for row in history_of(tmp_path)["metrics"]] == [0, 1, 2, 3]
 
 
 def test_a_gradient_that_overflows_is_not_taken(tmp_path, monkeypatch):
@@ -186,6 +307,16 @@ SETTINGS = {
     "name": ({"wieght": 0.1}, UnknownName, r"alignment setting 'wieght'; did you mean 'weight'\?"),
     "kernel": ({"kernel": "cosine"}, InvalidInput, r"kernel='cosine': expected Cosine\(\) or Gaussian\(sigma\)"),
     "mispaired": ({"mispaired": 1}, InvalidInput, "mispaired=1: expected true or false"),
+    "NaN": ({"lr": float("nan")}, InvalidInput, "lr=nan: expected a positive number"),
+    "flag as number": ({"weight": True}, InvalidInput, "weight=True: expected a number"),
+    "huge": ({"steps": 10**30}, InvalidInput, r"steps=1000.*: expected None or an integer of at least 1, and below"),
+    "towers as number": ({"frozen_towers": 5}, InvalidInput, "frozen_towers=5: expected a list of 'image' and 'text'"),
+    "towers as text": ({"frozen_towers": ""}, InvalidInput, "frozen_towers='': expected a list of"),
+    "towers within": ({"frozen_towers": [["text"]]}, UnknownName, r"unknown tower \"\['text'\]\""),
+    "tower as array": ({"tower": np.array(["image"])}, UnknownName, "unknown tower"),
+    "no tower": ({"tower": None}, UnknownName, "unknown tower 'None'"),
+    "number as name": ({5: 1}, UnknownName, "unknown alignment setting '5'"),
+    "no mapping": ("lr", InvalidInput, "expected alignment settings by name, .* found 'lr'"),
     "decay": ({"weight_decay": -1}, InvalidInput, "weight_decay=-1: expected a number of at least 0"),
 }  # fmt: skip
 
@@ -195,6 +326,33 @@ def test_settings_out_of_range_are_refused(case):
     values, error, text = SETTINGS[case]
     with pytest.raises(error, match=text):
         AlignSettings.of(values)
+
+
+def test_numbers_of_numpy_and_lists_are_taken_as_what_they_mean():
+    numbers = {
+        "batch_size": np.int64(12),
+        "lr": np.float64(1e-3),
+        "weight": np.float32(0.5),
+        "mispaired": np.bool_(True),
+    }
+    found = AlignSettings(**numbers, frozen_towers=["text"])
+    assert found == AlignSettings(batch_size=12, lr=1e-3, weight=0.5, mispaired=True, frozen_towers=("text",))
+    assert [type(value) for value in (found.batch_size, found.lr, found.mispaired)] == [int, float, bool]
+    assert json.loads(json.dumps(found.record())) == found.record()
+
+
+def test_only_a_clip_can_be_aligned():
+    for name in ("dinov2", "clip", "mini-clip-text", "mini-dino"):
+        with pytest.raises(UnknownName, match=f"unknown model to align '{name}'"):
+            trainable_clip(name)
+
+
+@pytest.mark.parametrize("caption", [None, [], "list of None"])
+def test_a_caption_that_is_no_text_is_named(caption):
+    captions = [[None]] if caption == "list of None" else [caption]
+    data = Dataset.from_dict({"id": ["cat 1"], "image": [0], "caption": captions})
+    with pytest.raises(InvalidInput, match=r"sample 'cat 1' has no text in 'caption', but"):
+        ImageTexts(data, lambda image: torch.zeros(1), lambda texts: torch.zeros(1, 8))[0]
 
 
 FITS = {
@@ -215,12 +373,17 @@ def test_settings_that_do_not_fit_the_data_are_refused(case):
 def test_settings_that_do_not_fit_the_model_or_the_device_are_refused(tmp_path):
     with pytest.raises(InvalidInput, match="frozen_blocks=3: the image tower has 2 transformer blocks"):
         run(tmp_path, short(frozen_blocks=3))
+    with pytest.MonkeyPatch.context() as stale:  # as SLURM leaves them
+        stale.setenv("RANK", "1")
+        stale.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InvalidInput, match=r"found RANK=1, WORLD_SIZE=2 without MASTER_ADDR .* in the environment"):
+            run(tmp_path, short())
     with pytest.raises(InvalidInput, match="precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'"):
         run(tmp_path, short(precision="fp16"))
     rows = Rows(24)
     with pytest.raises(UnknownName, match=r"device of align 'cpus'; did you mean 'cpu'"):
         align(tiny_clip(), rows, reference_of(rows), short(), out=tmp_path, device="cpus")
-    assert not list(tmp_path.iterdir())
+    assert not names_in(tmp_path)
 
 
 def test_a_reference_of_other_samples_is_refused(tmp_path):

@@ -1,17 +1,19 @@
 """SPEC-align in several processes, and killed and resumed: the same run in the end."""
 
-import json
 import random
 import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 import torch
-from align_support import in_processes, run
-from safetensors.torch import load_file
+from align_support import history_of, in_processes, names_in, run
 
+from spec_repro.__main__ import main
 from spec_repro.align import AlignSettings
 from spec_repro.embeddings.checkpoints import read
+from spec_repro.embeddings.offline.mini import mini_weights
 
 STEPS = {"batch_size": 12, "lr": 1e-3, "weight": 0.5, "evaluate_every": 4}
 EVERY_STEP = {**STEPS, "steps": 10}
@@ -20,23 +22,17 @@ SUBSET = {**EVERY_STEP, "every": 3, "subset": 20, "warmup": 2, "mispaired": True
 
 def log_of(out):
     """Two tables as arrays."""
-    log = json.loads(next(out.glob("step-*/log.json")).read_text())
-    return [pd.DataFrame(log[name]) for name in ("metrics", "evaluation")]
+    return [pd.DataFrame(history_of(out)[name]) for name in ("metrics", "evaluation")]
 
 
 def content(out):
-    """Everything that a run leaves behind: names, the log as it is, tensors of weights, checkpoint and optimiser."""
-    found = {}
-    for path in sorted(path for path in out.rglob("*") if path.is_file()):
-        name = str(path.relative_to(out))
-        found[name] = path.read_bytes()
-        if path.suffix == ".safetensors":  # the order within a header varies
-            found[name] = {key: value.numpy().tobytes() for key, value in load_file(path).items()}
-        if path.name == "optimizer.bin":
-            state = torch.load(path)["state"]
-            found[name] = {(i, key): part[key].numpy().tobytes() for i, part in state.items() for key in part}
-    assert len(found) == 4  # the log, the weights, the model and the optimiser of the checkpoint
-    return found
+    """Everything that a run leaves behind: names, cards, tensors of the weights and of the one checkpoint."""
+    names = names_in(out)
+    assert len(names) == 2
+    found = {name: read(out / name) for name in names}
+    return {
+        name: ({key: value.numpy().tobytes() for key, value in t.items()}, card) for name, (t, card) in found.items()
+    }
 
 
 def test_two_processes_give_what_one_gives(tmp_path):
@@ -63,7 +59,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, seed):
     reads = sum(12 + 8 * (seed > 0 and step % 2 == 0) for step in range(14))
     deadly = random.Random(seed).randrange(reads // 3, reads)
     assert in_processes(1, (killed, case, {"deadly": deadly})) == [-signal.SIGKILL]
-    assert list(killed.glob("step-*"))
+    assert list(killed.glob("step-*.safetensors"))
     assert not (killed / "model.safetensors").exists()
     run(killed, settings)
     run(whole, settings)
@@ -78,3 +74,32 @@ def test_killed_processes_go_on_together(tmp_path):
     assert in_processes(2, (killed, EVERY_STEP, {})) == [0, 0]
     assert in_processes(2, (whole, EVERY_STEP, {})) == [0, 0]
     assert content(killed) == content(whole)
+
+
+def test_the_command_of_the_readme_works_without_a_gpu(tmp_path, monkeypatch):
+    """Two processes from the shell, against one in this process; both embed the reference themselves."""
+    command = ["align", "mini-clip", "--data", "captioned-pictograms", "--samples", "48", "--reference", "mini-dino"]
+    command += ["-p", "batch_size=12", "-p", "steps=4", "-p", "lr=1.0e-5", "--out"]
+    monkeypatch.setenv("SPEC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "spec_repro",
+    ]
+    done = subprocess.run([*torchrun, *command, tmp_path / "two"], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'two' / 'model.safetensors'}\n"), done.stderr
+    assert main([*command, str(tmp_path / "one")]) == 0
+    one, two = (pd.DataFrame(history_of(tmp_path / name)["metrics"]) for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-4)
+    weights = [read(tmp_path / name / "model.safetensors")[0] for name in ("one", "two")]
+    start = read(mini_weights("mini-clip"))[0]
+    moved, apart = (
+        sum((a[name] - b[name]).square().sum() for name in start) for a, b in ((weights[0], start), weights)
+    )
+    assert 0 < apart < 0.01 * moved  # the first steps of AdamW turn a gradient of zero into one of either sign

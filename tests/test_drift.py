@@ -97,6 +97,17 @@ def test_a_claim_that_is_gone_is_a_failure_and_older_records_are_read(make):
     assert drift.compare_results(ours, committed) == (gone, True)
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"PK\x03\x04", b"\xff\xfe,\x00"])
+@pytest.mark.parametrize("name", ["claims.json", "arrays.npz"])
+def test_damaged_results_are_named_and_hide_no_other(make, name, content):
+    committed, ours = make("committed"), make("ours")
+    (ours / "tiny" / name).write_bytes(content)
+    (line,), changed = drift.compare_results(ours, committed)
+    assert line.startswith(f"tiny: {ours / 'tiny' / name} is damaged (")
+    assert line.endswith("run tiny again.")
+    assert changed
+
+
 def test_the_committed_copy_is_read_from_git(make, tmp_path, monkeypatch):
     def git(*words):
         command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words]

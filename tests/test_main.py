@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from spec_repro.__main__ import main
+from spec_repro.base.errors import InvalidInput
 from spec_repro.headless import drift, runner
 from spec_repro.headless.experiments import load_experiments
 
@@ -71,3 +72,28 @@ def test_report_prints_its_path(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("SPEC_RESULTS", str(tmp_path))
     assert main(["report", "--profile", "paper"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/paper/report.html\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InvalidInput("expected x, found y."), 2, "expected x, found y."),
+        (KeyboardInterrupt(), 130, "interrupted; finished results are whole"),
+        (OSError(28, "No space left on device", "x"), 2, "the system refused: OSError: [Errno 28] No space left"),
+        (MemoryError(), 2, "no memory left (MemoryError:); take fewer samples"),
+        (RuntimeError("CUDA out of memory"), 2, "no memory left (RuntimeError: CUDA out of memory); take"),
+        (RecursionError("deep"), 2, "something given is nested too deeply"),
+        (ZeroDivisionError("a\nb"), 1, "a mistake of this package: ZeroDivisionError: a b; please report it, --debug"),
+    ],
+)
+def test_every_error_is_one_line_and_a_status(monkeypatch, capsys, error, status, line):
+    def fail(profile):
+        raise error
+
+    monkeypatch.setattr(drift, "compare_with_committed", fail)
+    assert main(["check"]) == status
+    said = capsys.readouterr().err
+    assert said.startswith(f"spec_repro: {line}")
+    assert said.count("\n") == 1
+    assert main(["check", "--debug"]) == status
+    assert "in fail\n" in capsys.readouterr().err

@@ -87,7 +87,7 @@ def _worker(rank, world, port, task, answers):
     setting = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in setting.items()})  # what torchrun sets
     try:
-        with launched(patience=30) as processes:
+        with launched(wait=30) as processes:
             answers.put((rank, task(processes)))
             answers.close()
             answers.join_thread()

@@ -1,6 +1,7 @@
 """The record: whole or absent, the same bytes twice, every claim accounted for."""
 
 import json
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -10,10 +11,11 @@ from experiment_files import write
 from matplotlib.figure import Figure
 from PIL import Image
 
+from spec_repro.base import content
 from spec_repro.base.errors import InvalidInput, ParameterError, UnknownName
 from spec_repro.base.files import read_json
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.record import Record, results_root
+from spec_repro.headless.record import STAMP, Record, damaged, read_stamp, results_folder, results_root
 
 ENTRY = """
 title: Tiny
@@ -60,7 +62,7 @@ def fill(record, height=1.0):
 
 
 def contents(folder):
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "timing.json"]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("timing.json", STAMP)]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -92,15 +94,83 @@ def test_nothing_is_seen_before_close_and_old_results_stay_without_it(tiny, resu
     assert contents(results) == before
     del unfinished
     assert contents(results) == before
-    assert [path.name for path in results.parent.iterdir()] == ["tiny"]
+    assert {path.name for path in results.parent.iterdir()} == {"tiny", ".tiny.lock"}
 
 
-def test_a_close_replaces_the_folder_as_a_whole(tiny, results):
-    results.mkdir(parents=True)
-    (results / "stale.png").write_bytes(b"old")
+def test_a_close_replaces_what_an_older_one_wrote_and_keeps_the_rest(tiny, results, caplog):
     record = Record(tiny)
+    fill(record)
     record.close()
-    assert set(contents(results)) == {"claims.json", "run.json"}
+    (results / "my notes.md").write_text("precious")
+    (results / "tables" / "mine.csv").write_text("a\n1\n")
+    Record(tiny).close()
+    assert set(contents(results)) == {"claims.json", "run.json", "my notes.md", "tables/mine.csv"}
+    assert (results / "my notes.md").read_text() == "precious"
+    assert "my notes.md" in caplog.text
+
+
+def test_the_stamp_knows_every_file_and_a_damaged_stamp_knows_none(tiny, results, tmp_path, monkeypatch):
+    (tmp_path / "data.csv").write_text("a\n1\n")
+    monkeypatch.setattr("spec_repro.headless.record.READ", {})
+    content.content(tmp_path / "data.csv")
+    monkeypatch.setattr("spec_repro.headless.record.READ", dict(content.READ))
+    record = Record(tiny)
+    fill(record)
+    record.close()
+    stamp = read_stamp(results)
+    assert set(stamp["files"]) == {*contents(results), "timing.json"}
+    assert stamp["read"][str(tmp_path / "data.csv")]["sha256"]
+    assert damaged(results, stamp) == []
+    (results / "arrays.npz").write_bytes((results / "arrays.npz").read_bytes()[:-1] + b"!")
+    (results / "clusters.pdf").unlink()
+    assert damaged(results, stamp) == ["arrays.npz", "clusters.pdf"]
+    whole = (results / STAMP).read_text()
+    for torn in ("", "[]", "{}", whole[:-40], whole.replace("clusters", "clustexs")):
+        (results / STAMP).write_text(torn)
+        assert read_stamp(results) == {}
+        Record(tiny).close()  # it blocks nothing
+        (results / STAMP).write_text(torn)
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", ".", "/tmp/x", "a/b", "", "a\nb", "x" * 200])
+def test_no_name_leads_out_of_the_results(tiny, tmp_path, name):
+    with pytest.raises(InvalidInput, match="expected a name of at most 100 letters"):
+        Record(replace(tiny, name=name))
+    with pytest.raises(InvalidInput, match="expected a name of at most 100 letters"):
+        Record(replace(tiny, cards={name: tiny.cards["mini"]}), {"profile": name})
+    assert not (tmp_path / "results").exists()
+
+
+def test_no_link_leads_out_of_the_results(tiny, results, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    results.parent.mkdir(parents=True)
+    results.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InvalidInput, match="a link that leads out of"):
+        Record(tiny)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_results_that_a_kill_left_aside_are_put_back(tiny, results):
+    Record(tiny).close()
+    before = contents(results)
+    results.rename(results.with_name(".tiny.old"))
+    assert results_folder("mini", "tiny") == results
+    assert contents(results) == before
+
+
+def test_no_spreadsheet_computes_a_cell(tiny, results):
+    words = ["=1+1", "+a", "-b", "@c", "\td", "\re", "-1.5", "plain", ""]
+    frame = pd.DataFrame({"=head": words, "n": range(9), "c": pd.Categorical(words)}, index=pd.Index(words, name="id"))
+    record = Record(tiny)
+    assert record.table(frame, "words") is frame
+    record.table(frame.reset_index(drop=True), "numbered")
+    record.close()
+    read = pd.read_csv(results / "tables" / "words.csv", keep_default_na=False, dtype=str)
+    safe = ["'=1+1", "'+a", "'-b", "'@c", "'\td", "'\ne", "-1.5", "plain", ""]
+    assert list(read) == ["id", "'=head", "n", "c"]
+    assert read["id"].tolist() == read["'=head"].tolist() == read["c"].tolist() == safe
+    assert read["n"].tolist() == list("012345678")
+    assert list(pd.read_csv(results / "tables" / "numbered.csv")) == ["'=head", "n", "c"]
 
 
 def test_what_was_stored_can_be_read(tiny, results):

@@ -8,6 +8,7 @@ import pytest
 from experiment_files import write
 from matplotlib.figure import Figure
 
+from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.headless import report
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.record import Record
@@ -132,3 +133,84 @@ def test_a_rehearsal_is_never_taken_for_a_result(tiny, monkeypatch):
     page = report.write_report("mini").read_text()
     assert page.count("no result") == 2  # at the top and in the section
     assert "**Rehearsal, no results:** tiny" in path.with_name("REPORT.md").read_text()
+
+
+PARTS = ["claims.json", "run.json", "timing.json", "clusters.png", "tables/agreement.csv", "clusters.pdf"]
+
+
+def texts():
+    path = report.write_report("mini")
+    return path.with_name("REPORT.md").read_text(), path.read_text()
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_is_not_as_it_was_measured_is_named_and_not_shown(tiny, tmp_path, name):
+    record(tiny, 0.912)
+    path = tmp_path / "results" / "mini" / "tiny" / name
+    whole = path.read_bytes()
+    changed = whole.replace(b"0.912", b"0.112").replace(b"0.5\n", b"0.9\n")
+    for found in (changed if changed != whole else whole[:-2] + bytes([whole[-2] ^ 1, whole[-1]]), b"", whole[:-9]):
+        path.write_bytes(found)
+        for text in texts():
+            assert "0.112" not in text
+            assert "Not as it was measured, and not shown:" in text
+            assert name in text
+            assert "make tiny" in text
+    path.unlink()
+    assert "Not as it was measured" in texts()[0] or name == "run.json"
+    path.write_bytes(whole)
+    assert all("Not as it was measured" not in text for text in texts())
+
+
+UNREADABLE = [b"", b"\xff"]
+NO_JSON = [*UNREADABLE, b'{"a": 1', b"[" * 100_000]
+NO_RECORD = [*NO_JSON, b"[1]", b"{}", b"null", b'[{"id": "colour"}]']
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("claims.json", NO_RECORD),
+        ("run.json", NO_RECORD),
+        ("timing.json", NO_JSON),
+        ("tables/agreement.csv", UNREADABLE),
+    ],
+)
+def test_without_a_stamp_what_does_not_read_is_named_and_the_report_goes_on(tiny, tmp_path, name, contents):
+    record(tiny, 0.912)
+    folder = tmp_path / "results" / "mini" / "tiny"
+    (folder / ".stamp.json").unlink()
+    assert all("Not as it was measured" not in text and "0.912" in text for text in texts())
+    for content in contents:
+        (folder / name).write_bytes(content)
+        assert all(f"not shown: {mark}{name}" in text for text, mark in zip(texts(), ("`", "<code>"), strict=True))
+
+
+def test_files_of_others_are_not_shown_as_measured(tiny, tmp_path):
+    record(tiny, 0.912)
+    (tmp_path / "results" / "mini" / "tiny" / "holiday.png").write_bytes(b"x")
+    assert all("holiday" not in text for text in texts())
+
+
+def test_html_of_data_is_text(tiny):
+    made = Record(tiny)
+    made.claim("colour", 0.9, reason="<script>alert(1)</script>\nb")
+    made.close()
+    assert all("<script>alert" not in text for text in texts())
+    assert "&lt;script>alert(1)&lt;/script> b |" in texts()[0]
+
+
+@pytest.mark.parametrize("profile", ["../../x", "/tmp/x", "mimi", ""])
+def test_no_profile_leads_out_of_the_results(profile, tmp_path):
+    with pytest.raises(UnknownName, match="unknown profile"):
+        report.write_report(profile)
+    assert not (tmp_path / "results").exists()
+
+
+def test_no_link_leads_out_of_the_results(tiny, tmp_path):
+    record(tiny, 0.912)
+    (tmp_path / "thesis").write_text("precious")
+    (tmp_path / "results" / "mini" / "report.html").symlink_to(tmp_path / "thesis")
+    with pytest.raises(InvalidInput, match="a link that leads out"):
+        report.write_report("mini")
+    assert (tmp_path / "thesis").read_text() == "precious"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import nbformat
@@ -15,11 +16,11 @@ from experiment_files import CARD, write
 from nbformat.v4 import new_code_cell, new_notebook
 
 from spec_repro.base.errors import InvalidInput, ParameterError
-from spec_repro.base.files import read_json
+from spec_repro.base.files import read_json, sweep
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.notebooks import clean_notebook
-from spec_repro.headless.record import Record
+from spec_repro.headless.record import Record, write_stamp
 
 PARAMETERS = {"n_samples": 10, "names": ["hog"]}
 ENTRY = {
@@ -70,6 +71,10 @@ class Place:
 
     def contents(self):
         return {path.name: path.read_bytes() for path in self.results.rglob("*") if path.is_file()}
+
+    def beside(self):
+        """What is where the results are, besides the locks."""
+        return {path.name for path in self.results.parent.iterdir() if path.suffix != ".lock"}
 
 
 @pytest.fixture
@@ -147,20 +152,106 @@ def test_a_run_end_to_end_is_current_until_something_changes(place):
     assert not place.plan("n_samples=3").current()
 
 
+def test_a_result_is_current_only_while_its_data_are(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, folder = tmp_path / "data.csv", tmp_path / "pictures"
+    folder.mkdir()
+    data.write_text("1")
+    reads = f"from spec_repro.base import content\ncontent.content({str(data)!r})\ncontent.note({str(folder)!r})"
+    place.write(RECORD, reads, CLOSE)
+    assert place.run().status == "done", place.said
+    data.touch()  # the same content
+    assert place.run().status == "current"
+    data.write_text("2")
+    assert place.run().status == "done"
+    assert place.said[0] == "fig01: data.csv has changed, running again"
+    (folder / "new.png").write_bytes(b"")
+    assert not place.plan().current(place.said.append)
+    assert place.said[-1] == "fig01: pictures has changed, running again"
+    data.unlink()
+    outcome = place.run()
+    assert (outcome.status, outcome.message) == (
+        "failed",
+        f"in cell [3] of tiny.ipynb:\nexpected an ordinary file at {data}, found nothing.",
+    )
+
+
+def test_a_relative_path_is_of_the_folder_where_the_command_was_given(place, tmp_path, monkeypatch):
+    place.finished()
+    stamp = {"key": place.plan("n_samples=3").key, "files": {}, "start": str(tmp_path), "read": {}}
+    write_stamp(place.results, stamp)
+    monkeypatch.chdir(place.notebooks)
+    assert place.plan("n_samples=3").current()
+    write_stamp(place.results, stamp | {"read": {str(tmp_path / "data.csv"): {"state": None, "sha256": None}}})
+    assert not place.plan("n_samples=3").current()
+    monkeypatch.chdir(tmp_path)
+    assert place.plan("n_samples=3").current()
+
+
+def test_what_is_not_ours_stays_is_named_and_makes_nothing_stale(place):
+    assert place.run().status == "done"
+    (place.results / "my notes.md").write_text("precious")
+    (place.results / "a\nb").write_text("")
+    assert place.plan().current()
+    outcome = place.run(force=True)
+    assert (outcome.status, (place.results / "my notes.md").read_text()) == ("done", "precious")
+    assert outcome.message.endswith(r"; kept, though not of this package: 'a\nb', my notes.md")
+
+
+@pytest.mark.parametrize("torn", [b"", b"{}", b'{"stamp": {"key": 1}', b"\xff"])
+def test_a_torn_stamp_is_not_current_and_blocks_nothing(place, torn):
+    place.finished()
+    (place.results / ".stamp.json").write_bytes(torn)
+    assert not place.plan().current()
+
+
+def test_two_runs_of_one_experiment_take_turns(place, tmp_path):
+    """The second waits, and is the one that stays."""
+    marker = tmp_path / "begun"
+    place.write(RECORD, f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(2)", CLOSE)
+
+    def run(n):
+        return runner.run([place.plan(f"n_samples={n}")], say=lambda line: None)[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run, 3)
+        wait_for(marker.is_file)
+        second = pool.submit(run, 4)
+        assert [first.result().status, second.result().status] == ["done", "done"]
+    assert read_json(place.results / "run.json")["parameters"]["n_samples"] == 4
+    assert place.plan("n_samples=4").current()
+    assert place.beside() == {"fig01"}
+
+
+def test_a_process_that_dies_and_a_place_that_is_taken_stop_no_other_run(place):
+    place.write(
+        "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", entry={**ENTRY, "name": "lost"}, stem="lost"
+    )
+    plans = [place.plan()]
+    place.write("1", entry={**ENTRY, "name": "taken"}, stem="taken")
+    (place.results.parent / "taken.failed.ipynb").mkdir(parents=True)
+    plans += [place.plan()]
+    place.write()
+    lost, taken, done = runner.run([*plans, place.plan()], jobs=2, say=lambda line: None)
+    assert lost == ("lost", "failed", f"its process {runner.GONE}.")
+    assert (taken.status, "taken.failed.ipynb cannot be written" in taken.message) == ("failed", True)
+    assert done.status == "done"
+
+
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_broken_run_leaves_finished_results_as_they_are(place, how):
     before = place.finished()
     place.write(RECORD, BREAKS[how], CLOSE)
     outcome = place.run()
     assert outcome.status == "failed"
+    assert outcome.message.startswith(f"in cell [3] of tiny.ipynb:\n{BREAKS[how]}\n")
     if how == "error":
-        assert outcome.message.startswith("in cell [3] of tiny.ipynb:\n1 / 0\n")
         assert outcome.message.endswith("ZeroDivisionError: division by zero")
         assert (place.results.parent / "tiny.failed.ipynb").is_file()
     else:
-        assert "Kernel died" in outcome.message
+        assert outcome.message.endswith(f"\n\nThe kernel that ran it {runner.GONE}.")
     assert place.contents() == before
-    assert {path.name for path in place.results.parent.iterdir()} <= {"fig01", "tiny.failed.ipynb"}
+    assert place.beside() <= {"fig01", "tiny.failed.ipynb"}
 
 
 def test_a_notebook_that_closes_no_record_fails(place):
@@ -198,31 +289,37 @@ def test_relative_paths_start_where_the_command_was_given(place, tmp_path, monke
     assert (tmp_path / "results" / "mini" / "fig01" / "run.json").is_file()
 
 
-def test_an_interrupt_ends_the_kernel_and_leaves_finished_results(place, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_runner_that_ends_takes_its_kernel_with_it_and_leaves_finished_results(place, tmp_path, how):
     before = place.finished()
-    marker = tmp_path / "kernel"
-    mark = f"import os, pathlib, time\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))"
+    marker, temporary = tmp_path / "kernel", tmp_path / "temporary"
+    temporary.mkdir()
+    mark = f"import os, pathlib, time\npathlib.Path({str(marker)!r}).write_text(f'{{os.getpid()}} {{os.getppid()}}')"
     place.write(RECORD, mark, "time.sleep(120)", CLOSE)
     script = f"""
 import pathlib, signal
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import load_experiments
-experiment = load_experiments(pathlib.Path({str(place.notebooks)!r}))["fig01"]
-signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
-runner.run([runner.plan(experiment, "mini")])
+if __name__ == "__main__":
+    experiment = load_experiments(pathlib.Path({str(place.notebooks)!r}))["fig01"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
+    runner.run([runner.plan(experiment, "mini")])
 """
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    command, surroundings = [sys.executable, "-c", script], {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=surroundings) as process:
         try:
-            kernel = int(wait_for(lambda: marker.is_file() and marker.read_text()))
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            processes = [int(word) for word in wait_for(lambda: marker.is_file() and marker.read_text()).split()]
+            process.send_signal(how)
+            process.wait(timeout=60)
         finally:
             process.kill()
     assert process.returncode
-    wait_for(lambda: not alive(kernel))
+    wait_for(lambda: not any(map(alive, processes)))
     assert place.contents() == before
-    assert {path.name for path in place.results.parent.iterdir()} <= {"fig01", "tiny.failed.ipynb"}
+    sweep(place.results)  # as the next run does
+    assert place.beside() <= {"fig01", "tiny.failed.ipynb"}
+    assert list(temporary.iterdir()) == []
 
 
 def alive(process):

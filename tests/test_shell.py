@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support import planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
@@ -14,7 +15,7 @@ from spec_repro.__main__ import main
 from spec_repro.base.rows import feed
 
 X, Y = (planted(150, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((30, 1), (20, 3)))
-PAIRS = ["--data", "captioned-pictograms", "--n", "24"]
+PAIRS = ["--data", "captioned-pictograms", "--samples", "24"]
 ALIGN = ["align", "mini-clip", *PAIRS, "--reference", "mini-dino"]
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +52,153 @@ def test_compare_tells_and_keeps_what_python_gives(files, tmp_path, capsys):
         np.testing.assert_allclose(kept["forward_eigenvalues"], found.x_only.eigenvalues, atol=1e-6)
         np.testing.assert_allclose(kept["backward_eigenvectors"], found.y_only.eigenvectors, atol=1e-4)
         assert float(kept["spec_diff"]) == pytest.approx(found.spec_diff)
+
+
+def test_rows_of_two_files_are_joined_by_their_ids(tmp_path, capsys):
+    ids, order = np.array([f"img{i:03d}" for i in range(150)]), np.random.default_rng(0).permutation(150)
+    np.savez(tmp_path / "a.npz", vectors=X, ids=ids)
+    np.savez(tmp_path / "b.npz", vectors=Y[order], ids=ids[order])
+    words = ["compare", str(tmp_path / "a.npz"), str(tmp_path / "b.npz"), "-p", "k=2", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "found.npz")]) == 0
+    expected = compare(X, Y, match_bandwidths(X, Y, device="cpu"), k=2, device="cpu")
+    said = capsys.readouterr().out
+    assert f"SPEC-diff {expected.spec_diff:.4f}" in said
+    assert " ".join(ids[expected.x_only.top(9)[0]]) in said
+    with np.load(tmp_path / "found.npz") as kept:
+        np.testing.assert_array_equal(kept["ids"], ids)
+    np.savez(tmp_path / "b.npz", vectors=Y, ids=np.char.add("x", ids))
+    assert main(words) == 2
+    assert "a.npz" in capsys.readouterr().err
+
+
+@pytest.fixture
+def nothing_computed(monkeypatch):
+    """What is refused is refused before."""
+
+    def fail(*given):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr("spec_repro.headless.cli._found", fail)
+
+
+def test_nothing_is_replaced_but_an_older_result(files, tmp_path, capsys, nothing_computed):
+    folder, results = tmp_path / "thesis", tmp_path / "older.npz"
+    folder.mkdir()
+    (folder / "chapter.tex").write_text("precious")
+    (tmp_path / "notes.md").write_text("precious")
+    np.savez(tmp_path / "mine.npz", vectors=X)
+    np.savez(results, spec_diff=0.5, forward_eigenvectors=X)
+    (tmp_path / "there.npy").symlink_to(files[0])
+    (tmp_path / "nowhere.npz").symlink_to(tmp_path / "outside" / "x.npz")
+    (tmp_path / "hard.npy").hardlink_to(files[1])
+    os.mkfifo(tmp_path / "pipe")
+    names = [
+        "thesis",
+        "thesis/",
+        ".",
+        "",
+        "new/",
+        "notes.md",
+        "mine.npz",
+        "there.npy",
+        "nowhere.npz",
+        "hard.npy",
+        "pipe",
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for name in [*names, "a.npy", "thesis/chapter.tex/found.npz", "x" * 300 + ".npz"]:
+        assert main(["compare", *files, "--out", os.path.join(tmp_path, name) if name else ""]) == 2, name
+        assert capsys.readouterr().err.count("\n") == 1
+    assert main(["compare", *files, "--out", "/dev/full"]) == 2
+    assert main(["compare", f"file:{results}:forward_eigenvectors", files[1], "--out", str(results)]) == 2
+    assert "is a file that is compared" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_older_result_is_replaced_through_a_link_too(files, tmp_path):
+    (tmp_path / "kept").mkdir()
+    np.savez(tmp_path / "kept" / "older.npz", spec_diff=0.5)
+    (tmp_path / "found.npz").symlink_to(tmp_path / "kept" / "older.npz")
+    words = [
+        "compare",
+        *files,
+        "-p",
+        "k=1",
+        "--kernels",
+        "2",
+        "3",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "found.npz"),
+    ]
+    assert main(words) == 0
+    assert (tmp_path / "found.npz").is_symlink()
+    with np.load(tmp_path / "kept" / "older.npz") as kept:
+        assert kept["forward_eigenvalues"].shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "said"),
+    [("| head -1", 141, ""), ("> /dev/full", 2, "No space left on device"), (">&-", 0, ""), ("| cat", 0, "")],
+)
+def test_a_result_is_kept_whatever_becomes_of_what_is_told(files, tmp_path, output, status, said):
+    ids = np.array([f"文{i}" for i in range(150)])
+    np.savez(tmp_path / "a.npz", vectors=X, ids=ids)
+    command = f"{sys.executable} -m spec_repro compare a.npz b.npy --kernels 2 3 -p k=20 --top 150 --out found.npz"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --device cpu {output}; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True, timeout=240, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    with np.load(tmp_path / "found.npz") as kept:
+        np.testing.assert_array_equal(kept["ids"], ids)
+    errors = [line for line in done.stderr.splitlines() if "cut" not in line]
+    assert len(errors) <= 1
+    assert said in done.stderr
+    if output == "| cat":
+        assert "\\u6587" in done.stdout
+
+
+def test_settings_of_both_functions_are_taken_and_those_without_effect_refused(files, capsys):
+    words = ["compare", *files, "-p", "k=2", "--device", "cpu"]
+    expected = compare(X, Y, match_bandwidths(X, Y, target=0.5, device="cpu"), k=2, device="cpu")
+    for given in (["--target", "0.5"], ["-p", "target=0.5"]):
+        assert main([*words, *given]) == 0
+        assert f"SPEC-diff {expected.spec_diff:.4f}" in capsys.readouterr().out
+    assert main([*words, "--target", "0.5", "--kernels", "2", "3"]) == 2
+    assert "--kernels leaves nothing to match: leave out target" in capsys.readouterr().err
+
+
+def test_samples_that_cannot_be_read_are_left_out_on_request(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for i in range(16):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"{i:02}.png")
+    (tmp_path / "03.png").write_bytes(b"no picture")
+    words = ["compare", "hog", "color-histogram", "--data", f"folder:{tmp_path}", "-p", "k=1", "--device", "cpu"]
+    assert main(words) == 2
+    assert "03.png" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="03.png"):
+        assert main([*words, "--on-error", "skip", "--out", str(tmp_path / "found.npz")]) == 0
+    assert "15 samples" in capsys.readouterr().out
+    with np.load(tmp_path / "found.npz") as kept:
+        assert len(kept["ids"]) == 15
+        assert "03.png" not in kept["ids"]
+
+
+@pytest.mark.parametrize("flag", ["--n", "--samples"])
+def test_the_number_of_samples_has_a_name_that_torchrun_leaves_alone(flag, capsys):
+    assert main(["embed", "hog", "--data", "pictograms", flag, "30", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith("hog: 30 x")
+
+
+@pytest.mark.parametrize("words", [["--top", "0"], ["--n", "-1"], ["--kernels", "2"], ["third.npy"], []])
+def test_what_argparse_can_tell_is_refused_before_anything_is_read(words):
+    files = ["absent.npy", "absent.npy"] if words else ["absent.npy"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *files, *words])
+    assert ended.value.code == 2
 
 
 def test_compare_takes_bandwidths_and_the_cosine(files, capsys):

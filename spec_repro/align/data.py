@@ -35,7 +35,10 @@ def trainable_clip(name: str) -> TrainableClip:
     """``"mini-clip"``, ``"mini-clip:PATH"`` or ``"open_clip:MODEL/TAG-or-PATH"``."""
     import open_clip
 
-    found, (kind, _, rest) = load_embedding(name), name.partition(":")
+    kind, _, rest = name.partition(":")
+    if kind not in ("mini-clip", "open_clip"):
+        raise unknown_name("model to align", name, ["mini-clip", "mini-clip:PATH", "open_clip:MODEL/TAG-or-PATH"])
+    found = load_embedding(name)
     model = found.encode.clip.requires_grad_(True)
     if kind == "mini-clip":
         return TrainableClip(model, found.prepare, WordTokenizer(), model_card(model, kind, rest, CLIP_CONFIG))
@@ -80,8 +83,10 @@ class ImageTexts:
         if row in self._kept:
             return self._kept[row]
         sample = self.dataset[row]
-        text = sample[self.text]
-        pair = self.prepare(sample["image"]), self.tokenize([text if isinstance(text, str) else text[0]])[0]
+        text = (sample[self.text] or [None])[0] if isinstance(sample[self.text], list) else sample[self.text]
+        if not isinstance(text, str):
+            raise InvalidInput(f"sample {sample['id']!r} has no text in {self.text!r}, but {sample[self.text]!r}.")
+        pair = self.prepare(sample["image"]), self.tokenize([text])[0]
         if self.keep:
             self._kept[row] = pair
         return pair

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.core.kernels import Cosine, Kernel
 
@@ -62,9 +64,15 @@ class AlignSettings:
     workers: int = 0
 
     def __post_init__(self):
+        for field in fields(self):  # numpy's numbers and a file's lists as what they mean
+            value = getattr(self, field.name)
+            value = value.item() if isinstance(value, np.generic) else tuple(value) if type(value) is list else value
+            object.__setattr__(self, field.name, value)
+        if type(self.frozen_towers) is not tuple:
+            raise InvalidInput(f"frozen_towers={self.frozen_towers!r}: expected a list of 'image' and 'text'.")
         towers = [("tower", tower, TOWERS) for tower in (self.tower, *self.frozen_towers)]
         for kind, value, known in (*towers, ("precision", self.precision, ("no", "bf16", "fp16"))):
-            if value not in known:
+            if type(value) is not str or value not in known:
                 raise unknown_name(kind, str(value), known)
         trained = self.weight == 0 or self.tower not in self.frozen_towers
         checks = {
@@ -78,8 +86,8 @@ class AlignSettings:
         for field in fields(self):
             value, least, none = getattr(self, field.name), SMALLEST.get(field.name, 1), field.default is None
             if field.type in (int, int | None) and not (none and value is None):
-                holds = type(value) is int and value >= least
-                checks[field.name] = holds, f"{'None or ' * none}an integer of at least {least}"
+                holds = type(value) is int and least <= value < 2**31
+                checks[field.name] = holds, f"{'None or ' * none}an integer of at least {least}, and below 2**31"
         for name, (holds, expected) in checks.items():
             if not holds:
                 raise InvalidInput(f"{name}={getattr(self, name)!r}: expected {expected}.")
@@ -87,10 +95,12 @@ class AlignSettings:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "AlignSettings":
         """Settings from a mapping, such as one from a file; an unknown name is refused, with the near miss."""
+        if not isinstance(values, Mapping):
+            raise InvalidInput(f"expected alignment settings by name, such as {{'lr': 1.0e-5}}, found {values!r}.")
         for name in values:
             if name not in cls.__dataclass_fields__:
-                raise unknown_name("alignment setting", name, cls.__dataclass_fields__)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+                raise unknown_name("alignment setting", str(name), cls.__dataclass_fields__)
+        return cls(**values)
 
     def record(self) -> dict[str, Any]:
         """The settings that decide the result, ready for JSON."""

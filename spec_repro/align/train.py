@@ -6,9 +6,12 @@ A script that calls ``align()`` runs on several processes unchanged::
     accelerate launch --num_processes 2 script.py      # GPUs
 """
 
+import contextlib
 import copy
+import datetime
 import hashlib
 import json
+import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,18 +22,21 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from open_clip.loss import ClipLoss
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
 from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
-from spec_repro.base.errors import CheckpointError, InvalidInput, NotConverged, unknown_name
-from spec_repro.base.files import atomic_path
+from spec_repro.base.errors import CheckpointError, DiskFull, InvalidInput, NotConverged, unknown_name
+from spec_repro.base.files import exclusive, patience
+from spec_repro.base.processes import answered, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
+
+log = logging.getLogger(__name__)
 
 
 class Aligned(NamedTuple):
@@ -61,15 +67,16 @@ def align(
 
     After an interruption at any moment the same call continues from the last checkpoint in ``out``; on a CPU with as
     many threads and processes as before, the weights at the end are bit for bit those of an uninterrupted run. A
-    finished run is only loaded. Several processes give the result of one, to rounding; the global random state does
-    not change.
+    finished run is only loaded. Whatever is damaged of a run is named, and made again from what is whole. Several
+    processes give the result of one, to rounding; the global random state does not change.
 
     Args:
         model: an open_clip CLIP.
         dataset: training rows, see :class:`ImageTexts`; both losses see them as ``dataset`` gives them. Use the
             evaluation transform as its ``prepare`` unless the reference was made with the same augmentation.
         reference: features of the embedding to align to, for all ids of ``dataset``.
-        out: folder of the run: the newest checkpoint ``step-*``, and at the end ``model.safetensors``.
+        out: folder of the run: the two newest checkpoints ``step-*.safetensors``, and at the end the last of them and
+            ``model.safetensors``. Other files there are left alone. Another run into it waits for this one.
         card: JSON for the header of the weights: the ``card`` of :func:`trainable_clip`, versions, a commit.
         evaluate: numbers by name from the model in eval mode (see :func:`evaluator`), before the first step, every
             ``settings.evaluate_every`` steps and after the last; runs in the first process.
@@ -78,24 +85,35 @@ def align(
 
     Raises:
         EmbeddingMismatch, NonFiniteInput: the reference does not fit the training set.
-        CheckpointError: ``out`` holds another run, or a checkpoint that does not load.
-        InvalidInput: settings that the data or the model do not fit.
+        CheckpointError: ``out`` holds another run, or nothing whole of this one.
+        InvalidInput: settings that the data or the model do not fit. Busy: another run in ``out`` does not end.
+        DiskFull, NotWritable: before the first step, wherever it can be known then.
         NotConverged: a loss or gradient that is not finite; the message names the step.
     """
-    run, out = _Run(model, dataset, reference, settings, device), Path(out)
-    last, weights = min(len(run.steps), stop_after or len(run.steps)), out / "model.safetensors"
-    log = run.log(out)
-    tensors, written = checkpoints.read(weights) if weights.exists() else ({}, {})
-    if written.get("settings") == run.identity and written["step"] >= last:
-        checkpoints.load_into(run.clip, tensors, weights)
-    else:
-        with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
-            run.train(out, log, last, evaluate)
+    if stop_after is not None and not (type(stop_after) is int and stop_after > 0):
+        raise InvalidInput(f"stop_after={stop_after!r}: expected None or a positive number of steps.")
+    try:
+        json.dumps(card)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"card: expected what JSON can hold ({error}).") from error
+    run, weights = _Run(model, dataset, reference, settings, device, Path(out)), Path(out, "model.safetensors")
+    last = min(len(run.steps), stop_after or len(run.steps))
+    with exclusive(weights) if run.main else contextlib.nullcontext():
+        run.accelerator.wait_for_everyone()  # no other run writes from here on
+        tensors, history = run.newest()
+        finished, written = run.finished(weights, history["step"])
+        if written.get("settings") == run.identity and written["step"] >= last:
+            checkpoints.load_into(run.clip, finished, weights)
+        else:
+            with answered(), torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
+                run.train(tensors, history, last, evaluate)
+            card = {**(card or {}), "settings": run.identity, "step": last}
+            if run.main:
+                checkpoints.save(weights, run.clip.state_dict(), card)
         if run.main:
-            checkpoints.save(weights, run.clip.state_dict(), {**(card or {}), "settings": run.identity, "step": last})
-        run.accelerator.wait_for_everyone()
-    log = run.log(out)
-    return Aligned(run.clip.eval(), weights, pd.DataFrame(log["metrics"]), pd.DataFrame(log["evaluation"]))
+            run.prune(keep=1)
+        history = broadcast_object_list([history])[0]  # evaluated in the first process alone
+    return Aligned(run.clip.eval(), weights, pd.DataFrame(history["metrics"]), pd.DataFrame(history["evaluation"]))
 
 
 def objective(towers: Sequence, scale: Tensor, pair: Sequence | None, settings: AlignSettings) -> dict[str, Any]:
@@ -161,16 +179,23 @@ def learning_rate(step: int, steps: int, settings: AlignSettings) -> float:
 class _Run:
     """A run in one of its processes.
 
-    Its log holds "run", what identifies it; "step", the updates done; "metrics" and "evaluation", lists of rows.
+    Its history holds "run", what identifies it; "step", the updates done; "metrics" and "evaluation", lists of rows.
     """
 
-    def __init__(self, model: nn.Module, dataset: Any, reference: Reference, settings: AlignSettings, device: str):
+    def __init__(
+        self, model: nn.Module, dataset: Any, reference: Reference, settings: AlignSettings, device: str, out: Path
+    ) -> None:
         if device not in ("auto", "cpu"):
             raise unknown_name("device of align", device, ["auto", "cpu"])
         # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
         AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=settings.precision)
-        self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
+        _, size = world()
+        cpu = device == "cpu" or (size > 1 and not torch.cuda.is_available())  # else each would believe to be alone
+        limit = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=patience()))
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision, kwargs_handlers=[limit])
+        if self.accelerator.num_processes < size:
+            raise InvalidInput(f"WORLD_SIZE={size}, and accelerate runs {self.accelerator.num_processes} processes.")
+        self.main, self.device, self.out = self.accelerator.is_main_process, self.accelerator.device, out
         if settings.precision == "fp16" and self.device.type == "cpu":
             raise InvalidInput("precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'.")
         self.settings = settings
@@ -185,23 +210,37 @@ class _Run:
         }
         self.towers, self.optimiser = self.accelerator.prepare(Towers(self.clip), optimiser_of(self.clip, settings))
 
-    def train(self, out: Path, log: dict, last: int, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
-        """From the checkpoint of the log to step ``last``, with an evaluation and a checkpoint every so many steps."""
-        start, path = log["step"], out / f"step-{log['step']:08d}"
-        if not start:
-            self.pause(out, log, evaluate)
+    def train(self, tensors: dict, history: dict, last: int, evaluate: Callable | None) -> None:
+        """From a checkpoint to step ``last``, with an evaluation and another checkpoint every so many steps."""
+        start, clip = history["step"], self.clip
+        if self.main:  # two checkpoints stay while a third is written
+            trained = sum(p.nbytes for p in clip.parameters() if p.requires_grad)
+            size = 3 * (2 * trained + sum(value.nbytes for value in clip.state_dict().values()))
+            size -= sum(path.stat().st_size for path in self.checkpoints())
+            if size > (free := shutil.disk_usage(self.out).free):
+                raise DiskFull(f"{self.out}: the checkpoints need {size:,} bytes, {free:,} are free. Make room first.")
+        if start:
+            model, state = {}, {}
+            for name, tensor in tensors.items():
+                part, _, rest = name.partition(".")
+                if part == "model":
+                    model[rest] = tensor
+                else:
+                    number, _, key = rest.partition(".")
+                    state.setdefault(int(number), {})[key] = tensor
+            checkpoints.load_into(clip, model, f"the checkpoint of step {start} in {self.out}")
+            self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(history["scaler"])
         else:
-            try:
-                self.accelerator.load_state(path)
-            except (RuntimeError, OSError, SafetensorError) as error:
-                raise CheckpointError(f"{path} does not load ({error}); delete it to start again.") from error
+            self.pause(history, evaluate)
         look = {"leave": False, "delay": 2, "disable": not self.main or None}
         batches = tqdm(self.steps.loader(start, last), "SPEC-align", last, initial=start, **look)
         for step, batch in enumerate(batches, start):
-            log["metrics"].append(self.step(step, batch))
-            log["step"] = step + 1
-            if log["step"] % self.settings.evaluate_every == 0 or log["step"] == last:
-                self.pause(out, log, evaluate)
+            history["metrics"].append(self.step(step, batch))
+            history["step"] = step + 1
+            if history["step"] % self.settings.evaluate_every == 0 or history["step"] == last:
+                self.pause(history, evaluate)
 
     def step(self, step: int, batch: Sequence[Tensor]) -> dict[str, Any]:
         """One update from the rows of this process, those of the batch and then those of a subset; a row of metrics.
@@ -248,28 +287,61 @@ class _Run:
         parts[self.steps.process] = local + (processes - 1) * (local - local.detach())
         return torch.cat(parts) if processes > 1 else local
 
-    def pause(self, out: Path, log: dict, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
-        """Evaluate, and write a checkpoint, which replaces the older one when it is whole."""
+    def pause(self, history: dict, evaluate: Callable[[nn.Module], dict[str, float]] | None) -> None:
+        """Evaluate, and write a checkpoint; of the older ones the newest stays, should this one be damaged later."""
         if self.main and evaluate is not None:
             with torch.no_grad():
-                log["evaluation"].append({"step": log["step"], **evaluate(self.clip.eval())})
+                history["evaluation"].append({"step": history["step"], **evaluate(self.clip.eval())})
             self.clip.train()
         if self.main:
-            path = out / f"step-{log['step']:08d}"
-            with atomic_path(path) as partial:
-                self.accelerator.save_state(partial)
-                (partial / "random_states_0.pkl").unlink()  # the random state of each step follows from the seed
-                (partial / "log.json").write_text(json.dumps(log), encoding="utf-8")
-            for older in set(out.glob("*step-*/")) - {path}:
-                shutil.rmtree(older)
+            # The random state of each step follows from the seed.
+            scaler = self.accelerator.scaler and self.accelerator.scaler.state_dict()
+            tensors = {f"model.{name}": value for name, value in self.clip.state_dict().items()}
+            for number, state in self.optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser.{number}.{key}": value for key, value in state.items()}
+            checkpoints.save(
+                self.out / f"step-{history['step']:08d}.safetensors", tensors, history | {"scaler": scaler}
+            )
+            self.prune(keep=2)
         self.accelerator.wait_for_everyone()
 
-    def log(self, out: Path) -> dict[str, Any]:
-        """The log in the newest checkpoint, empty before an update; CheckpointError if ``out`` is of another run."""
-        path, empty = max(out.glob("step-*/log.json"), default=None), {"step": 0, "metrics": [], "evaluation": []}
-        log = json.loads(path.read_text(encoding="utf-8")) if path else {"run": self.identity, **empty}
-        pairs = {key: (log["run"].get(key), value) for key, value in self.identity.items()}
+    def prune(self, keep: int) -> None:
+        """Remove all checkpoints but the newest."""
+        for older in self.checkpoints()[keep:]:
+            older.unlink()
+
+    def checkpoints(self) -> list[Path]:
+        """The newest first."""
+        return sorted(self.out.glob(f"step-{'[0-9]' * 8}.safetensors"), reverse=True)
+
+    def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and history of the newest checkpoint that is whole, empty if there is none or no update in it.
+
+        Raises CheckpointError if it is of another run, or if none is whole.
+        """
+        damaged, tensors, history = None, {}, {"run": self.identity, "step": 0}
+        for path in self.checkpoints():
+            try:
+                tensors, history = checkpoints.read(path)
+                break
+            except CheckpointError as error:
+                damaged = damaged or error
+                log.warning("%s", error)
+        else:
+            if damaged:
+                raise CheckpointError(f"{damaged} No older one is whole: delete it to start again.") from damaged
+        pairs = {key: (history.get("run", {}).get(key), value) for key, value in self.identity.items()}
         differ = [f"{key}={there!r} there and {here!r} here" for key, (there, here) in pairs.items() if there != here]
         if differ:
-            raise CheckpointError(f"{out} holds another run: {', '.join(differ)}. Choose another out=.")
-        return log if log["step"] else log | empty
+            raise CheckpointError(f"{self.out} holds another run: {', '.join(differ)}. Choose another out=.")
+        return tensors, history if history["step"] else history | {"metrics": [], "evaluation": []}
+
+    def finished(self, weights: Path, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and card of the weights of an earlier call; empty if a checkpoint has them, too."""
+        try:
+            return checkpoints.read(weights) if weights.exists() else ({}, {})
+        except CheckpointError as error:
+            if not step:
+                raise
+            log.warning("%s It is made again from step %d.", error, step)
+            return {}, {}

@@ -3,8 +3,10 @@
 Every class also derives from the built-in error that a caller would catch without knowing this package.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 
 
 class SpecError(Exception):
@@ -66,11 +68,31 @@ class CheckpointError(SpecError, RuntimeError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for an unknown ``name`` of a ``kind`` ("data set", "embedding", ...), with the near miss named."""
     known = sorted(known)
-    # Of equally near names the first: difflib alone would answer a figure's 8 with 18.
-    near = min(
-        difflib.get_close_matches(name, known, n=len(known) or 1),
-        key=lambda other: (-difflib.SequenceMatcher(None, other, name).ratio(), other),
-        default=None,
-    )
+    like = {other: difflib.SequenceMatcher(None, other.casefold(), str(name).casefold()).ratio() for other in known}
+    # Of equally near names the first: difflib's own choice would answer a figure's 8 with 18.
+    near = min((other for other in known if like[other] >= 0.6), key=lambda other: (-like[other], other), default=None)
     hint = f"; did you mean {near!r}?" if near else "."
     return UnknownName(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}.")
+
+
+def shown(name: object) -> str:
+    """A name as a person can see it: with its code points where it has a line end, or letters that look alike."""
+    text = str(name)
+    return text if text.isprintable() and unicodedata.is_normalized("NFC", text) else ascii(text)
+
+
+@contextlib.contextmanager
+def readable(
+    expected: str,
+    found: str = "what does not read",
+    advice: str = "Repair or remove it.",
+    kind: type[SpecError] = UnreadableItem,
+) -> Iterator[None]:
+    """Surrounds the reading of a file: whatever a parser raises becomes a typed error with ``expected`` in front."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except Exception as error:  # what parsers raise on damaged files has no common class
+        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".rstrip(".: ")
+        raise kind(f"expected {expected}, found {found}: {why}. {advice}") from error

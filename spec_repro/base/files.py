@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def atomic_folder(path: str | os.PathLike, ours: Callable[[Path], Collection[str
         staged.mkdir()
         yield staged
         with exclusive(path):
-            recovered(path)
+            _put_back(path)
             _take_over(path, staged, set(ours(path)) if path.exists() else set())
             for file in staged.rglob("*"):
                 _to_disk(file)
@@ -126,7 +127,7 @@ def atomic_folder(path: str | os.PathLike, ours: Callable[[Path], Collection[str
                     os.rename(path, old)
                 os.rename(staged, path)
             finally:
-                recovered(path)
+                _put_back(path)
             _to_disk(path.parent)
 
 
@@ -136,19 +137,17 @@ def recovered(path: str | os.PathLike) -> Path:
     Every reader of such a folder asks for it here.
     """
     path = Path(os.path.realpath(path))
-    old = _aside(path)
-    if old.exists():
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            if path.exists():
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.rename(old, path)
+    if _aside(path).exists():
+        with exclusive(path):  # its writer may be at work: then it is between the renames, and ends them itself
+            _put_back(path)
     return path
 
 
 @contextlib.contextmanager
-def exclusive(path: str | os.PathLike, wait: float | None = None) -> Iterator[None]:
-    """One process at a time at ``path``: others wait, with a word after some seconds. Raises Busy after ``wait``.
+def exclusive(
+    path: str | os.PathLike, wait: float | None = None, state: Callable[[], str] | None = None
+) -> Iterator[None]:
+    """One process at a time at ``path``; others wait, as in `waiting`. Raises Busy.
 
     The lock is the system's own, so one of a process that died is free.
     """
@@ -158,19 +157,32 @@ def exclusive(path: str | os.PathLike, wait: float | None = None) -> Iterator[No
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock"))
-        wait = patience() if wait is None else wait
-        try:
+        for pause in waiting(state or (lambda: f"another process is at work at {path}"), wait):
             with contextlib.suppress(Timeout):
-                lock.acquire(timeout=min(SOON, wait))
-            if not lock.is_locked:
-                log.warning("another process is at work at %s: waiting", path)
-                lock.acquire(timeout=max(wait - SOON, 0))
-        except Timeout as error:
-            raise Busy(f"another process is at work at {path}, and has not ended in {wait:g} s. Try later.") from error
+                lock.acquire(timeout=pause)
+                break
     try:
         yield
     finally:
         lock.release()
+
+
+def waiting(state: Callable[[], str], wait: float | None = None) -> Iterator[float]:
+    """Yields the seconds to pause before another try, for as long as what ``state`` says changes.
+
+    With a word after some seconds. Raises Busy if it stays the same for ``wait`` seconds, by default `patience`.
+    """
+    wait = patience() if wait is None else wait
+    start, since, last, said = time.monotonic(), time.monotonic(), state(), False
+    while True:
+        yield min(wait, 0.1)
+        now, found = time.monotonic(), state()
+        if found != last:
+            since, last = now, found
+        if now - since >= wait:
+            raise Busy(f"{found}, and nothing has changed for {wait:g} s. Try later, or end what does not go on.")
+        if now - start > SOON and not said:
+            said = not log.warning("%s: waiting", found)
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -220,6 +232,13 @@ def _room(path: Path) -> Iterator[Path]:
 def _short(path: Path) -> str:
     """A name of which more fits behind: the system ends names at 255 bytes."""
     return re.sub(r"[^\w.-]", "_", path.name)[:60]
+
+
+def _put_back(path: Path) -> None:
+    old = _aside(path)
+    if not path.exists() and old.exists():
+        os.rename(old, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _aside(path: Path) -> Path:

@@ -6,7 +6,10 @@ result. Every process sees the same sums, so all take the same decisions.
 
 import contextlib
 import datetime
+import logging
 import os
+import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from spec_repro.base.errors import InvalidInput
+from spec_repro.base.errors import Busy, InvalidInput
+from spec_repro.base.files import SOON, patience
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Processes:
     def total(self, part: Tensor) -> Tensor:
         """The sum of ``part`` over all processes, in place."""
         if self.size > 1:
-            dist.all_reduce(part, group=self.handle)
+            with answered():
+                dist.all_reduce(part, group=self.handle)
         return part
 
     def stacked(self, part: Tensor) -> Tensor:
@@ -41,7 +48,8 @@ class Processes:
         if self.size == 1:
             return part
         full = part.new_empty(self.size * len(part), part.shape[1])
-        dist.all_gather_into_tensor(full, part.contiguous(), group=self.handle)
+        with answered():
+            dist.all_gather_into_tensor(full, part.contiguous(), group=self.handle)
         return full
 
     def rows(self, part: Tensor, n: int, device: torch.device) -> Tensor:
@@ -57,20 +65,22 @@ class Processes:
         if self.size == 1:
             return [thing]
         things, gpu = [None] * self.size, own_gpu()
-        with contextlib.nullcontext() if gpu is None else torch.cuda.device(gpu):  # NCCL sends from the current one
+        current = contextlib.nullcontext() if gpu is None else torch.cuda.device(gpu)  # NCCL sends from it
+        with answered(), current:
             dist.all_gather_object(things, thing, group=self.handle)
         return things
 
 
 ALONE = Processes()
+UNSET = "Start with torchrun, or alone after: unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT."
 
 
 def own_gpu() -> torch.device | None:
     """The GPU of this process, under ``torchrun`` one of its own; None without CUDA."""
     if not torch.cuda.is_available():
         return None
-    rank = os.environ.get("LOCAL_RANK")
-    return torch.device("cuda") if rank is None else torch.device("cuda", int(rank) % torch.cuda.device_count())
+    rank = _told("LOCAL_RANK")
+    return torch.device("cuda") if rank is None else torch.device("cuda", rank % torch.cuda.device_count())
 
 
 def as_processes(handle: Any) -> Processes:
@@ -88,15 +98,60 @@ def as_processes(handle: Any) -> Processes:
     return Processes(handle, rank, dist.get_world_size(handle))
 
 
+def world() -> tuple[int, int]:
+    """Rank and number of the processes that ``torchrun`` started; (0, 1) for one process alone.
+
+    Raises InvalidInput if RANK and WORLD_SIZE are not what torchrun sets, but left from something else.
+    """
+    rank, size = _told("RANK"), _told("WORLD_SIZE")
+    if rank is None and size is None:
+        return 0, 1
+    away = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if rank is None or size is None or rank >= size or (size > 1 and away):
+        found = ", ".join(f"{name}={os.environ.get(name, '')}" for name in ("RANK", "WORLD_SIZE"))
+        lacks = f" without {' and '.join(away)}" if away else ""
+        raise InvalidInput(f"found {found}{lacks} in the environment, which torchrun does not set so. {UNSET}")
+    return rank, size
+
+
+def _told(name: str) -> int | None:
+    """A count from the environment; None if it is not set."""
+    text = os.environ.get(name) or None
+    if text is not None and not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InvalidInput(f"found {name}={text!r} in the environment, expected a whole number from 0 on. {UNSET}")
+    return None if text is None else int(text)
+
+
 @contextlib.contextmanager
-def launched(patience: float = 600.0) -> Iterator[Processes]:
+def answered(advice: str = "Start all of them again.") -> Iterator[None]:
+    """Surrounds a call that all processes make: Busy if another has died, or is silent for longer than was agreed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or re.search("connect|tim(ed )?out|peer|closed", str(error), re.I)):
+            raise
+        first = str(error).strip().partition("\n")[0]
+        raise Busy(f"another process of this computation has died or does not answer ({first}). {advice}") from error
+
+
+@contextlib.contextmanager
+def launched(wait: float | None = None) -> Iterator[Processes]:
     """The processes that ``torchrun`` started, each with its own GPU if there are any; else this one alone.
 
-    A process that waits longer than ``patience`` seconds for the others ends with an error.
+    A process that waits longer than ``wait`` seconds for the others, by default `patience`, ends with an error.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    rank, size = world()
+    if size == 1:
         yield ALONE
         return
-    dist.init_process_group(timeout=datetime.timedelta(seconds=patience))
+    limit = datetime.timedelta(seconds=patience() if wait is None else wait)
+    told = threading.Timer(SOON, log.warning, ["process %d of %d: waiting for the others", rank, size])
+    told.daemon = True
+    told.start()
+    try:
+        with answered(UNSET):
+            dist.init_process_group(timeout=limit)
+    finally:
+        told.cancel()
     yield as_processes(dist.group.WORLD)
     dist.destroy_process_group()  # after an error the process just ends: an orderly farewell would wait for the others

@@ -1,7 +1,7 @@
 """The rows of an embedding, read in batches: what the core knows of its input, whatever holds it.
 
-An input is an ``(n, d)`` numpy array, numpy memmap or torch tensor of float16/32/64. Nothing is copied as a whole. On
-CUDA the next batch is read and copied while one is used.
+An input is an ``(n, d)`` numpy array, numpy memmap or torch tensor of float16/32/64, or whatever gives such arrays when
+it is sliced. Nothing is copied as a whole. On CUDA the next batch is read and copied while one is used.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInp
 from spec_repro.base.processes import ALONE, Processes, own_gpu
 
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
+LARGEST = 1e140  # sum of the moduli of a row, up to which squares of differences of rows are finite in float64
 Batch = tuple[slice, list[Tensor]]
 
 
@@ -56,38 +57,51 @@ class Rows:
         return part.detach()
 
     def centre(self, device: torch.device, dtype: torch.dtype, processes: Processes = ALONE) -> Tensor:
-        """Mean ``(d,)`` of at most 10,000 evenly spaced rows: the origin for kernels invariant to translation."""
-        index = np.unique(np.linspace(0, self.total - 1, min(self.total, 10_000)).astype(np.int64))
-        here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        return (processes.total(self.batch(here, device, wide).sum(dim=0)) / len(index)).to(dtype)
+        """Median ``(d,)`` of at most 500 evenly spaced rows: the origin for kernels invariant to translation.
 
-    def faults(self, cosine: bool) -> tuple[list[int], list[int]]:
-        """Rows with NaN or infinity, and zero rows if the kernel is the cosine; one pass."""
-        bad, zero = [], []
+        Of each coordinate; unlike the mean it stays where most rows are, however far away some others lie.
+        """
+        index = np.unique(np.linspace(0, self.total - 1, min(self.total, 500)).astype(np.int64))
+        here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
+        parts = processes.everything(self.batch(here, torch.device("cpu"), dtype))
+        return torch.cat(parts).T.contiguous().median(dim=1).values.to(device)
+
+    def faults(self, cosine: bool) -> tuple[list[int], list[int], Tensor]:
+        """Rows with NaN or infinity; rows that the kernel cannot take, zero for the cosine and huge for the Gaussian;
+        marks ``(n, 2)`` by which other rows are told from these. One pass.
+        """
+        bad, unfit, marks = [], [], []
+        weights = torch.linspace(0.5, 1.5, self.d, dtype=torch.float64)
         for rows in slices(self.n, 8_192):
-            part = self.batch(rows, torch.device("cpu"), torch.float64 if self.double else torch.float32)
+            part = self.held(rows).cpu().double()
             total = part.abs().sum(dim=1)
+            marks.append(torch.stack([part @ weights, total], dim=1).nan_to_num())
             start = self.first + rows.start
             # A sum of finite entries may overflow; only then are the entries looked at one by one.
             bad += [start + i for i in torch.nonzero(~total.isfinite())[:, 0].tolist() if not part[i].isfinite().all()]
-            zero += [start + i for i in torch.nonzero(total == 0)[:, 0].tolist() if cosine]
-        return bad, zero
+            unfit += [start + i for i in torch.nonzero(total == 0 if cosine else total > LARGEST)[:, 0].tolist()]
+        return bad, unfit, torch.cat(marks)
 
-    def check(self, cosine: bool, processes: Processes = ALONE) -> None:
-        """Refuse NaN and infinity, and zero rows under the cosine kernel; in all processes alike."""
-        faults = processes.everything(self.faults(cosine))
-        bad, zero = (list(chain(*parts)) for parts in zip(*faults, strict=True))
+    def check(self, cosine: bool, processes: Processes = ALONE) -> Tensor:
+        """Refuse NaN, infinity, and zero rows under the cosine kernel, in all processes alike; the marks of all rows."""
+        *faults, marks = zip(*processes.everything(self.faults(cosine)), strict=True)
+        bad, unfit = (list(chain(*parts)) for parts in faults)
         if bad:
             raise NonFiniteInput(
                 f"{self.name}: expected finite numbers, found NaN or infinity in {len(bad):,} of {self.total:,} rows, "
                 f"first {bad[:5]}. Look at the model that gave them, or drop these rows from both embeddings."
             )
-        if zero:
+        if unfit and cosine:
             raise InvalidInput(
-                f"{self.name}: the cosine kernel needs non-zero rows, found {len(zero):,} zero rows of {self.total:,}, "
-                f"first {zero[:5]}. Drop them from both embeddings, or use a Gaussian kernel."
+                f"{self.name}: the cosine kernel needs non-zero rows, found {len(unfit):,} zero rows of "
+                f"{self.total:,}, first {unfit[:5]}. Drop them from both embeddings, or use a Gaussian kernel."
             )
+        if unfit:
+            raise InvalidInput(
+                f"{self.name}: squared distances overflow in {len(unfit):,} of {self.total:,} rows, first {unfit[:5]}: "
+                f"expected entries of modulus below {LARGEST:g} over d. Divide the embedding by a constant."
+            )
+        return torch.cat(marks)
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
@@ -95,13 +109,38 @@ def slices(n: int, size: int) -> Iterator[slice]:
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
 
 
+def wide(z: Tensor) -> Tensor:
+    """In float64, on the CPU if the device has none."""
+    return (z.cpu() if z.device.type == "mps" else z).double()
+
+
+def _plain(source: Any) -> bool:
+    """Whether slices of it are arrays of numbers: not those of a table, nor of sparse or absent ones."""
+    if isinstance(source, Tensor):
+        return source.layout == torch.strided and not source.is_meta
+    try:
+        return isinstance(source, np.ndarray) or isinstance(source[:1], np.ndarray | Tensor)
+    except (TypeError, NotImplementedError, LookupError, ValueError):
+        return False
+
+
 def as_rows(source: Any, name: str) -> Rows:
     """Describe an input; a typed error if it is not an ``(n, d)`` array of floats."""
     shape, dtype = getattr(source, "shape", None), str(getattr(source, "dtype", "")).removeprefix("torch.")
+    kind = type(source).__name__
     if shape is None or len(shape) != 2 or min(shape) < 1:
         raise InvalidInput(
             f"{name}: expected an array or tensor of shape (n samples, d dims), got "
-            f"{type(source).__name__}{'' if shape is None else f' of shape {tuple(shape)}'}."
+            f"{kind}{'' if shape is None else f' of shape {tuple(shape)}'}."
+        )
+    if not _plain(source):
+        how = next((way for way in ("toarray", "to_dense", "to_numpy") if hasattr(source, way)), "__array__")
+        what = f"{kind} on {source.device} as {source.layout}" if isinstance(source, Tensor) else kind
+        raise InvalidInput(f"{name}: expected a dense array or tensor with values, got {what}. Convert with .{how}().")
+    if np.ma.is_masked(source):
+        raise InvalidInput(
+            f"{name}: {np.ma.count_masked(source):,} entries of this {kind} are masked, and a row needs all of its "
+            "own. Drop these rows from both embeddings, or give .data if the values count."
         )
     if dtype not in FLOATS:
         raise InvalidInput(
@@ -165,7 +204,15 @@ def progress(total: int, label: str, silent: bool = False) -> contextlib.Abstrac
 def resolve_device(device: str | torch.device) -> torch.device:
     """``"auto"`` is this process's GPU, then Apple's MPS, then the CPU; anything else is taken as torch names it."""
     if str(device) != "auto":
-        return torch.device(device)
+        try:
+            found = torch.device(device)
+            torch.empty(1, device=found).sum().item()  # there, and with values
+            return found
+        except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise InvalidInput(
+                f"device={device!r}: expected auto, cpu, or a device of this machine as torch names it. {reason}"
+            ) from error
     return own_gpu() or torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -5,6 +5,8 @@ level open. :math:`\lambda_{\max}(\frac1nK_\sigma)` grows with :math:`\sigma`, f
 constant kernel's 1 (every entry grows, so the Perron root does), so a level fixes each bandwidth.
 """
 
+import contextlib
+import functools
 import math
 from typing import NamedTuple
 
@@ -13,16 +15,22 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, NotConverged
+from spec_repro.base.options import expect, real, whole
 from spec_repro.base.rows import Rows, as_pair, as_rows, resolve_device
-from spec_repro.core.kernels import Gaussian
+from spec_repro.core.kernels import Gaussian, distances
 
 PAPER_GAP = 0.01
 COARSE = 2000  # rows of the first search
-GAP = 2.5e-5  # between a level and its target, on the rows used
+GAP = 5e-7  # between a level and its target, on the rows used
 
 
 class BandwidthMatch(NamedTuple):
-    """Two kernels and the top eigenvalue of each over n, in (0, 1], as :func:`top_eigenvalue` gives it."""
+    """Two kernels and the top eigenvalue of each over n, in (0, 1], as :func:`top_eigenvalue` gives it.
+
+    The levels meet to 5e-7 on the rows used, not exactly. ``kernel_y.slack`` is what this alone can give to eigenvalues
+    of the kernel difference; :func:`~spec_repro.core.compare.compare` takes them for rounding, so that an embedding
+    against itself, a rotation, a shift or a multiple of it has no cluster.
+    """
 
     kernel_x: Gaussian
     kernel_y: Gaussian
@@ -67,17 +75,24 @@ def match_bandwidths(
     (10.0, 0.15)
     """
     pair, device = as_pair(x, y), resolve_device(device)
+    n = pair[0].n
+    expect(
+        ("target", target, real(target, 0, 1), "a top eigenvalue between 1/n and 1, exclusive"),
+        ("sample", sample, whole(sample, 2), "a number of rows >= 2"),
+        ("seed", seed, whole(seed), "an integer >= 0"),
+        ("x and y", f"{n} row", n > 1, "2 rows or more"),
+    )
     for rows in pair:
         rows.check(cosine=False)
-    n = pair[0].n
     index = np.arange(n)
     if n > sample:
         index = np.sort(np.random.default_rng(seed).choice(n, size=sample, replace=False))
-    squares_x, squares_y = (_squared_distances(rows, index, device) for rows in pair)
-    kernel_x = Gaussian(_solve_level(squares_x, target, GAP, "x") if sigma is None else sigma)
-    level_x = _level(squares_x, kernel_x.sigma)
-    kernel_y = Gaussian(_solve_level(squares_y, level_x, GAP, "y"))
-    level_y = _level(squares_y, kernel_y.sigma)
+    (squares_x, unit_x), (squares_y, unit_y) = (_squared_distances(rows, index, device) for rows in pair)
+    kernel_x = Gaussian(_solve_level(squares_x, target, GAP, "x") * unit_x if sigma is None else sigma)
+    level_x = _level(squares_x, kernel_x.sigma / unit_x)
+    sigma_y = _solve_level(squares_y, level_x, GAP, "y")
+    level_y = _level(squares_y, sigma_y)
+    kernel_y = Gaussian(sigma_y * unit_y, _slack(squares_y, sigma_y, level_y, abs(level_x - level_y)))
     if n > sample:
         level_x, level_y = (top_eigenvalue(z, k, device=device) for z, k in ((x, kernel_x), (y, kernel_y)))
         if abs(level_x - level_y) > PAPER_GAP:
@@ -100,73 +115,92 @@ def top_eigenvalue(x, kernel: Gaussian, *, device: str | torch.device = "auto", 
     for i in range(count):
         index = np.arange(i, rows.n, count)
         index = index[np.linspace(0, len(index) - 1, min(block, len(index))).astype(np.int64)]
-        levels.append(_level(_squared_distances(rows, index, device), kernel.sigma))
+        levels.append(_top(kernel(rows.batch(index, device, torch.float64 if rows.double else torch.float32))))
     return sum(levels) / count
 
 
-def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> Tensor:
-    z = rows.batch(index, device, torch.float32)
-    z = z - z.mean(dim=0)
+def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> tuple[Tensor, float]:
+    """Squared distances ``(n, n)`` over the square of a unit, and the unit: right to 1e-6 of each, 0 for equal rows.
+
+    In float64, since no bandwidth tells yet which digits count, and where a product leaves too few of them from the
+    differences of coordinates.
+    """
+    device = torch.device("cpu") if device.type == "mps" else device
+    z, group = torch.unique(rows.batch(index, device, torch.float64), dim=0, return_inverse=True)
+    z = z - z.median(dim=0).values
+    unit = float(z.abs().max()) or 1.0
+    z /= unit
     half = 0.5 * z.square().sum(dim=1)
-    return (half[:, None] + half - z @ z.T).mul_(2).clamp_(min=0).fill_diagonal_(0)
+    sums = half[:, None] + half
+    squares = (sums - z @ z.T).mul_(2)
+    lost = (squares <= 1e-9 * sums).fill_diagonal_(False).any(dim=1).nonzero()[:, 0]
+    squares[lost] = distances(z[lost], z).square()
+    squares[:, lost] = squares[lost].T
+    least = float(squares.fill_diagonal_(math.inf).min())
+    narrow = torch.float32 if not rows.double and least > 1e-30 else torch.float64
+    return squares.fill_diagonal_(0).to(narrow)[group][:, group], unit
 
 
 def _level(squares: Tensor, sigma: float) -> float:
-    """Top eigenvalue of exp(-squares / 2 sigma^2) / n by ARPACK from the constant vector.
+    """Top eigenvalue of exp(-squares / 2 sigma^2) / n."""
+    return _top((squares * (-0.5 / sigma**2)).exp_())
 
-    The matrix has positive entries, so its top eigenvector has positive entries too, and the constant vector meets it.
+
+def _top(kernel: Tensor) -> float:
+    """Top eigenvalue of a matrix of no negative entries, over n, by ARPACK from the constant vector.
+
+    Its top eigenvector has no negative entries either, and the constant vector meets it.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    kernel = (squares * (-0.5 / sigma**2)).exp_()
-    n = len(kernel)
+    n, start = len(kernel), torch.ones(len(kernel), dtype=kernel.dtype).numpy()
 
     def product(v: np.ndarray) -> np.ndarray:
         return (kernel @ torch.from_numpy(v).to(kernel)).cpu().numpy()
 
-    operator = LinearOperator((n, n), product, dtype=np.float32)
-    start = np.ones(n, np.float32)
-    top = eigsh(operator, 1, which="LA", v0=start, ncv=min(6, n), tol=1e-4, return_eigenvectors=False)
+    operator = LinearOperator((n, n), product, dtype=start.dtype)
+    top = eigsh(operator, 1, which="LA", v0=start, ncv=min(6, n), tol=1e-6, return_eigenvectors=False)
     return min(float(top[0]) / n, 1.0)
 
 
+def _slack(squares: Tensor, sigma: float, level: float, gap: float) -> float:
+    """Eigenvalues of the kernel difference that come with a top eigenvalue wrong by ``gap``.
+
+    A wider bandwidth raises the top eigenvalue by less than it raises the matrix: other clusters grow more.
+    """
+    narrow, wider = ((squares * (-0.5 / sigma**2)).exp_() for sigma in (sigma, 1.01 * sigma))
+    eps = torch.finfo(squares.dtype).eps
+    return (gap + eps) * max(1.0, _top(wider - narrow) / max(_top(wider) - level, eps))
+
+
 def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
-    """The bandwidth at which the level is ``target`` to ``gap``: bracketed, then false position in log sigma."""
-    if not 0 < target < 1:
-        raise InvalidInput(f"target={target}: expected a top eigenvalue between 1/n and 1, exclusive.")
+    """The bandwidth at which the level is ``target`` to ``gap``: bracketed, then Brent's method in log sigma."""
+    from scipy.optimize import brentq
+
     typical = math.sqrt(float(squares.mean()))
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, reach, most = math.log(typical), 0.5, math.log(typical) + 12
+    middle, reach = math.log(typical), 0.5
     if len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // COARSE), device=squares.device)
-        middle, reach = math.log(_solve_level(squares[some][:, some], target, target / 100, name)), 0.05
+        with contextlib.suppress(InvalidInput):
+            middle, reach = math.log(_solve_level(squares[some][:, some], target, target / 100, name)), 0.05
 
+    @functools.cache
     def excess(log_sigma: float) -> float:
-        return _level(squares, math.exp(log_sigma)) - target
+        error = _level(squares, math.exp(log_sigma)) - target
+        return 0.0 if abs(error) <= gap else error
 
+    # In units of the largest coordinate: below ``least`` only equal rows are alike, above ``most`` all are.
+    least, most = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0
     low, high = middle - reach, middle + reach
-    below, above = excess(low), excess(high)
-    while below > 0 and low > most - 24:
-        low, high, above = low - 2 * reach, low, below
-        below = excess(low)
-    while above < 0 and high < most:
-        low, high, below = high, high + 2 * reach, above
-        above = excess(high)
-    if below > 0 or above < 0:
+    while excess(low) > 0 and low > least:
+        low, high, reach = max(low - 2 * reach, least), low, 2 * reach
+    while excess(high) < 0 and high < most:
+        low, high, reach = high, min(high + 2 * reach, most), 2 * reach
+    if excess(low) > 0 or excess(high) < 0:
         raise InvalidInput(
-            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {below + target:.4f}, "
+            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {excess(low) + target:.4f}, "
             f"the level of the largest set of equal rows among {len(squares):,} rows. Give a larger target=."
         )
-    for _ in range(60):
-        # False position, kept away from the ends so that the bracket shrinks from both sides.
-        share = min(max(below / (below - above), 0.05), 0.95)
-        middle = low + share * (high - low)
-        error = excess(middle)
-        if abs(error) <= gap:
-            break
-        if error < 0:
-            low, below = middle, error
-        else:
-            high, above = middle, error
-    return math.exp(middle)
+    return math.exp(brentq(excess, low, high, xtol=1e-12))

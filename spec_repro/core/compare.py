@@ -25,9 +25,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from spec_repro.base.errors import InvalidInput
-from spec_repro.base.processes import as_processes
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput
+from spec_repro.base.options import expect, real, whole
+from spec_repro.base.processes import ALONE, Processes, as_processes
 from spec_repro.base.rows import as_pair
 from spec_repro.core.directions import Comparison, directions
 from spec_repro.core.kernels import Cosine, Gaussian, Kernel, check_kernels
@@ -64,7 +66,8 @@ def compare(
             float16/32/64. Computed in float64 if one of them is float64 (and the device has it), else in float32.
         matched: what :func:`match_bandwidths` returned, or a pair of kernels, :class:`Cosine` or :class:`Gaussian`.
         kernel_x, kernel_y: the two kernels, instead of ``matched``.
-        k: pairs of each direction, 1 <= k <= n. A direction holds those whose eigenvalue exceeds rounding.
+        k: pairs of each direction, 1 <= k <= n. A direction holds those whose eigenvalue exceeds rounding: 16 times
+            the precision of the numbers and, for matched kernels, what the tolerance of the match alone can give.
         frequencies: the number m of random Fourier frequencies (section 4), that is 2 m features for each Gaussian
             kernel; 0 for exact kernels. A cosine kernel is always exact, with d features.
         names: of the two embeddings, for the names of the directions.
@@ -109,7 +112,14 @@ def compare(
     True
     """
     kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
-    pair = _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign, memory, processes)
+    pair = as_pair(x, y)
+    _check_options(pair[0].n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory)
+    if solver == "covariance" and not frequencies and any(isinstance(kernel, Gaussian) for kernel in kernels):
+        raise InvalidInput(
+            "solver='covariance' decomposes the covariance of finite features, and an exact Gaussian kernel has none: "
+            "give frequencies=m (the paper takes 3000), or use solver='krylov'."
+        )
+    marks = _marks([rows.share(processes) for rows in pair], kernels, processes)
     kernels = processes.everything(kernels)[0]  # processes may have matched the bandwidths separately
     options = {"frequencies": frequencies, "seed": seed, "processes": processes}
     options |= {"device": device, "batch_size": batch_size, "memory": memory}
@@ -117,13 +127,14 @@ def compare(
     route = cheapest_solver(operator, k) if solver == "auto" else solver
     solve = {"dense": dense, "covariance": covariance, "krylov": partial(krylov, tol=tol, seed=seed)}[route]
     pairs = solve(operator, k)
-    x_only, y_only = directions(pairs, k, names, sign, rounding(operator.dtype))
+    least = rounding(operator.dtype, operator.slack)
+    x_only, y_only = directions(pairs, k, names, sign, least)
     radius = max(pairs.values.abs().tolist(), default=0.0)
     floor = _noise_floor((x, y), kernels, options) if noise_floor else None
     settings = {"n": operator.n, "kernel_x": kernels[0], "kernel_y": kernels[1], "k": k, "frequencies": frequencies}
     settings |= {"seed": seed, "independent": independent, "sign": sign}
-    settings |= {"precision": str(operator.dtype).removeprefix("torch.")}
-    return Comparison(x_only, y_only, radius, floor, route, pairs.iterations, settings)
+    settings |= {"precision": str(operator.dtype).removeprefix("torch."), "rounding": least}
+    return Comparison(x_only, y_only, radius, floor, route, pairs.iterations, settings, marks)
 
 
 def carry(
@@ -139,16 +150,26 @@ def carry(
         Scores ``(n', len(found.x_only))`` and ``(n', len(found.y_only))``.
 
     Raises:
-        EmbeddingMismatch: rows of x and y, or of the new ones, do not pair; or ``found`` was not computed from x.
+        EmbeddingMismatch: rows of x and y, or of the new ones, do not pair; or ``found`` was computed from other rows
+            than x and y, or from these in another order: values may differ by 1e-5 of a row, as those of another
+            precision do.
         InvalidInput: the new rows have other dimensions than the old.
     """
     old, new = as_pair(x, y), as_pair(x_new, y_new, "_new")
     s = found.settings
     kernels = s["kernel_x"], s["kernel_y"]
+    expect(("batch_size", batch_size, batch_size is None or whole(batch_size, 1), "None or a number of rows >= 1"))
     if old[0].n != s["n"]:
-        raise InvalidInput(
+        raise EmbeddingMismatch(
             f"found was computed from {s['n']:,} samples, x has {old[0].n:,}; give the arrays it was computed from."
         )
+    for rows, now, then in zip(old, _marks(old, kernels), found.marks, strict=True):
+        other = ((now - then).abs() > 1e-5 * then[:, 1:]).any(dim=1).nonzero()[:, 0].tolist()
+        if other:
+            raise EmbeddingMismatch(
+                f"{rows.name}: {len(other):,} of {rows.n:,} rows are not those that found was computed from, first "
+                f"{other[:5]}; give the arrays it was computed from, in their order."
+            )
     for before, after, kernel in zip(old, new, kernels, strict=True):
         if before.d != after.d:
             raise InvalidInput(
@@ -187,28 +208,23 @@ def _kernels(matched: tuple | None, kernel_x: Kernel | None, kernel_y: Kernel | 
     return kernels[0], kernels[1]
 
 
-def _checked(x, y, kernels, k, frequencies, names, solver, tol, batch_size, sign, memory, processes):
-    """The rows of both inputs, or a typed error that states what was expected."""
-    pair = as_pair(x, y)
-    n = pair[0].n
-    checks = [
-        ("k", k, isinstance(k, int) and 1 <= k <= n, f"an integer in 1..{n} (the number of samples)"),
-        ("frequencies", frequencies, isinstance(frequencies, int) and frequencies >= 0, "0 (exact) or their number m"),
-        ("names", names, len(names) == 2, "the names of the two embeddings"),
+def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory) -> None:
+    """A typed error that states what was expected."""
+    two = isinstance(names, Sequence) and len(names) == 2 and all(isinstance(name, str) and name for name in names)
+    expect(
+        ("k", k, whole(k, 1, n), f"an integer in 1..{n} (the number of samples)"),
+        ("frequencies", frequencies, whole(frequencies), "0 (exact) or their number m"),
+        ("names", names, two and names[0] != names[1], "the names of the two embeddings, two different ones"),
         ("solver", solver, solver in ("auto", "covariance", "krylov", "dense"), "auto, covariance, krylov or dense"),
-        ("tol", tol, tol is None or tol > 0, "None or a positive number"),
-        ("batch_size", batch_size, batch_size is None or batch_size >= 1, "None or a number of rows >= 1"),
+        ("tol", tol, tol is None or real(tol, 0), "None or a positive number"),
+        ("batch_size", batch_size, batch_size is None or whole(batch_size, 1), "None or a number of rows >= 1"),
+        ("seed", seed, whole(seed), "an integer >= 0"),
         ("sign", sign, sign in ("cubes", "sum"), "cubes or sum"),
-        ("memory", memory, memory is None or memory >= 0, "None or a number of bytes >= 0"),
-    ]
-    for name, value, fine, expected in checks:
-        if not fine:
-            raise InvalidInput(f"{name}={value!r}: expected {expected}.")
-    if solver == "covariance" and not frequencies and any(isinstance(kernel, Gaussian) for kernel in kernels):
-        raise InvalidInput(
-            "solver='covariance' decomposes the covariance of finite features, and an exact Gaussian kernel has none: "
-            "give frequencies=m (the paper takes 3000), or use solver='krylov'."
-        )
-    for rows, kernel in zip(pair, kernels, strict=True):
-        rows.share(processes).check(isinstance(kernel, Cosine), processes)
-    return pair
+        ("memory", memory, memory is None or whole(memory) or real(memory, 0), "None or a number of bytes >= 0"),
+    )
+
+
+def _marks(pair, kernels: tuple[Kernel, Kernel], processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
+    """By what the rows of both inputs are known again; NaN, infinity and rows that a kernel cannot take are refused."""
+    x, y = (rows.check(isinstance(kernel, Cosine), processes) for rows, kernel in zip(pair, kernels, strict=True))
+    return x, y

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput
+from spec_repro.base.options import whole
 from spec_repro.base.rows import slices
 from spec_repro.core.solvers import Pairs
 
@@ -60,7 +62,7 @@ class Direction:
         Ties go to the lower index. Raises InvalidInput for a size out of range or an unknown end.
         """
         n = len(self.eigenvectors)
-        if not 1 <= size <= n or end not in ("high", "low"):
+        if not whole(size, 1, n) or end not in ("high", "low"):
             raise InvalidInput(f"top(size={size}, end={end!r}): expected a size in 1..{n}, end 'high' or 'low'.")
         entries = self.eigenvectors if end == "low" else -self.eigenvectors
         return np.argsort(entries, axis=0, kind="stable")[:size].T
@@ -77,7 +79,9 @@ class Comparison:
         noise_floor: SPEC-diff that random features alone give (an embedding against itself under two draws of the
             frequencies, the larger of the two embeddings); 0 for exact kernels, None if it was not requested.
         solver, iterations: the route taken and its products with Lambda.
-        settings: the arguments that the result depends on, ready for a run record.
+        settings: the arguments that the result depends on, ready for a run record; and ``rounding``, above which
+            eigenvalues are pairs.
+        marks: by which :func:`spec_repro.core.compare.carry` knows the rows of x and y again.
     """
 
     x_only: Direction
@@ -87,13 +91,15 @@ class Comparison:
     solver: str
     iterations: int
     settings: dict[str, Any] = field(repr=False)
+    marks: tuple[Tensor, Tensor] = field(repr=False)
 
     def __iter__(self) -> Iterator[Direction]:
         return iter((self.x_only, self.y_only))
 
     def __str__(self) -> str:
         floor = "" if self.noise_floor is None else f", noise floor {self.noise_floor:.4f}"
-        return f"SPEC-diff {self.spec_diff:.4f}{floor}, {self.settings['n']:,} samples, {self.solver}"
+        none = "" if any(map(len, self)) else f", no eigenvalue above rounding ({self.settings['rounding']:.1e})"
+        return f"SPEC-diff {self.spec_diff:.4f}{floor}{none}, {self.settings['n']:,} samples, {self.solver}"
 
 
 def directions(pairs: Pairs, k: int, names: tuple[str, str], sign: str, rounding: float) -> tuple[Direction, Direction]:

@@ -3,6 +3,8 @@ r"""Kernel PCA: the clusters of one embedding alone (Figures 18, 19 and 21 of th
 import numpy as np
 import torch
 
+from spec_repro.base.options import expect, whole
+from spec_repro.base.rows import as_rows, wide
 from spec_repro.core.directions import Direction, directions
 from spec_repro.core.kernels import Gaussian
 from spec_repro.core.solvers import Pairs, rounding
@@ -19,7 +21,14 @@ def kernel_pca(z: np.ndarray, kernel: Gaussian, *, k: int = 8, name: str = "z", 
     """
     from sklearn.decomposition import KernelPCA
 
-    matrix = kernel(torch.from_numpy(np.array(z, dtype=np.float64))).numpy()
+    rows = as_rows(z, name)
+    rows.check(cosine=False)
+    expect(
+        ("k", k, whole(k, 1, rows.n - 1), f"an integer in 1..{rows.n - 1} (samples less one)"),
+        ("kernel", kernel, isinstance(kernel, Gaussian), "Gaussian(sigma)"),
+        ("seed", seed, whole(seed, 0, 2**32 - 1), "an integer >= 0"),
+    )
+    matrix = kernel(wide(rows.held(slice(0, rows.n)).cpu())).numpy()
     found = KernelPCA(k, kernel="precomputed", eigen_solver="arpack", random_state=seed).fit(matrix)
     values, vectors = torch.from_numpy(found.eigenvalues_ / len(z)), torch.from_numpy(found.eigenvectors_)
     pairs = Pairs(values, vectors, torch.zeros(k), 1)

@@ -3,16 +3,27 @@ r"""Kernels on an embedding, and their feature maps (paper, sections 3.2 and 4).
 Both kernels are normalised, :math:`k(x, x) = 1`, so that the kernel matrix of n samples has trace n and
 :math:`\frac1n K` has eigenvalues in [0, 1]. A kernel is a frozen description; its ``prepare`` turns raw rows into
 rows on which one matrix product gives a tile, and its ``feature_map`` gives finite features if there are any.
+
+Precision. A product gives :math:`\tfrac12\|z - z'\|^2` as a difference of squared norms and is wrong by about their
+rounding, whatever their difference. So it is used up to a squared norm (``NEAR``) at which that is at most 1e-5 in
+float32, 1e-7 in float64. Rows further out go to float64 in those tiles alone, and beyond that to differences of
+coordinates. Two equal rows have the kernel value 1, exactly.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput
+from spec_repro.base.options import real
+from spec_repro.base.rows import wide
+
+NEAR = {torch.float32: 20.0, torch.float64: 1e8}  # half a squared norm, up to which products are used
+FAR_PHASE = 30.0  # norm in units of sigma from which phases are computed in float64
+SAFE = 1e-15, 1e15  # norms of which squares neither vanish nor overflow in float32
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,15 @@ class Cosine:
 
     def prepare(self, x: Tensor, centre: Tensor | None = None) -> Tensor:
         """Unit rows, ``(b, d)``. ``centre`` is ignored: the cosine is not invariant to translation."""
-        return torch.nn.functional.normalize(x, dim=1, eps=0.0)
+        norm = x.norm(dim=1, keepdim=True)
+        if not ((norm > SAFE[0]) & (norm < SAFE[1])).all():  # squares leave the range of numbers: scaled first
+            x = x / x.detach().abs().amax(dim=1, keepdim=True)
+            norm = x.norm(dim=1, keepdim=True)
+        return x / norm
+
+    def near(self, *_: Tensor) -> bool:
+        """Products of unit rows are exact to rounding."""
+        return True
 
     def tile(self, left: Tensor, right: Tensor) -> Tensor:
         """Kernel values ``(b, b')`` of prepared rows."""
@@ -70,36 +89,62 @@ class Gaussian:
 
     Attributes:
         sigma: the bandwidth :math:`\sigma > 0`, in the units of the embedding.
+        slack: the eigenvalues of Lambda that the tolerance of a matched bandwidth alone can give; 0 for one given by
+            hand. ``compare`` takes them for rounding.
 
     Raises:
         InvalidInput: ``sigma`` is not a positive finite number.
     """
 
     sigma: float
+    slack: float = field(default=0.0, repr=False, compare=False)
 
     def __post_init__(self):
-        if not (math.isfinite(self.sigma) and self.sigma > 0):
+        if not real(self.sigma, 0):
             raise InvalidInput(
                 f"sigma={self.sigma!r}: a bandwidth is a positive finite number. match_bandwidths() finds one."
             )
+        object.__setattr__(self, "sigma", float(self.sigma))
 
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Kernel matrix ``(n, n')`` of the rows of ``x`` (n, d) and ``y`` (n', d); of ``x`` with itself by default."""
-        centre = x.mean(dim=0)
-        left = self.prepare(x, centre)
-        return self.tile(left, left if y is None else self.prepare(y, centre))
+        centre = x.detach().median(dim=0).values
+        sides = [self.prepare(z, centre) for z in (x, x if y is None else y)]
+        if not self.near(*sides):
+            sides = [self.prepare(wide(z), wide(centre)) for z in (x, x if y is None else y)]
+        for side in sides:
+            side[:, -1] = 1  # any two rows may be equal here
+        return self.tile(*sides).to(x)
 
     def prepare(self, x: Tensor, centre: Tensor) -> Tensor:
-        r"""Rows :math:`[z, -\tfrac12\|z\|^2]` with :math:`z = (x - c)/\sigma`, shape ``(b, d + 1)``.
+        r"""Rows :math:`[z, -\tfrac12\|z\|^2, t]` with :math:`z = (x - c)/\sigma`, shape ``(b, d + 2)``.
 
-        The kernel does not change with the centre c; rounding does, since squared norms cancel in the exponent.
+        The kernel does not change with the centre c; rounding does, since squared norms cancel in the exponent. t is 1
+        for rows whose norm another one has as well, so that equal rows are among them.
         """
         z = (x - centre) / self.sigma
-        return torch.cat([z, -0.5 * z.square().sum(dim=1, keepdim=True)], dim=1)
+        minus = -0.5 * z.square().sum(dim=1, keepdim=True)
+        _, group, count = torch.unique(minus.detach(), return_inverse=True, return_counts=True)
+        return torch.cat([z, minus, (count[group] > 1).to(z)], dim=1)
+
+    def near(self, *sides: Tensor) -> bool:
+        """Whether products of these prepared rows are exact enough, or the rows belong in float64."""
+        return all(side.dtype == torch.float64 or side[:, -2].min() >= -NEAR[side.dtype] for side in sides)
 
     def tile(self, left: Tensor, right: Tensor) -> Tensor:
         r"""Kernel values ``(b, b')``: :math:`\exp(\langle z, z'\rangle - \tfrac12\|z\|^2 - \tfrac12\|z'\|^2)`."""
-        exponent = torch.addmm(right[:, -1], left[:, :-1], right[:, :-1].T).add_(left[:, -1:])
+        (z, minus), (other, minus_other) = ((side[:, :-2], side[:, -2]) for side in (left, right))
+        exponent = torch.addmm(minus_other, z, other.T).add_(minus[:, None])
+        i, j = left[:, -1].nonzero()[:, 0], right[:, -1].nonzero()[:, 0]
+        if len(i) and len(j):
+            part, most = exponent[i[:, None], j], -min(minus.min(), minus_other.min())
+            equal = (minus[i, None] == minus_other[j]) & (part > -8 * torch.finfo(part.dtype).eps * most)
+            exponent[i[:, None], j] = part.masked_fill(equal, 0)
+        far, far_other = (side < -NEAR[side.dtype] for side in (minus, minus_other))
+        if far.any() or far_other.any():
+            (i, rest), j = (part.nonzero()[:, 0] for part in (far, ~far)), far_other.nonzero()[:, 0]
+            exponent[i] = -0.5 * distances(z[i], other).square()
+            exponent[rest[:, None], j] = -0.5 * distances(z[rest], other[j]).square()
         return exponent.clamp_(max=0).exp_()
 
     def feature_map(self, d: int, frequencies: int, seed: int, centre: Tensor) -> FeatureMap | None:
@@ -118,18 +163,28 @@ class Gaussian:
         m = frequencies
         # Drawn on the CPU in float64: the same frequencies on every device and in every precision.
         generator = torch.Generator().manual_seed(seed)
-        omega = torch.randn(d, m, generator=generator, dtype=torch.float64) / self.sigma  # (d, m)
-        omega = omega.to(dtype=centre.dtype).to(centre.device)
+        exact = torch.randn(d, m, generator=generator, dtype=torch.float64) / self.sigma  # (d, m)
+        omega = exact.to(dtype=centre.dtype).to(centre.device)
 
         def raw(x: Tensor, out: Tensor | None = None) -> Tensor:
             if out is None:
                 out = x.new_empty(len(x), 2 * m)
-            phase = (x - centre) @ omega  # (b, m)
+            z = x - centre
+            phase = z @ omega  # (b, m)
+            far = (~(z.norm(dim=1) <= FAR_PHASE * self.sigma)).nonzero()[:, 0]
+            if len(far) and x.dtype != torch.float64:  # a large phase keeps no digits after the point in float32
+                turns = wide(x[far]) - wide(centre)
+                phase[far] = torch.remainder(turns @ exact.to(turns.device), 2 * math.pi).to(phase)
             torch.cos(phase, out=out[:, :m])
             torch.sin(phase, out=out[:, m:])
             return out
 
         return FeatureMap(2 * m, 1 / math.sqrt(m), raw)
+
+
+def distances(left: Tensor, right: Tensor) -> Tensor:
+    """From differences of coordinates, ``(b, b')``: right at any scale, and some fifty times as slow as a product."""
+    return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 Kernel = Cosine | Gaussian

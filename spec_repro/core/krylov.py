@@ -119,7 +119,7 @@ def krylov(
             f"krylov: expected residuals below {tol:.1e} of the spectral radius, reached {worst:.1e} after "
             f"{steps} passes. Allow a larger tol=, ask for fewer pairs (k={k}), or use solver='covariance' or 'dense'."
         )
-    wanted = both_ends(theta, k, rounding(operator.dtype))
+    wanted = both_ends(theta, k, rounding(operator.dtype, operator.slack))
     return Pairs(theta[wanted].cpu(), operator.lift(basis.vectors @ y[:, wanted]), residuals[wanted].cpu(), step)
 
 

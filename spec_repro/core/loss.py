@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput
-from spec_repro.base.rows import as_pair
+from spec_repro.base.rows import as_pair, wide
 from spec_repro.core.kernels import Cosine, Kernel, check_kernels
 
 
@@ -37,7 +37,7 @@ def spec_diff(
 
     Args:
         x, y: ``(n, d_1)`` and ``(n, d_2)``, the same n >= 2 samples in the same order; numpy array or tensor. The
-            value is in float64 if one of them is, else in float32; the eigenvector always comes from float64.
+            value is in float64 if one of them is, else in float32; what leads to it always is in float64.
         kernel_x, kernel_y: :class:`Cosine` or :class:`Gaussian`.
 
     Raises:
@@ -53,9 +53,10 @@ def spec_diff(
     0.25
     """
     x, y = _checked(x, y, kernel_x, kernel_y)
+    left, right = wide(x), wide(y)
     with torch.no_grad():
-        u = _eigenvector(x, y, kernel_x, kernel_y).to(x.dtype).to(x.device)  # (n,)
-    return ((_quadratic(kernel_x, x, u) - _quadratic(kernel_y, y, u)) / len(u)).abs()
+        u = _eigenvector(left, right, kernel_x, kernel_y)  # (n,)
+    return ((_quadratic(kernel_x, left, u) - _quadratic(kernel_y, right, u)) / len(u)).abs().to(x)
 
 
 def _checked(x, y, kernel_x: Kernel, kernel_y: Kernel) -> tuple[Tensor, Tensor]:
@@ -80,11 +81,6 @@ def _quadratic(kernel: Kernel, z: Tensor, u: Tensor) -> Tensor:
     return u @ kernel(z) @ u
 
 
-def _wide(z: Tensor) -> Tensor:
-    """In float64, on the CPU if the device has none."""
-    return (z.cpu() if z.device.type == "mps" else z).double()
-
-
 def _eigenvector(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel) -> Tensor:
     r"""Unit eigenvector ``(n,)`` of the eigenvalue of largest modulus.
 
@@ -92,11 +88,11 @@ def _eigenvector(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel) -> Te
     :math:`u = Q w`.
     """
     if isinstance(kernel_x, Cosine) and isinstance(kernel_y, Cosine) and x.shape[1] + y.shape[1] < len(x):
-        phi = [_wide(Cosine().prepare(z)) for z in (x, y)]
+        phi = [Cosine().prepare(z) for z in (x, y)]
         signs = torch.cat([torch.ones_like(phi[0][0]), -torch.ones_like(phi[1][0])])  # the diagonal of D
         q, r = torch.linalg.qr(torch.cat(phi, dim=1) / math.sqrt(len(x)))
         values, w = torch.linalg.eigh((r * signs) @ r.T)
         vectors = q @ w
     else:
-        values, vectors = torch.linalg.eigh(_wide(kernel_x(x) - kernel_y(y)))
+        values, vectors = torch.linalg.eigh(kernel_x(x) - kernel_y(y))
     return vectors[:, -1 if values[-1] >= -values[0] else 0]

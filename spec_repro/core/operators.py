@@ -24,13 +24,14 @@ If several processes share the work, vectors are whole in each of them and sums 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
 
 from spec_repro.base.processes import ALONE, Processes
-from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices
+from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices, wide
 from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel
 
 
@@ -43,9 +44,26 @@ class KernelSide:
     centre: Tensor  # (d,), on the device, in the working precision
     features: FeatureMap | None
 
-    def prepare(self, source: Rows, rows: slice) -> Tensor:
-        """Rows ready for ``kernel.tile``, of this embedding or of new samples of it."""
-        return self.kernel.prepare(source.batch(rows, self.centre.device, self.centre.dtype), self.centre)
+    def prepare(self, source: Rows, rows: slice, centre: Tensor) -> Tensor:
+        """Rows ready for ``kernel.tile``, of this embedding or of new samples of it, as precise as the centre."""
+        return self.kernel.prepare(source.batch(rows, centre.device, centre.dtype), centre)
+
+    @cached_property
+    def ready(self) -> Tensor:
+        """All rows of this embedding, prepared."""
+        return self.prepare(self.rows, slice(0, self.rows.n), self.centre)
+
+    def tile(self, rows: slice, columns: slice, new: Rows | None = None) -> Tensor:
+        """Kernel values ``(b, b')`` of some rows, or of new samples, with others; in float64 where products fail."""
+        left = self.ready[rows] if new is None else self.prepare(new, rows, self.centre)
+        right = self.ready[columns]
+        if self.kernel.near(left, right):
+            return self.kernel.tile(left, right)
+        centre = wide(self.centre)
+        sides = self.prepare(new or self.rows, rows, centre), self.prepare(self.rows, columns, centre)
+        for side, narrow in zip(sides, (left, right), strict=True):
+            side[:, -1] = narrow[:, -1]  # what all rows know of equal ones, a few do not
+        return self.kernel.tile(*sides).to(self.centre)
 
 
 class Operator:
@@ -60,6 +78,7 @@ class Operator:
         size: length of the vectors that a solver iterates.
         streamed: whether features or tiles do not fit the budget and are computed in each pass; in all processes alike.
         making: multiply-adds that compute features or tiles once.
+        slack: eigenvalues that the tolerance of matched bandwidths alone can give.
     """
 
     def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes: Processes = ALONE):
@@ -68,6 +87,7 @@ class Operator:
         self.algebra = torch.device("cpu") if self.device.type == "mps" else self.device
         self.passes = 0
         self._kept = None
+        self.slack = sum(side.kernel.slack for side in (x, y) if isinstance(side.kernel, Gaussian))
 
     def to_data(self, v: Tensor) -> Tensor:
         return v.to(self.dtype).to(self.device)
@@ -208,7 +228,6 @@ class KernelOperator(Operator):
         numbers = self.n * (self.n + min(self.n, batch)) / 2  # of the tiles, at most
         self.streamed = numbers * self.dtype.itemsize / processes.size > budget
         self.making = self.n**2 / 2 * (x.rows.d + y.rows.d)
-        self._left, self._right = (side.prepare(side.rows, slice(0, self.n)) for side in (x, y))
 
     def tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
         """Row slice, column slice and tile of Lambda, ``(b, b')``; of the upper triangle the tiles of this process."""
@@ -216,8 +235,7 @@ class KernelOperator(Operator):
         mine = places[self.processes.rank :: self.processes.size]
         with self.bar(len(mine), "kernel difference") as bar:
             for rows, columns in mine:
-                tile = self.x.kernel.tile(self._left[rows], self._left[columns])
-                tile -= self.y.kernel.tile(self._right[rows], self._right[columns])
+                tile = self.x.tile(rows, columns).sub_(self.y.tile(rows, columns))
                 if rows == columns:
                     tile.fill_diagonal_(0)  # both kernels are 1 there, whatever rounding gives
                 yield rows, columns, tile.mul_(1 / self.n)
@@ -256,8 +274,7 @@ class KernelOperator(Operator):
         u = self.to_data(u)
         result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
         for rows in slices(x.n, self.batch):
-            tile = self.x.kernel.tile(self.x.prepare(x, rows), self._left)
-            tile -= self.y.kernel.tile(self.y.prepare(y, rows), self._right)
+            tile = self.x.tile(rows, slice(None), x).sub_(self.y.tile(rows, slice(None), y))
             result[rows] = (tile @ u / self.n).cpu()
         return result
 

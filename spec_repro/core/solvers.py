@@ -38,9 +38,11 @@ class Pairs:
     iterations: int
 
 
-def rounding(dtype: torch.dtype) -> float:
-    """Eigenvalues up to this size are rounding: kernels are normalised, so Lambda has entries up to 1/n."""
-    return 16 * torch.finfo(dtype).eps
+def rounding(dtype: torch.dtype, slack: float = 0.0) -> float:
+    """Eigenvalues up to this size are none. Kernels are normalised, so Lambda has entries up to 1/n; ``slack`` is what
+    the tolerance of matched bandwidths adds.
+    """
+    return 16 * torch.finfo(dtype).eps + slack
 
 
 def both_ends(values: Tensor, k: int, floor: float = -1.0) -> Tensor:
@@ -54,7 +56,7 @@ def dense(operator: FeatureOperator | KernelOperator, k: int) -> Pairs:
     """Symmetric eigendecomposition of the n x n matrix in float64; the oracle of the other routes."""
     matrix = operator.to_algebra(operator.matrix())
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
-    ends = both_ends(values, k, rounding(operator.dtype))
+    ends = both_ends(values, k, rounding(operator.dtype, operator.slack))
     values, vectors = values[ends], vectors[:, ends]
     residuals = (matrix @ vectors - vectors * values).norm(dim=0)
     return Pairs(values.cpu(), vectors.to(operator.dtype).cpu(), residuals.cpu(), 1)
@@ -74,7 +76,7 @@ def covariance(operator: FeatureOperator, k: int) -> Pairs:
     kept = scale > scale[-1] * len(scale) * torch.finfo(c.dtype).eps
     r = scale[kept].sqrt()[:, None] * q[:, kept].T  # (rank, p)
     values, w = (part.flip(-1) for part in torch.linalg.eigh((r * operator.signs.T) @ r.T))
-    ends = both_ends(values, k, rounding(operator.dtype))
+    ends = both_ends(values, k, rounding(operator.dtype, operator.slack))
     values = values[ends]
     v = q[:, kept] @ (w[:, ends] / scale[kept].sqrt()[:, None])  # orthonormal in the inner product of C
     gap = operator.signs * (c @ v) - v * values

@@ -3,16 +3,19 @@
 ``split`` is "train", "val" or "all"; an id is the path inside the folder of the set.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import DataMissing
-from spec_repro.data.files import IMAGES, image_files, listed
+from spec_repro.base.content import note, regular
+from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown
+from spec_repro.data.files import IMAGES, distinct, image_files, left_out, listed
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.registry import CARDS, dataset_loader
-from spec_repro.data.sources import find, from_hub
+from spec_repro.data.sources import find, from_hub, on_disk, plain
+from spec_repro.data.tables import read_table, read_text
 
 DOGS = slice(151, 269)  # ImageNet's domestic breeds
 
@@ -21,8 +24,11 @@ DOGS = slice(151, 269)  # ImageNet's domestic breeds
 def afhq(*, split: str = "all", root: str | None = None) -> Dataset:
     """Animal faces; label cat, dog or wild. The description names the version that was found."""
     dataset = _by_folder("afhq", split, root)
+    endings = {Path(name).suffix.lower() for name in dataset["id"]}
+    if {".jpg", ".png"} <= endings:
+        raise InvalidInput(f"afhq: found versions 1 (.jpg) and 2 (.png) mixed; keep one. {dataset.info.description}")
     notes = {".jpg": " This is version 1.", ".png": " This is version 2."}  # none of rows from the hub
-    dataset.info.description += notes.get(Path(dataset["id"][0]).suffix, "")
+    dataset.info.description += notes.get(min(endings), "")
     return dataset
 
 
@@ -58,20 +64,24 @@ def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
 
 def _by_folder(name: str, split: str, root: str | None) -> Dataset:
     """Images whose class is the first folder below their split, which is a folder of the set itself."""
-    base, parts, note = find(name, split, root)
-    folder_of = {}
+    base, parts, about = find(name, split, root)
+    folder_of, others = {}, Counter()
     for part in parts:
-        files = listed(base, IMAGES, part)
-        flat = name == "imagenet" and files and all(file.count("/") == 1 for file in files)
+        inner = {file: file.removeprefix(f"{part}/").split("/") for file in listed(base, IMAGES, part, others)}
+        flat = name == "imagenet" and inner and all(len(path) == 1 for path in inner.values())
         synset_of = _solution(base) if flat else {}
-        folder_of |= {file: synset_of.get(Path(file).stem) if flat else file.split("/")[1] for file in files}
+        for file, path in inner.items():
+            folder_of[file] = synset_of.get(Path(file).stem, "not in the table") if flat else path[0]
     names = CARDS[name].classes or (_synsets() if folder_of else {})
-    number = {folder: i for i, folder in enumerate(names)}
-    labels = {file: number[folder] for file, folder in folder_of.items() if folder in number}
+    number = {plain(folder): i for i, folder in enumerate(names)}
+    number = {folder: number.get(plain(folder)) for folder in set(folder_of.values())}
+    labels = {file: number[folder] for file, folder in folder_of.items() if number[folder] is not None}
+    others.update(folder for folder in folder_of.values() if number[folder] is None)
+    about = left_out(len(labels), "images", others, about)
     if not labels:
-        return from_hub(name, split, root)
+        return from_hub(name, split, root, parts and f"{shown(base)}: {about}")
     label = list(labels.values()), ClassLabel(names=list(names.values()))
-    return image_files(list(labels), [f"{base}/{file}" for file in labels], {"label": label}, note)
+    return image_files(list(labels), [f"{base}/{file}" for file in labels], {"label": label}, about)
 
 
 def _synsets() -> dict[str, str]:
@@ -86,18 +96,34 @@ def _synsets() -> dict[str, str]:
 def _solution(base: Path) -> dict[str, str]:
     """Synset of each image of a flat validation folder, from Kaggle's table or from the development kit."""
     for folder in (base, *base.absolute().parents[:3]):
-        table, kit = folder / "LOC_val_solution.csv", folder / "ILSVRC2012_devkit_t12" / "data"
-        if table.is_file():
-            rows = (line.split(",") for line in table.read_text().splitlines()[1:])
-            return {image: boxes.split()[0] for image, boxes in rows}
-        if kit.is_dir():
-            from scipy.io import loadmat
-
-            synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"]
-            synset_of = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
-            truth = (kit / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
-            return {f"ILSVRC2012_val_{i:08d}": synset_of[int(number)] for i, number in enumerate(truth, start=1)}
+        if table := on_disk(folder, "LOC_val_solution.csv"):
+            return _of_kaggle(folder / table)
+        if kit := on_disk(folder, "ILSVRC2012_devkit_t12/data"):
+            return _of_the_kit(folder / kit)
     raise DataMissing(
         f"expected the images of a split of ImageNet in {base} by synset, found them in one folder; put "
         "LOC_val_solution.csv (Kaggle) or ILSVRC2012_devkit_t12/ (image-net.org) beside it, or sort them by synset."
     )
+
+
+def _of_kaggle(path: Path) -> dict[str, str]:
+    table, _ = read_table(path)
+    expected, synset_of = f"columns ImageId and PredictionString, with a synset in each row, in {shown(path)}", {}
+    with readable(expected):
+        rows = zip(table["ImageId"], table["PredictionString"], strict=True)
+    for row, (image, boxes) in enumerate(rows, start=1):
+        with readable(expected, f"row {row}"):
+            synset_of[image] = boxes.split()[0]
+    distinct(table["ImageId"], f"images of {shown(path)}")
+    return synset_of
+
+
+def _of_the_kit(folder: Path) -> dict[str, str]:
+    from scipy.io import loadmat
+
+    note(meta := regular(folder / "meta.mat"))
+    with readable(f"the synsets of ImageNet, and a number of them for each image, in {shown(folder)}"):
+        synsets = loadmat(meta, squeeze_me=True)["synsets"]
+        synset_of = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
+        numbers = map(int, read_text(folder / "ILSVRC2012_validation_ground_truth.txt").split())
+        return {f"ILSVRC2012_val_{i:08d}": synset_of[number] for i, number in enumerate(numbers, start=1)}

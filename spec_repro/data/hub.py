@@ -13,7 +13,7 @@ from datasets import Dataset, Value
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import GatedRepoError
 
-from spec_repro.base.errors import DataMissing, GatedData, InvalidInput
+from spec_repro.base.errors import DataMissing, GatedData, InvalidInput, UnreadableItem, shown
 from spec_repro.data.identity import with_pictures
 from spec_repro.data.local import class_column, standard_names
 from spec_repro.data.registry import dataset_loader
@@ -24,6 +24,7 @@ def commit(repository: str, revision: str | None = None, kind: str = "dataset") 
 
     ``kind`` is "dataset" or "model". Raises GatedData if its terms must be accepted first, DataMissing otherwise.
     """
+    not_here(repository)
     name = f"the {kind} {repository}@{revision or 'main'} of the Hugging Face hub"
     try:
         info = HfApi().repo_info(repository, revision=revision, repo_type=kind, timeout=10)
@@ -45,6 +46,15 @@ def is_kept(spec: str) -> bool:
     return any(Path(datasets.config.HF_DATASETS_CACHE, folder).glob("*/*/*"))
 
 
+def not_here(repository: str) -> None:
+    """Raises DataMissing where a local folder has the name of a hub repository: libraries would read it instead."""
+    if Path(repository).exists():
+        raise DataMissing(
+            f"the folder {shown(Path(repository).absolute())} has the name of a hub repository, and would be read in "
+            "its place. Start elsewhere, rename it, or read it as folder:, text: or csv:."
+        )
+
+
 @dataset_loader("hub:", takes=("split",))
 def hub(spec: str, *, split: str = "train") -> Dataset:
     """``OWNER/NAME[/FOLDER][:CONFIG][@REVISION]``; give a commit as REVISION to have the same rows later, too.
@@ -53,29 +63,37 @@ def hub(spec: str, *, split: str = "train") -> Dataset:
     are. ``id`` is the repository's own column of that name if it is unique, else the row number.
     """
     repository, folder, config, revision = _parts(spec)
+    not_here(repository)
     if not constants.HF_HUB_OFFLINE:
         revision = commit(repository, revision)
     try:
         dataset = datasets.load_dataset(repository, config, data_dir=folder, split=split, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # what it raises differs between its versions and kinds of files
         why = f"does not load: {error}"
         if constants.HF_HUB_OFFLINE and not is_kept(spec):
             why = "is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download."
         raise DataMissing(f"{repository} {why}") from error
     dataset = dataset.rename_columns(standard_names(dataset.features))
     if isinstance(dataset.features.get("label"), Value):
-        values, feature = class_column([str(value) for value in dataset["label"][:]])
+        values = dataset["label"][:]
+        if None in values:
+            raise UnreadableItem(f"hub:{spec} has no label in row {values.index(None) + 1:,}.")
+        values, feature = class_column([str(value) for value in values])
         dataset = dataset.remove_columns("label").add_column("label", values, feature=feature)
-    ids = [str(value) for value in dataset["id"][:]] if "id" in dataset.column_names else []
-    dataset = dataset.remove_columns("id") if ids else dataset
-    if len(set(ids)) < len(dataset):
+    ids, about = [], f"Read from hub:{repository} at revision {revision}."
+    if "id" in dataset.column_names:
+        ids = ["" if value is None else str(value) for value in dataset["id"][:]]
+        dataset = dataset.remove_columns("id")
+    if len(set(ids)) < len(dataset) or "" in ids:
+        about += " Its column id is not unique or not complete: rows are numbered." if ids else ""
         ids = [f"{i:07d}" for i in range(len(dataset))]
     dataset = with_pictures(dataset.add_column("id", ids, feature=Value("string")))
-    dataset.info.description = f"Read from hub:{repository} at revision {revision}."
+    dataset.info.description = about
     return dataset
 
 
 def _parts(spec: str) -> tuple[str, str | None, str | None, str | None]:
-    if not (parts := re.fullmatch(r"([^/:@]+/[^/:@]+)(?:/([^:@]+))?(?::([^@]+))?(?:@(.+))?", spec)):
+    parts = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/([^:@]+))?(?::([^@]+))?(?:@(.+))?", spec, re.ASCII)
+    if not parts or {".", ".."} & set(re.split("[/:@]", spec)):
         raise InvalidInput(f"hub: takes OWNER/NAME[/FOLDER][:CONFIG][@REVISION], found {spec!r}.")
     return parts.groups()

@@ -2,28 +2,29 @@
 
 ``identity`` is the key of the embedding cache and part of every run record. ``datasets`` has a fingerprint of its own,
 but it hashes how a table was made, not its contents: the same rows made differently get a different fingerprint, and
-replacing an image file does not change it. So the rows themselves are hashed: ids, texts and the stored bytes of
-images. An image in a file of its own counts by the size and the time of modification of this file, as for make: reading
-150 GB to look up a cache would cost as much as the embedding. Hashing all bytes in memory costs less than one pass of
-any model. Paths are left out, since a moved folder is still the same data.
+replacing an image file does not change it. So the rows themselves are hashed: ids, texts and the bytes of images, also
+of those in files of their own, whose hashes are remembered (see ``base.content``). Paths are left out, since a moved
+folder is still the same data.
 """
 
 import contextlib
 import hashlib
 import io
+import math
 import os
-import struct
-import zlib
 
 import datasets
 import numpy as np
 from datasets import Dataset
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
-from spec_repro.base.errors import InvalidInput, UnreadableItem
+from spec_repro.base.content import contents
+from spec_repro.base.errors import InvalidInput, readable, shown
 
-# What Pillow raises on files that are cut off, mislabelled, hostile or damaged.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+# What is opened, whatever the ending of a file says: others start programs (EPS), or are no photographs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *["AVIF"] * features.check("avif"))
+BITS = 258  # the tag of TIFF
+TEXTS = datasets.Value("string"), datasets.Value("large_string")
 
 
 def item_column(dataset: Dataset, modality: str) -> str:
@@ -33,6 +34,8 @@ def item_column(dataset: Dataset, modality: str) -> str:
     if "id" not in names or not found:
         wanted = f"columns 'id' and {' or '.join(map(repr, wanted))}"
         raise InvalidInput(f"an embedding of modality {modality!r} needs a data set with {wanted}; found {names}.")
+    if dataset.features["id"] not in TEXTS:
+        raise InvalidInput(f"ids must be texts, found {dataset.features['id']}; cast the column to Value('string').")
     return found[0]
 
 
@@ -42,28 +45,39 @@ def identity(dataset: Dataset, column: str | None = None) -> dict[str, str | int
     Equal for equal rows in equal order, on any machine; differs when an id, a text, a pixel or the way of decoding
     changes.
     """
-    column = column or item_column(dataset, "image" if "image" in dataset.column_names else "text")
+    usual = item_column(dataset, "image" if "image" in dataset.column_names else "text")
+    column = column or usual
     ids, items = hashlib.sha256(), hashlib.sha256(repr(dataset.features[column]).encode())
     if dataset.format["type"] is not None:  # a transform stands between the stored rows and the items
         items.update(dataset._fingerprint.encode())
-    for table in dataset.with_format("arrow").select_columns(["id", column]).iter(batch_size=1000):
+    rows = dataset.with_format("arrow").select_columns(["id", column])
+    content_of = _contents_of(rows, column)
+    for table in rows.iter(batch_size=1000):
         for name, value in zip(table["id"].to_pylist(), table[column].to_pylist(), strict=True):
-            for digest, part in ((ids, name.encode()), (items, _stored(value))):
+            for digest, part in ((ids, name.encode()), (items, _stored(value, content_of))):
                 digest.update(len(part).to_bytes(8, "big") + part)
     found = {"name": dataset.info.dataset_name or "unnamed", "column": column, "rows": len(dataset)}
     return found | {"ids": ids.hexdigest(), "items": items.hexdigest()}
 
 
-def _stored(value: str | dict | None) -> bytes:
+def _contents_of(rows: Dataset, column: str) -> dict[str, str]:
+    """SHA-256 of each file that holds an image by itself, by its path."""
+    paths = []
+    if isinstance(rows.features[column], datasets.Image):
+        for table in rows.iter(batch_size=10_000):
+            images = table[column].combine_chunks()
+            paths += images.field("path").filter(images.field("bytes").is_null()).to_pylist()
+    paths = [path for path in paths if path and os.path.isfile(path)]
+    return dict(zip(paths, contents(paths), strict=True))
+
+
+def _stored(value: str | dict | None, content_of: dict[str, str]) -> bytes:
     """The bytes that represent one item: a text, or the parts of a stored image."""
     if not isinstance(value, dict):
         return repr(value).encode()
     rest = {k: v for k, v in value.items() if k not in ("bytes", "path")}
-    raw = value["bytes"]
-    if raw is None and os.path.exists(value["path"] or ""):
-        status = os.stat(value["path"])
-        raw = f"{status.st_size} {status.st_mtime_ns}".encode()
-    return repr(sorted(rest.items())).encode() + (raw or b"missing")
+    raw = content_of.get(value["path"], "missing").encode() if value["bytes"] is None else value["bytes"]
+    return repr(sorted(rest.items())).encode() + raw
 
 
 class Picture(datasets.Image):
@@ -77,12 +91,13 @@ class Picture(datasets.Image):
         if not isinstance(value, dict):
             return value
         path, raw = value["path"], value["bytes"]
-        try:
-            with Image.open(path if raw is None else io.BytesIO(raw)) as image:
+        with readable("a readable image", shown(path) if path else "an image held in memory"):
+            if raw is None and not os.path.isfile(path):  # a pipe would be waited for
+                raise FileNotFoundError("nothing is there, or no ordinary file")
+            with Image.open(path if raw is None else io.BytesIO(raw), formats=FORMATS) as image:
+                if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # Pillow warns up to twice that
+                    raise ValueError(f"{image.width:,} x {image.height:,} pixels, more than PIL.Image.MAX_IMAGE_PIXELS")
                 return to_rgb(image)
-        except _BROKEN as error:
-            where = path or "an image held in memory"
-            raise UnreadableItem(f"expected a readable image, found {where}: {error}. Repair or remove it.") from error
 
 
 RGB = Picture(mode="RGB")
@@ -97,12 +112,20 @@ def with_pictures(dataset: Dataset) -> Dataset:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Upright RGB image of any mode: EXIF rotation applied, 16-bit grey scaled, transparency dropped."""
+    """Upright RGB image of any mode: EXIF rotation applied, 16-bit grey scaled, transparency dropped; the first frame.
+
+    ValueError if nothing says the range of its values, as in 32-bit and floating point modes.
+    """
+    grey16 = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    bits = getattr(image, "tag_v2", {}).get(BITS, (16,))[0]
+    image.load()
     # A broken EXIF block says nothing about the pixels: such a picture stays as it is stored.
-    with contextlib.suppress(ValueError, SyntaxError, struct.error):
+    with contextlib.suppress(Exception):
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
+    if grey16:
+        image = Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"values of mode {image.mode}, whose range is not known; save it with 8 or 16 bits")
+    if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # Pillow warns on the direct way
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -6,60 +6,76 @@ ids, so pictures and features cannot come apart. Nothing is decoded while listin
 """
 
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Image, Value
 
-from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem
+from spec_repro.base.content import note
+from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown
 from spec_repro.base.files import given_path
-from spec_repro.data.files import IMAGES, STRING, Columns, image_files, listed, natural, texts
+from spec_repro.data.files import IMAGES, STRING, Columns, distinct, image_files, left_out, listed, natural, texts
 from spec_repro.data.registry import dataset_loader
+from spec_repro.data.tables import lines, read_table, read_text
+
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 @dataset_loader("folder:", takes=("root",))
 def folder(path: str, *, root: str | None = None) -> Dataset:
     """All images below ``path`` (relative to ``root``, if given).
 
-    ``label`` is the first folder below ``path``, provided that every image is in one.
+    ``label`` is the first folder below ``path``, provided that every image is in one. Of a file with several pictures,
+    the first counts.
     """
     base = _existing(path, root, "a folder of images")
     if not base.is_dir():
         raise InvalidInput(f"folder: needs a folder of images, found the file {base}; give the folder that it is in.")
-    if not (ids := listed(base, IMAGES)):
-        raise DataMissing(f"expected images ({', '.join(sorted(IMAGES))}) below {base}, found none.")
-    return image_files(ids, [os.path.join(base, i) for i in ids], _labels(ids))
+    others = Counter()
+    if not (ids := listed(base, IMAGES, others=others)):
+        found = left_out(0, "images", others) or "found none."
+        raise DataMissing(f"expected images ({', '.join(sorted(IMAGES))}) below {base}, {found}")
+    return image_files(ids, [os.path.join(base, i) for i in ids], _labels(ids), left_out(len(ids), "images", others))
 
 
 @dataset_loader("text:", takes=("root",))
 def text(path: str, *, root: str | None = None) -> Dataset:
-    """Texts of a UTF-8 file, one a line (id: the line's number from 1; empty lines are left out), or of a folder.
+    """Texts of a UTF-8 file, one a line (id: the line's number from 1), or of a folder; empty ones are left out.
 
     In a folder each ``.txt`` file is one text, and ``label`` is made as for ``folder:``.
     """
-    base = _existing(path, root, "a text file, or a folder of .txt files,")
+    base, others = _existing(path, root, "a text file, or a folder of .txt files,"), Counter()
     if base.is_dir():
-        wanted, rows = ".txt files below", {i: read_text(base / i).strip() for i in listed(base, {".txt"})}
+        wanted, unit = ".txt files below", "empty files"
+        rows = {i: read_text(base / i).strip() for i in listed(base, {".txt"}, others=others)}
     else:
-        lines = enumerate(read_text(base).split("\n"), start=1)
-        wanted, rows = "one text a line in", {str(i): line.strip() for i, line in lines if line.strip()}
-    if not rows:
+        wanted, unit = "one text a line in", "empty lines"
+        rows = {str(i): line.strip() for i, line in enumerate(lines(read_text(base)), start=1)}
+    found = {i: row for i, row in rows.items() if row}
+    others.update([unit] * (len(rows) - len(found)))
+    if not found:
         raise DataMissing(f"expected {wanted} {base}, found none.")
-    return texts(list(rows), list(rows.values()), _labels(list(rows)))
+    return texts(list(found), list(found.values()), _labels(list(found)), left_out(len(found), "texts", others))
 
 
 @dataset_loader("csv:", takes=("root",))
 def csv(path: str, *, root: str | None = None) -> Dataset:
-    """The rows of a UTF-8 table with commas, or of a ``.jsonl`` file with one object a line.
+    """The rows of a UTF-8 table with commas (``.csv``), tabs (``.tsv``) or one JSON object a line (``.jsonl``).
 
-    Columns are named by ``standard_names``, with files in a column ``image``. Without a column ``id``, the number of
-    the row from 1 is the id. Every further column becomes a factor; one whose values differ in most rows, such as a
-    caption, stays text.
+    Columns are named by ``standard_names``, with files in a column ``image``; numbers are no texts. Without a column
+    ``id``, the number of the row from 1 is the id. Every further column becomes a factor; one whose values differ in
+    most rows, such as a caption, stays text.
     """
     base = _existing(path, root, "a table")
-    table = _table(base)
-    names = standard_names({column: Image() if column == "image" else STRING for column in table})
+    table, blank = read_table(base)
+    worded = {name for name, values in table.items() if not all(map(_NUMBER.fullmatch, values))} | {"text"}
+    kinds = {name: Image() if name == "image" else STRING for name in table if name in worded | {"image"}}
+    names = standard_names(kinds)
     table = {names.get(column, column): values for column, values in table.items()}
+    about = " ".join(f"Column {shown(old)} is read as {new}." for old, new in names.items())
+    about = left_out(len(next(iter(table.values()))), "rows", Counter(["blank lines"] * blank), about)
     item = "image" if "image" in table else "text"
     if not table.get(item):
         raise InvalidInput(f"expected a column 'image' or one of texts, and rows, in {base}; found {list(table)}.")
@@ -70,12 +86,14 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
         free = name != "label" and len(set(values)) > len(values) / 2
         columns[name] = (values, STRING) if free else class_column(values)
     if item == "text":
-        return texts(ids, items, columns)
+        return texts(ids, items, columns, about)
     files = [os.path.join(base.parent, name) for name in items]
-    gone = [f"{file} in row {i}" for i, file in enumerate(files, start=1) if not os.path.isfile(file)]
+    gone = [f"{shown(file)} in row {i}" for i, file in enumerate(files, start=1) if not os.path.isfile(file)]
     if gone:
         raise DataMissing(f"{base} names {len(gone):,} missing images, first {gone[0]}; paths start from its folder.")
-    return image_files(ids, files, columns)
+    for file in files:
+        note(file)
+    return image_files(ids, files, columns, about)
 
 
 def standard_names(features: Mapping[str, object]) -> dict[str, str]:
@@ -93,38 +111,21 @@ def standard_names(features: Mapping[str, object]) -> dict[str, str]:
 
 
 def class_column(values: Sequence[str]) -> tuple[list[int], ClassLabel]:
-    """Level numbers and the feature of a column of names, levels in natural order."""
+    """Level numbers and the feature of a column of names, levels in natural order.
+
+    Raises InvalidInput for two names that look alike, being two Unicode forms of one.
+    """
     names = sorted(set(values), key=natural)
+    distinct(names, "names of classes")
     number = {name: i for i, name in enumerate(names)}
     return [number[value] for value in values], ClassLabel(names=names)
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; UnreadableItem if it is in another encoding."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UnreadableItem(f"expected UTF-8 text in {path}, found byte {error.start}; convert it.") from error
-
-
-def _table(path: Path) -> dict[str, list[str]]:
-    """The columns of a table, all of them texts; an empty cell is an empty text."""
-    import pandas
-
-    try:
-        if path.suffix == ".jsonl":
-            table = pandas.read_json(path, lines=True, dtype=False).fillna("").astype(str)
-        else:
-            table = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # also what pandas raises on an empty file and on broken rows
-        raise UnreadableItem(f"expected a table in UTF-8 with commas and a header row in {path}: {error}.") from error
-    return table.to_dict("list")
-
-
 def _existing(path: str, root: str | None, wanted: str) -> Path:
     found = given_path(Path(root or "", os.path.expanduser(path))).absolute()
-    if not found.exists():
-        raise DataMissing(f"expected {wanted} at {found}, found nothing; check the path.")
+    with readable(wanted, shown(found), "Check the path."):
+        if not found.exists():
+            raise DataMissing(f"expected {wanted} at {shown(found)}, found nothing; check the path.")
     return found
 
 

@@ -1,15 +1,18 @@
 """Images without classes, ``ffhq`` and ``coco``, and the captions of the latter, ``coco-captions``."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset, Value
 
-from spec_repro.base.errors import DataMissing, UnreadableItem
-from spec_repro.data.files import IMAGES, STRING, image_files, listed, texts
+from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown
+from spec_repro.data.files import IMAGES, STRING, distinct, image_files, left_out, listed, texts
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
+from spec_repro.data.tables import JSON_LIMIT, read_text
 
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
@@ -67,18 +70,29 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
 
 def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
     """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows."""
-    base, parts, note = find(name, split, root)
-    ids = [file for part in parts for file in listed(base, IMAGES, part) if Path(file).stem.isdigit()]
-    if not ids:
-        dataset = from_hub(name, split, root)
+    base, parts, about = find(name, split, root)
+    others, file_of = Counter(), {}
+    for file in [file for part in parts for file in listed(base, IMAGES, part, others)]:
+        if not (stem := re.fullmatch(r"(?:img)?([0-9]{1,18})", Path(file).stem)):
+            others["not a number"] += 1
+        elif (first := file_of.setdefault(int(stem[1]), file)) != file:
+            raise InvalidInput(f"{name} has two images {stem[1]} in {shown(base)}: {shown(first)} and {shown(file)}.")
+    about = left_out(len(file_of), "images", others, about)
+    if not file_of:
+        dataset = from_hub(name, split, root, parts and f"{shown(base)}: {about}")
         return dataset, range(len(dataset))
-    return image_files(ids, [f"{base}/{i}" for i in ids], {}, note), [int(Path(i).stem) for i in ids]
+    ids = list(file_of.values())
+    return image_files(ids, [f"{base}/{file}" for file in ids], {}, about), list(file_of)
 
 
 def _annotations(path: Path) -> list[tuple[int, int, str]]:
     """(image id, annotation id, caption) of each entry of an official file of captions."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["annotations"]
-        return [(entry["image_id"], entry["id"], entry["caption"]) for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableItem(f"expected COCO captions (id, image_id, caption) in {path}, found {error!r}.") from error
+    expected = f"COCO captions (id, image_id, caption) in {shown(path)}"
+    with readable(expected):
+        entries = json.loads(read_text(path, limit=JSON_LIMIT))["annotations"]
+        rows = [tuple(map(dict(entry).get, ("image_id", "id", "caption"))) for entry in entries]
+    for i, row in enumerate(rows, start=1):
+        if list(map(type, row)) != [int, int, str] or not 0 <= row[0] < 2**63:
+            raise UnreadableItem(f"expected {expected}, found {row!a:.200} in entry {i}.")
+    distinct((str(number) for _, number, _ in rows), f"ids of captions in {shown(path)}")
+    return rows

@@ -13,18 +13,26 @@ many samples itself, otherwise ``load_data`` subsamples), ``split`` and ``root``
 are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the files.
 """
 
+import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, UnknownName, UnreadableItem, unknown_name
+from spec_repro.base.files import given_path
 from spec_repro.base.registry import Registry
+from spec_repro.data.files import IMAGES, distinct
+from spec_repro.data.identity import TEXTS
 from spec_repro.data.offline.factors import labels_of, subsample
 
 LOADERS = Registry("data set")
+GENERATED_LIMIT = 1_000_000  # samples; they are made in memory
 
 
 class Card(NamedTuple):
@@ -91,8 +99,11 @@ def load_data(
     Raises:
         UnknownName, InvalidInput, DataMissing: at once. UnreadableItem: on access to a broken image.
     """
-    if n is not None and n < 1:
-        raise InvalidInput(f"n must be at least 1, found {n}.")
+    for what, value, kinds in (("the name", name, str), ("root", root, str | os.PathLike | None)):
+        if not isinstance(value, kinds):
+            raise InvalidInput(f"{what} of a data set is a text, such as 'digits' or 'folder:PATH'; found {value!r}.")
+    _check_path(name)
+    n, seed = None if n is None else _whole("n", n, 1), _whole("seed", seed, 0)
     entry, rest = LOADERS.find(name)
     card, common = entry.about, {"n": n, "split": split, "root": root, "seed": seed}
     given = {option: value for option, value in common.items() if value is not None} | options
@@ -101,6 +112,9 @@ def load_data(
         if unknown := sorted(given.keys() - known):
             raise unknown_name(f"option of data set {name!r}:", unknown[0], known)
         given = {option: value for option, value in given.items() if option in card.takes}
+        if "n" in given and n > GENERATED_LIMIT:
+            raise InvalidInput(f"n of {name!r}, made in memory, must be at most {GENERATED_LIMIT:,}, found {n:,}.")
+    _check_kinds(name, entry.function, given)
     dataset = _checked(name, entry.function(*rest, **given))
     if n is not None and len(dataset) != n:
         dataset = subsample(dataset, n, seed)
@@ -111,14 +125,53 @@ def load_data(
     return dataset
 
 
+def _check_path(name: str) -> None:
+    """Raises UnknownName, with the open name that may be meant, where ``name`` is that of a file or folder."""
+    path = given_path(name)
+    known = name in LOADERS or f"{name.partition(':')[0]}:" in LOADERS
+    if known or not name or not (name.startswith((".", "/", "~")) or os.path.exists(path)):
+        return
+    ending = path.suffix.lower()
+    endings = {ending, *(file.suffix.lower() for file in islice(path.rglob("*"), 1000))}
+    kind = "text" if ".txt" in endings and not endings & IMAGES else "folder"
+    kind = "csv" if ending in (".csv", ".tsv", ".jsonl") else kind
+    raise UnknownName(f"unknown data set {name!r}; did you mean {f'{kind}:{name}'!r}?")
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """``value`` as an int; InvalidInput if it is none, or too small."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise InvalidInput(f"{name} must be at least {least}, found {value!r}{'' if whole else ', no whole number'}.")
+    return int(value)
+
+
+def _check_kinds(name: str, function: Callable, given: Mapping[str, Any]) -> None:
+    """Raises InvalidInput for an option whose value is of another kind than its default."""
+    kinds = {bool: bool, int: Integral, float: Real, str: str}
+    for option, parameter in inspect.signature(function).parameters.items():
+        value, kind = given.get(option, parameter.default), kinds.get(type(parameter.default), object)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind in (Integral, Real)):
+            usual = f"of another kind than its default, {parameter.default!r}"
+            raise InvalidInput(f"option {option!r} of data set {name!r} is {value!r}, {usual}.")
+
+
 def _checked(name: str, dataset: Dataset) -> Dataset:
     """The contract of a loader, checked as far as it is cheap, so that a new loader fails here and not in a figure."""
     columns = dataset.column_names
     if "id" not in columns or not {"image", "text"} & set(columns):
         raise InvalidInput(f"data set {name!r} must have columns 'id' and 'image' or 'text', found {columns}.")
+    if not len(dataset):
+        raise DataMissing(f"data set {name!r} has no samples. {dataset.info.description}")
     label = dataset.features.get("label")
     if label is not None and not isinstance(label, ClassLabel):
         raise InvalidInput(f"column 'label' of data set {name!r} must be a ClassLabel; its loader made {label}.")
-    if twins := len(dataset) - len(set(labels_of(dataset, "id"))):
-        raise InvalidInput(f"ids of data set {name!r} must be unique; its loader gave {twins} of them twice.")
+    for column in sorted({"id", "text"} & set(columns)):
+        if dataset.features[column] not in TEXTS:
+            raise InvalidInput(f"column {column!r} of data set {name!r} must be of texts: {dataset.features[column]}.")
+        values = dataset.with_format("arrow")[column][:].to_pylist()
+        if missing := {None, *[""] * (column == "id")} & set(values):
+            row = values.index(missing.pop()) + 1
+            raise UnreadableItem(f"data set {name!r} has no {column} in row {row:,}; complete or remove it.")
+    distinct(labels_of(dataset, "id"), f"ids of data set {name!r}")
     return dataset

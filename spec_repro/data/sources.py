@@ -5,13 +5,14 @@ from ``sets.yml``.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import Dataset
 from huggingface_hub import get_token
 
-from spec_repro.base.errors import DataMissing, GatedData, unknown_name
+from spec_repro.base.errors import DataMissing, GatedData, InvalidInput, shown, unknown_name
 from spec_repro.base.files import data_root
 from spec_repro.data.hub import hub, is_kept
 from spec_repro.data.registry import CARDS
@@ -23,9 +24,30 @@ def candidates(name: str, root: str | os.PathLike | None = None) -> Iterator[tup
     A ``root`` that was given may itself be the folder of the set.
     """
     card, start = CARDS[name], data_root(root)
-    for base in [start / folder for folder in card.folders] + ([start] if root is not None else []):
-        found = {split: [path for path in paths if (base / path).exists()] for split, paths in card.splits.items()}
-        yield base, {split: paths[0] for split, paths in found.items() if paths}
+    for folder in [*card.folders] + (["."] if root is not None else []):
+        base = start / (on_disk(start, folder) or folder)
+        found = {split: [on_disk(base, path) for path in paths] for split, paths in card.splits.items()}
+        yield base, {split: next(filter(None, paths)) for split, paths in found.items() if any(paths)}
+
+
+def plain(name: str) -> str:
+    """A name without what its official spellings differ in: capitals, hyphens, underscores and spaces."""
+    return re.sub(r"[-_ ]", "", name.casefold())
+
+
+def on_disk(base: Path, path: str) -> str:
+    """``path`` below ``base``, spelt as it is there; empty if it is not there. InvalidInput if two may be meant."""
+    found = Path()
+    for part in path.split("/"):
+        here, names = base / found, [part]
+        if not (here / part).exists():
+            names = [name for name in sorted(os.listdir(here)) if plain(name) == plain(part)] if here.is_dir() else []
+        if len(names) > 1:
+            raise InvalidInput(f"expected one {part!r} in {shown(here)}, found {', '.join(names)}; keep or rename one.")
+        if not names:
+            return ""
+        found /= names[0]
+    return found.as_posix()
 
 
 def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, list[str], str]:
@@ -45,8 +67,11 @@ def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, l
     return Path(), [], ""
 
 
-def from_hub(name: str, split: str, root: str | os.PathLike | None) -> Dataset:
-    """The copy on the hub; if it is not available either, the error that names every way to get the set."""
+def from_hub(name: str, split: str, root: str | os.PathLike | None, here: str = "") -> Dataset:
+    """The copy on the hub; if it is not available either, the error that names every way to get the set.
+
+    ``here`` says what was found instead of the set.
+    """
     card, start = CARDS[name], data_root(root)
     try:
         if split not in card.hub_splits:
@@ -57,8 +82,12 @@ def from_hub(name: str, split: str, root: str | os.PathLike | None) -> Dataset:
     except DataMissing as error:
         parts = [card.splits[split]] if split in card.splits else card.splits.values()
         inside = " and ".join(" or ".join(paths) for paths in parts)
+        bases = {base for base, _ in candidates(name, root) if base.is_dir()} - {start}
+        held = [f"{shown(base)} ({', '.join(map(shown, sorted(os.listdir(base))[:20]))})" for base in sorted(bases)]
+        here = here or " and ".join(held) or "nothing"
         raise type(error)(
             f"expected data set {name!r} (split {split!r}) below {start}, found no complete copy.\n"
+            f"    here     {here}\n"
             f"    layout   {start / card.folders[0]}/ with {inside}\n"
             f"    get      from {card.homepage}: {card.obtain}\n"
             f"    size     {card.size}\n"

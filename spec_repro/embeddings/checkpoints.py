@@ -1,39 +1,40 @@
-"""The one format of our own weights: SPEC-align, the mini models, and the paths that ``open_clip:`` takes.
+"""Weights of any origin, and the one format of our own: SPEC-align, the mini models, and what ``open_clip:`` takes.
 
 A checkpoint is one safetensors file. Its header holds the card (JSON: which model, from which run) and a SHA-256 of
-the tensors. Nothing is executed on loading, and a file is whole or absent.
+card and tensors. Nothing is executed on loading, and a file is whole or absent.
+
+Whatever library a model is of, its weights come in by `tensors_of` and `load_into`: all that the model has, and nothing
+else, is taken from the file, or there is a CheckpointError.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, SpecError, unknown_name
 from spec_repro.base.files import atomic_path, given_path, project_root
 
-# What the libraries raise on files that are cut short, damaged, of another model, or that would execute code.
-UNFIT = (OSError, ValueError, KeyError, EOFError, RuntimeError, SafetensorError, pickle.PickleError, zipfile.BadZipFile)
-
 
 @contextlib.contextmanager
 def reading(expected: str, advice: str) -> Iterator[None]:
-    """Surrounds the reading of a file: what a library raises is made a CheckpointError with what to do."""
+    """Surrounds the reading of files of others: what a library raises is made a CheckpointError with what to do.
+
+    Any class of error: there is no list of what they raise on damaged weights and odd configurations.
+    """
     try:
         yield
     except SpecError:
         raise
-    except UNFIT as error:
+    except Exception as error:
         raise CheckpointError(f"expected {expected}, found what does not load ({brief(error)}). {advice}") from error
 
 
@@ -46,38 +47,86 @@ def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: Mapping[s
     """Write a checkpoint; JSON must be able to hold the ``card``."""
     # A clone each: the format refuses tensors that share memory or are not contiguous.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(card)
     with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata={"card": json.dumps(card, sort_keys=True), "sha256": digest(tensors)})
+        save_file(tensors, partial, metadata={"card": text, "sha256": digest(tensors, text)})
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and card of a checkpoint; CheckpointError if it is absent, cut short, damaged or of another origin."""
-    with reading(f"a checkpoint of this package in {path}", "Make it again."), safe_open(path, "pt") as file:
+    with reading(f"a checkpoint of this package in {path}", "Make it again."), safe_open(_file(path), "pt") as file:
         header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header["sha256"] != digest(tensors):
+        # Files of the first versions, those of the shipped models among them, have the digest of the tensors alone.
+        if header["sha256"] != digest(tensors, header["card"]) and header["sha256"] != digest(tensors):
             raise ValueError("the hash of its weights is not the one that was written")
-        return tensors, json.loads(header["card"])
+        return tensors, dict(json.loads(header["card"]))
 
 
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any) -> None:
-    """Load all weights of a module; CheckpointError, which names ``origin``, unless names and shapes are the same."""
-    there, here = ({(name, *value.shape) for name, value in s.items()} for s in (tensors, module.state_dict()))
+def tensors_of(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a file of anybody, of safetensors or torch, by name; nothing in it is run.
+
+    Unpacked are the ``state_dict`` of a training script, and the ``module.`` that DataParallel puts before every name.
+    """
+    if (path := _file(path)).suffix == ".safetensors":
+        tensors = read(path)[0] if is_ours(path) else load_file(path)
+    else:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = tensors.get("state_dict", tensors)
+    odd = [name for name, value in tensors.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if odd or not tensors:
+        raise ValueError(f"it holds something else than weights: {odd[:3]}" if odd else "it holds no weights")
+    parallel = all(name.startswith("module.") for name in tensors)
+    return {name.removeprefix("module.") if parallel else name: value for name, value in tensors.items()}
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any, dropped: tuple[str, ...] = ()) -> None:
+    """Load all weights of a module; CheckpointError, which names ``origin``, unless it has them all and no other ones.
+
+    Names, shapes and kinds of numbers must be the same, and every value finite. Parts that begin with one of
+    ``dropped`` may be there or not: a classifier that is not used.
+    """
+
+    def used(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # Counters of batch normalisation have no part in a forward pass, and old files lack them.
+        free = (name for name in state if not name.startswith(dropped) and not name.endswith("num_batches_tracked"))
+        return {name: state[name] for name in free}
+
+    def described(state: Mapping[str, Tensor]) -> set[tuple]:
+        numbers = {name: [] if value.is_floating_point() else [str(value.dtype)] for name, value in state.items()}
+        return {(name, *value.shape, *numbers[name]) for name, value in used(state).items()}
+
+    there, here = (described(state) for state in (tensors, module.state_dict()))
     if there != here:
+        beyond, lacks = (sorted(more, key=str)[:3] for more in (there - here, here - there))
         raise CheckpointError(
-            f"{origin} is of another model: beyond a {type(module).__name__} it has {sorted(there - here)[:3]}, and "
-            f"lacks {sorted(here - there)[:3]} (name, shape; at most three each). Build the model of the checkpoint."
+            f"{origin} is of another model: beyond a {type(module).__name__} it has {beyond}, and lacks {lacks} "
+            "(name, shape; at most three each). Build the model of the checkpoint."
         )
-    module.load_state_dict(tensors)
+    check_finite(used(tensors), origin)
+    module.load_state_dict(tensors, strict=False)
+
+
+def check_finite(tensors: Mapping[str, Tensor], origin: Any) -> None:
+    """CheckpointError, which names ``origin``, if a weight is NaN or infinite: all vectors would be, later or never."""
+    odd = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if odd:
+        raise CheckpointError(f"{origin} has NaN or infinity in {len(odd)} tensors, first {odd[:3]}. Get it again.")
+
+
+def _file(path: str | os.PathLike) -> Path:
+    """The path, if it is that of an ordinary file: a named pipe would never end."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    return Path(path)
 
 
 def config_of(name: str) -> dict[str, Any]:
     """The configuration of an open_clip model; UnknownName with the near miss."""
     import open_clip
 
-    config = open_clip.get_model_config(name)
-    if config is None:
+    if name not in open_clip.list_models():  # it also takes addresses of the hub and folders
         raise unknown_name("open_clip model", name, open_clip.list_models())
-    return config
+    return open_clip.get_model_config(name)
 
 
 def model_card(model: nn.Module, name: str, tag: str = "", config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -106,19 +155,23 @@ def load_model(path: str | os.PathLike, model: nn.Module, card: Mapping[str, Any
     return found
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the names and bytes of all tensors, in the order of their names."""
-    found = hashlib.sha256()
+def digest(tensors: Mapping[str, Tensor], card: str = "") -> str:
+    """SHA-256 of the names and bytes of all tensors, in the order of their names; with a ``card`` also of the card and
+    of all types and shapes.
+    """
+    found = hashlib.sha256(card.encode())
     for name in sorted(tensors):
-        found.update(name.encode())
+        found.update((f"{name} {tensors[name].dtype} {[*tensors[name].shape]}" if card else name).encode())
         found.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
 
 
-def has_card(path: str | os.PathLike) -> bool:
-    """Whether a safetensors file is a checkpoint of this package; published weights have no card."""
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is a checkpoint of this package; published weights have neither card nor hash."""
+    if _file(path).suffix != ".safetensors":
+        return False
     with safe_open(path, "pt") as file:
-        return "card" in (file.metadata() or {})
+        return not {"card", "sha256"}.isdisjoint(file.metadata() or {})
 
 
 def given_weights(path: str | os.PathLike) -> Path:

@@ -12,6 +12,8 @@ image model of timm, is without its classifier and has the transform of its own 
 
 import functools
 import json
+import re
+import sys
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 from spec_repro.base.errors import InvalidInput, unknown_name
 from spec_repro.base.files import given_path
-from spec_repro.embeddings.checkpoints import load_into
+from spec_repro.embeddings.checkpoints import check_finite, load_into, tensors_of
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import Given, ModelFacts, Pretrained, named, pretrained, squashed
 
@@ -42,15 +44,17 @@ TRAINING = ("projection_head.", "prototypes.", "fc.")  # parts of SwAV's checkpo
 def hf(spec: str, *, revision: str = "", pooling: str | None = None, **options: Any) -> Embedding:
     """An image or text encoder by its hub id ``ORGANISATION/NAME`` or its folder; no code of a repository is run.
 
+    A folder is ``./FOLDER`` or an absolute path: what looks like the id of a repository is never read from a folder.
     ``revision`` is a commit, tag or branch of the hub repository. Options of a text model: ``max_length`` in tokens (by
     default what the model takes, at most 512), ``prefix`` before each text, ``normalize`` to unit length.
     """
-    name, facts, folder = f"hf:{spec}", ModelFacts(spec, revision=revision), given_path(spec)
-    with pretrained(name, facts, folder if folder.is_dir() else None) as (path, _):
-        config = json.loads((path / "config.json").read_text())
-    if "vision_config" in config:
-        raise InvalidInput(f"{name!r} has two towers; expected an encoder of images or of texts. See open_clip:.")
-    pooling = pooling or ("first" if config.get("model_type") in CLASS_TOKEN else "mean")
+    name, facts = f"hf:{spec}", ModelFacts(spec, revision=revision)
+    local = not revision and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", spec) and given_path(spec).is_dir()
+    with pretrained(name, facts, given_path(spec) if local else None) as (path, _):
+        config = dict(json.loads((path / "config.json").read_text()))
+        if "vision_config" in config:
+            raise InvalidInput(f"{name!r} has two towers; expected an encoder of images or of texts. See open_clip:.")
+        pooling = pooling or ("first" if config.get("model_type") in CLASS_TOKEN else "mean")
     kind = _text if "vocab_size" in config else _image
     return kind(pretrained(name, facts, path), pooling, **options)
 
@@ -89,13 +93,21 @@ class Encoder(nn.Module):
 
         super().__init__()
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if "/" in str(config._attn_implementation):  # downloaded and run, where the library for it is installed
+            raise ValueError(f"its config asks for code of the hub, {config._attn_implementation}")
         self.pooling, self.padding, self.unit, self.t5 = pooling, padding, unit, config.model_type in T5
         kind = AutoModelForTextEncoding if self.t5 else AutoModel  # T5 without its decoder
         options = {"dtype": torch.float32, "trust_remote_code": False, "output_loading_info": True}
         network, keys = kind.from_pretrained(folder, config=config, **options)
+        # A pooling layer is not used; what lies beside the network, such as the head of its training, neither.
         missing = sorted(key for key in keys["missing_keys"] if not key.startswith("pooler."))
         if missing:
             raise ValueError(f"it lacks {len(missing)} weights, first {missing[0]}, which would be random")
+        parts, prefix = dict(network.named_children()), f"{network.base_model_prefix}."
+        beyond = sorted(key for key in keys["unexpected_keys"] if key.removeprefix(prefix).split(".")[0] in parts)
+        if beyond:
+            raise ValueError(f"its config describes a smaller network: {len(beyond)} weights too many, as {beyond[0]}")
+        check_finite(network.state_dict(), folder)
         self.network = network.get_encoder() if config.is_encoder_decoder else network
         self.dim = getattr(self.network.config, "hidden_size", None) or self.network.config.hidden_sizes[-1]
 
@@ -146,9 +158,9 @@ def inception(*, weights: Given = None) -> Embedding:
         from torchvision.models import inception_v3
 
         # The weights expect values in [-1, 1]: transform_input makes them of those with ImageNet's mean and deviation.
-        network = inception_v3(init_weights=False, transform_input=True)
-        load_into(network, torch.load(path, map_location="cpu", weights_only=True), path)
+        network = inception_v3(init_weights=False, transform_input=True, aux_logits=False)
         network.fc = nn.Identity()
+        load_into(network, tensors_of(path), path, ("fc.", "AuxLogits."))
         return make(2048, *squashed(299, "2,048 numbers before the classifier"), network)
 
 
@@ -166,10 +178,9 @@ def swav(*, weights: Given = None, head: str = "none", seed: int | None = None) 
     with pretrained("swav", SWAV, weights) as (path, make):
         from torchvision.models import resnet50
 
-        network, state = resnet50(), torch.load(path, map_location="cpu", weights_only=True)
+        network = resnet50()
         network.fc = nn.Identity()
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-        load_into(network, {k: v for k, v in state.items() if not k.startswith(TRAINING)}, path)
+        load_into(network, tensors_of(path), path, TRAINING)
         if head == "none":
             return make(2048, *squashed(224, "2,048 pooled numbers"), network)
         torch.default_generator.manual_seed(seed or 0)
@@ -188,8 +199,16 @@ def timm_model(model: str, *, weights: Given = None) -> Embedding:
     licence = known.license or ModelFacts.licence
     facts = ModelFacts(known.hf_hub_id or known.url, licence=licence, files=("model.safetensors",))
     with pretrained(f"timm:{model}", facts, weights) as (path, make):
-        overlay = {"file": str(path), "custom_load": False}
-        network = timm.create_model(model, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+        # Loaded by hand: for a network without a classifier timm takes any file, and leaves at random what it lacks.
+        network, tensors = timm.create_model(model, num_classes=0), tensors_of(path)
+        with torch.device("meta"):
+            head = tuple(timm.create_model(model).state_dict().keys() - network.state_dict().keys())
+        home = sys.modules[timm.models.model_entrypoint(known.architecture).__module__]
+        here = {name: value.shape for name, value in network.state_dict().items()}
+        if all(here.get(name, value.shape) == value.shape for name, value in tensors.items()):
+            # Names of older files as they are now. It would also resize, as position embeddings.
+            tensors = getattr(home, "checkpoint_filter_fn", lambda found, network: found)(tensors, network)
+        load_into(network, tensors, path, head)
         config = timm.data.resolve_model_data_config(network)
         inputs = "timm's evaluation transform, " + ", ".join(f"{key} {value}" for key, value in config.items())
         prepare = timm.data.create_transform(**config, is_training=False)

@@ -8,6 +8,7 @@ features. open_clip warns of the pair; here it is an error, before anything is d
 """
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
-from spec_repro.embeddings.checkpoints import config_of, given_weights, has_card, load_model, model_card
+from spec_repro.embeddings.checkpoints import (
+    config_of,
+    given_weights,
+    is_ours,
+    load_into,
+    load_model,
+    model_card,
+    tensors_of,
+)
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained
 
@@ -71,6 +80,20 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
     return tokenizer([text])[0]
 
 
+def _converted(tensors: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]:
+    """Weights of older and foreign formats under the names of open_clip, as its own loader does; nothing is resized."""
+    from open_clip.factory import convert_state_dict, convert_to_custom_text_state_dict
+
+    tensors, here = convert_state_dict(clip, tensors), clip.state_dict()
+    if "positional_embedding" in tensors and "positional_embedding" not in here:
+        tensors = convert_to_custom_text_state_dict(tensors)
+    if "logit_bias" in here:  # no part of a feature
+        tensors = {"logit_bias": here["logit_bias"]} | tensors
+    for name in {"logit_scale", "logit_bias"} & tensors.keys() & here.keys():  # with or without a dimension
+        tensors[name] = tensors[name].reshape(here[name].shape) if tensors[name].numel() == 1 else tensors[name]
+    return tensors
+
+
 def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
     if tower not in ("image", "text"):
         raise unknown_name("tower", tower, ("image", "text"))
@@ -79,9 +102,21 @@ def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
 
         shown = open_clip.get_pretrained_cfg(model, tag)
         shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
-        clip, _, prepare = open_clip.create_model_and_transforms(model, str(path), pretrained_text=False, **shown)
-        if path.suffix == ".safetensors" and has_card(path):
+        texts = config_of(model)["text_cfg"]
+        for repository in {texts.get("hf_model_name"), texts.get("hf_tokenizer_name")} - {None}:
+            if Path(repository).exists():
+                raise CheckpointError(
+                    f"{repository} in the working directory would be taken for the hub's. Start somewhere else."
+                )
+        (root := logging.getLogger()).disabled = True  # open_clip warns there of random weights: the others follow
+        try:
+            clip, _, prepare = open_clip.create_model_and_transforms(model, pretrained_text=False, **shown)
+        finally:
+            root.disabled = False
+        if is_ours(path):
             load_model(path, clip, model_card(clip, model))
+        else:
+            load_into(clip, _converted(tensors_of(path), clip), path, ("text.transformer.embeddings.position_ids",))
         inputs = ", ".join(f"{key} {value}" for key, value in clip.visual.preprocess_cfg.items())
         if tower == "text":
             tokenizer = open_clip.get_tokenizer(model)

@@ -26,6 +26,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from spec_repro.base.errors import InvalidInput
+from spec_repro.base.options import whole
 from spec_repro.base.registry import Registry
 
 EMBEDDINGS = Registry("embedding")
@@ -100,5 +101,10 @@ def embedding_identity(embedding: Embedding | str) -> dict[str, str | int]:
     """What identifies an embedding, given itself or by name: part of the cache key and of every run record."""
     if isinstance(embedding, str):
         return dict(_LOADED.get(embedding) or embedding_identity(load_embedding(embedding)))
-    found = {key: getattr(embedding, key) for key in ("name", "dim", "modality", "revision", "license")}
-    return found | {"preprocessing": getattr(embedding, "preprocessing", "")}
+    found = {key: getattr(embedding, key, None) for key in ("name", "dim", "modality", "revision", "license")}
+    if None in found.values() or isinstance(embedding, type) or not whole(found["dim"], 1):
+        raise InvalidInput(
+            f"expected the name of an embedding, or an object with {', '.join(found)}, where dim is at least 1; found "
+            f"{type(embedding).__name__} {embedding!r:.100}."
+        )
+    return found | {"dim": int(found["dim"]), "preprocessing": getattr(embedding, "preprocessing", "")}

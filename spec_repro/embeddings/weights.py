@@ -20,8 +20,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from PIL import Image
 from torch import Tensor, nn
 
+from spec_repro.base.content import content, contents, note
 from spec_repro.base.errors import DataMissing, GatedData
-from spec_repro.base.files import given_path, sha256
+from spec_repro.base.files import given_path
 from spec_repro.data.hub import commit
 from spec_repro.embeddings.checkpoints import brief, reading
 from spec_repro.embeddings.registry import Embedding, embedding
@@ -98,7 +99,7 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
             f"    source   {facts.source}{facts.revision and '@'}{facts.revision}\n"
             f"    size     {facts.size}; licence: {facts.licence}\n"
             f"    get      {facts.obtain}\n"
-            "    or       give their path: weights=PATH, hf:FOLDER, open_clip:MODEL/PATH\n"
+            "    or       give their path: weights=PATH, hf:./FOLDER, open_clip:MODEL/PATH\n"
             f"    now      {brief(error)}"
         ) from error
     path = path / facts.files[0] if path.is_dir() and len(facts.files) == 1 else path
@@ -108,6 +109,9 @@ def pretrained(name: str, facts: ModelFacts, weights: Given) -> Iterator[tuple[P
         return Embedding(*identity, prepare=prepare, encode=encode)
 
     with reading(f"the weights of {name!r} in {path}", "Get those of this model."), torch.random.fork_rng(devices=[]):
+        odd = [file for file in [path, *path.rglob("*")] if file.exists() and not (file.is_file() or file.is_dir())]
+        if odd:  # a named pipe would never end
+            raise ValueError(f"{odd[0]} is neither file nor folder")
         yield path, make
 
 
@@ -127,8 +131,10 @@ def _revision(path: Path) -> str:
     if folder.parent.name == "snapshots":
         return folder.name
     if path.is_file():
-        return sha256(path)
-    hashes = [f"{file.relative_to(path)} {sha256(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
+        return content(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    note(path)
+    hashes = [f"{file.relative_to(path)} {found}" for file, found in zip(files, contents(files), strict=True)]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 

@@ -9,21 +9,50 @@ The last three run in one process or in those that ``torchrun`` starts::
         --reference dinov2 --out data/runs/mine -p batch_size=128
 """
 
+import contextlib
+import io
 import os
+import re
 import signal
 import sys
+import traceback
+import zipfile
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 
 from spec_repro import Cosine, Gaussian, compare, match_bandwidths
 from spec_repro.base.errors import InvalidInput, SpecError
-from spec_repro.base.files import atomic_path
+from spec_repro.base.files import atomic_path, given_path
+from spec_repro.base.processes import launched, world
 from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments, the_paper
 from spec_repro.headless.notebooks import lines_with, parse_overrides
 
-SETTINGS = "NAME=VALUE: a parameter of the notebook, an argument of compare(), or a field of AlignSettings"
-OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments of compare() that are not given by -p
+SETTINGS = (
+    "NAME=VALUE: a parameter of the notebook, an argument of compare() or match_bandwidths(), a field of AlignSettings"
+)
+OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
+
+
+def count(text: str) -> int:
+    """A number of samples, members or notebooks."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+FULL = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
+TOLD = (  # of the error that ends a command: the exit status and the line
+    (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
+    (BrokenPipeError, 141, ""),  # the reader of the output has seen enough
+    (SpecError, 2, "{}"),
+    (OSError, 2, "the system refused: {}"),
+    (MemoryError, 2, FULL),
+    (RecursionError, 2, "something given is nested too deeply"),
+    (Exception, 1, "a mistake of this package: {}; please report it, --debug shows the traceback"),
+)
 
 
 def kernel(text: str) -> Cosine | Gaussian:
@@ -31,16 +60,18 @@ def kernel(text: str) -> Cosine | Gaussian:
     return Cosine() if text == "cosine" else Gaussian(float(text))
 
 
+COMMANDS = "list doctor run check report compare embed align"
+SETTING = {"dest": "settings", "action": "append", "default": []}
 ARGUMENTS = (
     ("run check report", "--profile", {"choices": PROFILES, "default": "mini"}),
     ("run", "names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
-    ("run", "--jobs", {"type": int, "default": 1, "help": "notebooks at a time"}),
+    ("run", "--jobs", {"type": count, "default": 1, "help": "notebooks at a time"}),
     ("run", "--force", {"action": "store_true", "help": "run what is current, too"}),
     ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
     ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
     ("compare", "y", {"help": "the same, of the same samples in the same order"}),
     ("compare", "--kernels", {"nargs": 2, "type": kernel, "help": "bandwidths, or cosine; matched by default"}),
-    ("compare", "--top", {"type": int, "default": 9, "help": "members to print of each cluster"}),
+    ("compare", "--top", {"type": count, "default": 9, "help": "members to print of each cluster"}),
     ("compare", "--out", {"metavar": "FILE.npz", "help": "eigenpairs, residuals and margins of both directions"}),
     ("embed", "names", {"nargs": "+", "metavar": "EMBEDDING"}),
     ("align", "model", {"help": "mini-clip, or open_clip:MODEL/TAG-or-PATH"}),
@@ -48,25 +79,39 @@ ARGUMENTS = (
     ("align", "--text", {"default": "caption", "help": "column with the texts"}),
     ("align", "--out", {"required": True, "metavar": "FOLDER", "help": "of the run; the same call resumes there"}),
     ("compare embed align", "--data", {"metavar": "NAME", "help": "data set, as load_data takes it"}),
-    ("compare embed align", "--n", {"type": int, "help": "number of its samples; all by default"}),
+    ("compare", "--target", {**SETTING, "type": "target={}".format, "metavar": "LEVEL", "help": "of matched kernels"}),
+    ("compare embed", "--on-error", {"choices": ("stop", "skip"), "default": "stop", "help": "at what cannot be read"}),
+    ("compare embed align", "--n --samples", {"type": count, "help": "number of its samples; all by default"}),
     ("compare embed align", "--split", {"help": "part of it"}),
     ("compare embed", "--device", {"default": "auto", "help": "auto, cpu, cuda, ..."}),
-    ("run compare align", "-p", {"dest": "settings", "action": "append", "default": [], "help": SETTINGS}),
+    ("run compare align", "-p", {**SETTING, "help": SETTINGS}),
+    (COMMANDS, "--debug", {"action": "store_true", "help": "show the traceback of an error"}),
 )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 1 if a notebook failed or a verdict changed, 2 for a wrong request."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may not have every letter of an id
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return options.command(options) or 0
-    except SpecError as error:
-        print(f"spec_repro: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("spec_repro: interrupted; finished results are whole", file=sys.stderr)
-        return 130
+        status = options.command(options) or 0
+        print(end="", flush=True)
+        return status
+    except (Exception, KeyboardInterrupt) as error:
+        status, line = next((status, line) for kind, status, line in TOLD if isinstance(error, kind))
+        text = str(error) if isinstance(error, SpecError) else " ".join(f"{type(error).__name__}: {error}".split())
+        if re.search("out of memory|can't allocate memory", text):  # of torch
+            status, line = 2, FULL
+        with contextlib.suppress(OSError):
+            if options.debug:
+                traceback.print_exc()
+            print(end=line and f"spec_repro: {line.format(text)}\n", file=sys.stderr, flush=True)
+            print(end="", flush=True)
+            return status
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be printed goes nowhere
+        return status
 
 
 def _parser() -> ArgumentParser:
@@ -78,7 +123,7 @@ def _parser() -> ArgumentParser:
         subs[name].set_defaults(command=command)
     for names, flag, more in ARGUMENTS:
         for name in names.split():
-            subs[name].add_argument(flag, **more)
+            subs[name].add_argument(*flag.split(), **more)
     return parser
 
 
@@ -134,35 +179,75 @@ def _report(options: Namespace) -> None:
 
 def _compare(options: Namespace) -> None:
     """clusters of samples that one embedding sees and the other does not"""
-    from spec_repro import embed
-    from spec_repro.base.processes import launched
-    from spec_repro.embeddings.arrays import read_array
-
-    declared = {name: value for name, value in compare.__kwdefaults__.items() if name not in OWN}
-    settings = parse_overrides(declared, options.settings, "compare")
-    if options.data or options.n or options.split:
-        dataset, names = _dataset(options), [options.x, options.y]
-        ids, arrays = dataset["id"], [embed(dataset, name, device=options.device) for name in names]
-    else:
-        files = [read_array(name.removeprefix("file:")) for name in (options.x, options.y)]
-        ids, names, arrays = None, [path.stem for path, *_ in files], [array for _, array, _ in files]
-    kernels = options.kernels or match_bandwidths(*arrays, device=options.device, seed=settings.get("seed", 0))
-    with launched() as processes:
-        settings |= {"device": options.device, "names": names, "processes": processes}
-        found = compare(*arrays, kernels, **settings)
-    if not _first():
+    declared = {**match_bandwidths.__kwdefaults__, **compare.__kwdefaults__}
+    settings = parse_overrides({name: declared[name] for name in declared.keys() - OWN}, options.settings, "compare")
+    first = world()[0] == 0
+    with _kept(options.out if first else None, (options.x, options.y)) as file:
+        found, ids = _found(options, settings)
+        if file:
+            parts = ("eigenvalues", "eigenvectors", "residuals", "margin")
+            arrays = {f"{side.key}_{part}": getattr(side, part) for side in found for part in parts}
+            arrays |= {} if ids is None else {"ids": np.array(ids, dtype=str)}
+            np.savez(file, spec_diff=found.spec_diff, **arrays)
+    if not first:
         return
     print(f"{found}\n{found.settings['kernel_x']}, {found.settings['kernel_y']}")
     for side in found:
         print(f"\n{side.name}: eigenvalue and first members of each cluster")
         for j, row in enumerate(side.top(min(options.top, len(side.eigenvectors)))):
-            members = " ".join(str(i if ids is None else ids[int(i)]) for i in row)
+            words = [str(i if ids is None else ids[int(i)]) for i in row]
+            members = " ".join(word if word.isprintable() else repr(word) for word in words)
             print(f"{j + 1:3}  {side.eigenvalues[j]:.4f}{' (two-sided)' * bool(side.two_sided[j])}  {members}")
-    if options.out:
-        parts = ("eigenvalues", "eigenvectors", "residuals", "margin")
-        arrays = {f"{side.key}_{part}": getattr(side, part) for side in found for part in parts}
-        with atomic_path(options.out) as path, open(path, "wb") as file:
-            np.savez(file, spec_diff=found.spec_diff, **arrays)
+
+
+@contextlib.contextmanager
+def _kept(out: str | None, inputs: tuple[str, str]) -> Iterator[BinaryIO | None]:
+    """The file for the result, open before anything is computed. Nothing is replaced but an older result."""
+    if out is None:
+        yield None
+        return
+    path = given_path(out)
+    named = [given_path(re.sub(end, "", name)) for name in inputs for end in ("^file:", r"^file:|:[^:/\\]+$")]
+    if any(each.exists() and path.exists() and path.samefile(each) for each in named):
+        raise InvalidInput(f"--out {out} is a file that is compared; give the result another name.")
+    if out.endswith(("/", os.sep)) or (os.path.lexists(path) and not _is_result(path)):
+        raise InvalidInput(f"--out {out} is not a result of compare, and stays; give the name of a new file.")
+    with atomic_path(path) as staged, open(staged, "wb") as file:
+        yield file
+
+
+def _is_result(path) -> bool:
+    with contextlib.suppress(OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        if path.is_file():
+            with zipfile.ZipFile(path) as archive:
+                return "spec_diff.npy" in archive.namelist()
+    return False
+
+
+def _found(options: Namespace, settings: dict):
+    """The comparison, and the ids of its samples if they have any."""
+    from spec_repro import embed
+    from spec_repro.embeddings.arrays import joined
+
+    matching = {
+        name: settings.pop(name) for name in match_bandwidths.__kwdefaults__ if name in settings and name != "seed"
+    }
+    if options.kernels and matching:
+        raise InvalidInput(f"--kernels leaves nothing to match: leave out {', '.join(matching)}.")
+    if options.data or options.n is not None or options.split:
+        dataset, names = _dataset(options), [options.x, options.y]
+        arrays = [embed(dataset, name, device=options.device, on_error=options.on_error) for name in names]
+        ids = np.array(dataset["id"][:])
+        if options.on_error == "skip":
+            kept = ~np.isnan([array[:, 0] for array in arrays]).any(axis=0)
+            ids, arrays = ids[kept], [array[kept] for array in arrays]
+    else:
+        names, arrays, ids = joined((options.x, options.y))
+    seed = settings.get("seed", 0)
+    kernels = options.kernels or match_bandwidths(*arrays, device=options.device, seed=seed, **matching)
+    with launched() as processes:
+        settings |= {"device": options.device, "names": names, "processes": processes}
+        return compare(*arrays, kernels, **settings), ids
 
 
 def _embed(options: Namespace) -> None:
@@ -171,8 +256,8 @@ def _embed(options: Namespace) -> None:
 
     dataset = _dataset(options)
     for name in options.names:
-        vectors = embed(dataset, name, device=options.device)
-        if _first():
+        vectors = embed(dataset, name, device=options.device, on_error=options.on_error)
+        if world()[0] == 0:
             print(f"{name}: {len(vectors):,} x {vectors.shape[1]}, {getattr(vectors, 'filename', 'in memory')}")
 
 
@@ -187,7 +272,7 @@ def _align(options: Namespace) -> None:
     rows = ImageTexts(dataset, clip.prepare, clip.tokenize, text=options.text)
     goal = Reference(rows.ids, embed(dataset, options.reference))
     run = align(clip.model, rows, goal, settings, out=options.out, card=clip.card)
-    if _first():
+    if world()[0] == 0:
         print(run.weights)
 
 
@@ -197,8 +282,3 @@ def _dataset(options: Namespace):
     if not options.data:
         raise InvalidInput("expected --data NAME, the data set that --n and --split choose from.")
     return load_data(options.data, n=options.n, split=options.split)
-
-
-def _first() -> bool:
-    """Whether this is the first of the processes that ``torchrun`` started, or the only one."""
-    return int(os.environ.get("RANK", 0)) == 0

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spec_repro.base.files import project_root, read_json
-from spec_repro.headless.record import results_root
+from spec_repro.base.errors import CheckpointError
+from spec_repro.base.files import project_root, read_json, recovered
+from spec_repro.embeddings.checkpoints import brief
+from spec_repro.headless.record import results_folder
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4
@@ -23,6 +25,7 @@ RTOL, ATOL = 1e-3, 1e-4
 
 def compare_with_committed(profile: str) -> tuple[list[str], bool]:
     """``compare_results`` with those of ``profile`` in the last commit; a line says so if there are none."""
+    ours = results_folder(profile)
     command = ["git", "archive", "--format=zip", "HEAD", f"results/{profile}"]
     archive = shutil.which("git") and subprocess.run(command, cwd=project_root(), capture_output=True)
     if not archive or archive.returncode:
@@ -30,19 +33,27 @@ def compare_with_committed(profile: str) -> tuple[list[str], bool]:
     with tempfile.TemporaryDirectory() as room:
         with zipfile.ZipFile(io.BytesIO(archive.stdout)) as committed:
             committed.extractall(room)
-        return compare_results(results_root() / profile, Path(room) / "results" / profile)
+        return compare_results(ours, Path(room) / "results" / profile)
 
 
 def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:
-    """Compare two folders of results: what moved, a line each, and whether a verdict changed. New ones are no drift."""
+    """Compare two folders of results: what moved, a line each, and whether a verdict changed. New ones are no drift.
+
+    Damaged results, which are named, count as a changed verdict.
+    """
     lines, changed = [], False
     for there in sorted(path.parent for path in committed.glob("*/claims.json")):
-        here = ours / there.name
+        here = recovered(ours / there.name)
         if not (here / "claims.json").is_file():
             lines.append(f"{here.name}: committed, but not in this run")
             continue
-        verdicts = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
-        lines += [f"{here.name}: {line}" for line in [*verdicts, *_numbers(_stored(here), _stored(there))]]
+        try:
+            stored = [_stored(folder) for folder in (here, there)]
+            verdicts = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
+            moved = [*verdicts, *_numbers(*stored)]
+        except CheckpointError as error:
+            verdicts = moved = [str(error)]
+        lines += [f"{here.name}: {line}" for line in moved]
         changed = changed or bool(verdicts)
     return lines, changed
 
@@ -55,13 +66,21 @@ def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
 
 def _stored(folder: Path) -> dict[str, np.ndarray]:
     """What was measured for every claim, every column of every table, and every array that is compared, by name."""
-    found = {f"claim {row['id']}": np.asarray(row["measured"], float) for row in read_json(folder / "claims.json")}
-    for path in sorted(folder.glob("tables/*.csv")):
-        for name, column in pd.read_csv(path).items():
-            found[f"table {path.stem}, {name}"] = column.to_numpy(float if column.dtype.kind in "if" else object)
-    if (folder / "arrays.npz").is_file():
-        with np.load(folder / "arrays.npz") as arrays:
-            found |= {f"array {name}": arrays[name] for name in arrays.files if not name.startswith("map_")}
+    path, found = folder / "claims.json", {}
+    try:
+        rows = read_json(path)
+        for row in rows if isinstance(rows, list) else [rows]:
+            found[f"claim {row['id']}"] = np.asarray(row["measured"], float)
+            _verdicts([row], [row])
+        for path in sorted(folder.glob("tables/*.csv")):
+            for name, column in pd.read_csv(path).items():
+                found[f"table {path.stem}, {name}"] = column.to_numpy(float if column.dtype.kind in "if" else object)
+        path = folder / "arrays.npz"
+        if path.is_file():
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                found |= {f"array {name}": arrays[name] for name in arrays.files if not name.startswith("map_")}
+    except Exception as error:  # whatever a damaged file makes of its reader
+        raise CheckpointError(f"{path} is damaged ({brief(error)}); run {folder.name} again.") from error
     return found
 
 

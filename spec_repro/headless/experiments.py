@@ -5,14 +5,16 @@ An experiment is two files side by side, ``notebooks/NAME.ipynb`` and ``notebook
 a missing key is an error.
 """
 
+import contextlib
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from spec_repro.base.errors import InvalidInput, UnknownName, unknown_name
+from spec_repro.base.errors import InvalidInput, SpecError, UnknownName, unknown_name
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
@@ -70,9 +72,12 @@ def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
     Raises ``InvalidInput`` for a key that is missing, unknown or of the wrong kind, and for a name used twice.
     """
     folder = folder or project_root() / "notebooks"
-    rules = _read(folder / "rules.yml") if (folder / "rules.yml").is_file() else {}
+    rules = _keyed(folder / "rules.yml") if (folder / "rules.yml").is_file() else {}
     paths = sorted(path for path in folder.glob("*.yml") if path.stem not in SHARED)
-    experiments = [_experiment(path, rules) for path in paths]
+    experiments = []
+    for path in paths:
+        with _reading(path):
+            experiments.append(_experiment(path, rules))
     _unique([word for item in experiments for word in _names(item)], f"{folder.name}: name or alias")
     _unique([claim.id for item in experiments for claim in item.claims], f"{folder.name}: claim")
     return {item.name: item for item in experiments}
@@ -95,7 +100,14 @@ def find_experiment(name: str) -> Experiment:
 @functools.cache
 def the_paper() -> Mapping:
     """``paper.yml``: settings of no one figure, inconsistencies of the paper, and what could not be recovered."""
-    return _read(project_root() / "notebooks" / "paper.yml")
+    return _keyed(project_root() / "notebooks" / "paper.yml")
+
+
+def plain_name(name: str, where: str) -> str:
+    """``name``, if it is one of a file or folder and leads nowhere else. Raises InvalidInput."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise InvalidInput(f"{where}: expected a name of at most 100 letters, digits, -, _ and ., found {name!r}.")
+    return name
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -107,9 +119,23 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _read(path: Path) -> dict:
-    with path.open(encoding="utf-8") as file:
-        return yaml.load(file, Loader=_StrictLoader)
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What the parser, or a value of another kind than expected, raises is an InvalidInput with the file's name."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except Exception as error:  # of the parser, or of a value that is not of the kind that was expected
+        found = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidInput(f"{path.name} is damaged, or not as notebooks/rules.yml explains it ({found}).") from error
+
+
+def _keyed(path: Path) -> dict:
+    """The content of a YAML file."""
+    with _reading(path), path.open(encoding="utf-8") as file:
+        found = yaml.load(file, Loader=_StrictLoader)
+        return found if isinstance(found, dict) else _keys(found, path.name)
 
 
 def _names(experiment: Experiment) -> set[str]:
@@ -118,12 +144,13 @@ def _names(experiment: Experiment) -> set[str]:
 
 def _experiment(path: Path, rules: Mapping) -> Experiment:
     where = path.name
-    fields = _keys(_read(path), where, "title reference cards", "name aliases profiles paper directions data claims")
+    fields = _keys(_keyed(path), where, "title reference cards", "name aliases profiles paper directions data claims")
     cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
     changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
     cards = {name: _keys(card, f"{where}, cards, {name}", CARD_KEYS) for name, card in cards.items()}
     claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
     given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
+    plain_name(given["name"], where)
     return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 
 

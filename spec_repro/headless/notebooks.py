@@ -15,6 +15,7 @@ import nbformat
 from spec_repro.base.errors import InvalidInput, ParameterError, unknown_name
 from spec_repro.base.files import project_root
 
+UNREAD = (ValueError, TypeError, MemoryError, RecursionError)  # what literal_eval raises besides SyntaxError
 LITERALS = (bool, int, float, str, list, dict)
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
@@ -26,9 +27,12 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     if not path.is_file():
         raise InvalidInput(f"expected the notebook {path.name} in {path.parent.name}/, found none.")
     try:
-        return nbformat.read(path, as_version=4)
-    except nbformat.reader.NotJSONError as error:
+        notebook = nbformat.read(path, as_version=4)
+        if not all(hasattr(cell, "source") for cell in notebook.cells):
+            raise ValueError("a cell lacks its source")
+    except Exception as error:  # nbformat raises whatever its readers stumble over
         raise InvalidInput(f"{path.name} is not a notebook: {str(error)[:80]}") from error
+    return notebook
 
 
 def lines_with(word: str, path: Path) -> list[tuple[int, str]]:
@@ -47,8 +51,8 @@ def declared_parameters(notebook: nbformat.NotebookNode, name: str = "notebook")
         raise ParameterError(f"{name}: expected exactly one cell tagged 'parameters', found {len(cells)}.")
     try:
         statements = ast.parse(cells[0].source).body
-    except SyntaxError as error:
-        found = str(error.text).strip()
+    except (SyntaxError, *UNREAD) as error:
+        found = str(getattr(error, "text", error)).strip()
         raise ParameterError(f"{name}: a parameters cell holds only 'name = literal', found {found!r}.") from error
     declared = {}
     for statement in statements:
@@ -63,7 +67,7 @@ def declared_parameters(notebook: nbformat.NotebookNode, name: str = "notebook")
                 raise ParameterError(f"{name}: a parameters cell holds only 'name = literal', found {text!r}.")
         try:
             declared[target] = ast.literal_eval(value)
-        except ValueError as error:
+        except UNREAD as error:
             raise ParameterError(f"{name}: {text!r} is not a literal; derive it in a later cell.") from error
         if not _typed(declared[target]):
             raise ParameterError(f"{name}: {text!r} gives no type to check; use a literal that is not None or empty.")
@@ -88,7 +92,9 @@ def parse_overrides(declared: Mapping[str, object], texts: Sequence[str], name: 
             raise ParameterError(f"{name}: expected name=value, found {text!r}.")
         try:
             values[key] = ast.literal_eval(word)
-        except (ValueError, SyntaxError):
+        except (MemoryError, RecursionError) as error:
+            raise ParameterError(f"{name}: the value of {key} is nested too deeply.") from error
+        except (SyntaxError, *UNREAD):
             values[key] = word
         if isinstance(declared.get(key), str) and not isinstance(values[key], str):
             values[key] = word

@@ -2,7 +2,8 @@
 
 A ``Record`` collects figures, tables, arrays and claims in a folder beside ``results/<profile>/<experiment>/``, which
 replaces that folder on ``close()``. Deterministic files (``run.json``, ``claims.json``, tables, pictures, arrays) and
-``timing.json`` are separate, so that two runs differ only where a result does.
+``timing.json`` are separate, so that two runs differ only where a result does. The stamp has the hashes of all of them,
+and the state of the data that were read; what it does not name is not ours, and stays.
 """
 
 import contextlib
@@ -21,17 +22,21 @@ import textwrap
 import time
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from spec_repro.base.errors import InvalidInput, unknown_name
-from spec_repro.base.files import atomic_folder, given_path, project_root, write_json
+from spec_repro.base.content import READ
+from spec_repro.base.errors import InvalidInput, SpecError, unknown_name
+from spec_repro.base.files import atomic_folder, given_path, project_root, read_json, recovered, sha256, write_json
 from spec_repro.headless.claims import Claim, show_measured
-from spec_repro.headless.experiments import Experiment, find_experiment
+from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
 from spec_repro.headless.notebooks import check_parameters
 
 DPI = 110
+STAMP = ".stamp.json"  # never committed: a fresh clone has none, and computes everything
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell of text
 SCORES = {"ami": "ami", "nmi": "nmi", "distance": "distances"}  # of an evidence table, and their words in claim ids
 # Distributions whose version can move a number.
 PACKAGES = (
@@ -43,6 +48,40 @@ PACKAGES = (
 def results_root() -> Path:
     """The folder of all results: ``SPEC_RESULTS`` if set, else ``results`` in the checkout."""
     return given_path(os.environ.get("SPEC_RESULTS") or project_root() / "results")
+
+
+def results_folder(*names: str) -> Path:
+    """``results/<profile>/<name>``, a folder or a file; the older folder after a run that was killed within `close`.
+
+    Raises InvalidInput for a name, or a link there, that leads out of the results.
+    """
+    root = results_root()
+    path = root.joinpath(*(plain_name(name, "results") for name in names))
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise InvalidInput(
+            f"{path} is a link that leads out of {root}; set SPEC_RESULTS to where the results should be."
+        )
+    recovered(path)
+    return path
+
+
+def write_stamp(folder: Path, stamp: Mapping) -> None:
+    """Keep ``stamp`` with the results, and its digest: a damaged one is none."""
+    write_json(folder / STAMP, {"stamp": stamp, "sha256": _digest(stamp)})
+
+
+def read_stamp(folder: Path) -> dict:
+    """Hashes of the "files" of results, the state of the data that were "read", the runner's "key"; {} if damaged."""
+    with contextlib.suppress(SpecError, OSError, LookupError, TypeError):
+        found = read_json(folder / STAMP)
+        if found["sha256"] == _digest(found["stamp"]):
+            return found["stamp"]
+    return {}
+
+
+def damaged(folder: Path, stamp: Mapping) -> list[str]:
+    """The files that are not as the stamp has them."""
+    return [name for name, digest in stamp.get("files", {}).items() if _sha256(folder / name) != digest]
 
 
 class Record:
@@ -67,7 +106,7 @@ class Record:
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
         self._folder = self._swap.enter_context(
-            atomic_folder(results_root() / self.profile / self.experiment.name, ours=_everything)
+            atomic_folder(results_folder(self.profile, self.experiment.name), partial(_ours, self.experiment.path.stem))
         )
         # A kernel that ends before close() leaves no half-filled folder.
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
@@ -88,10 +127,12 @@ class Record:
     def table(self, frame, name: str):
         """Save a data frame as ``tables/<name>.csv``, numbers to six digits, and return it.
 
-        The index is kept unless it only counts rows.
+        The index is kept unless it only counts rows. Text that a spreadsheet would compute gets an apostrophe.
         """
-        numbered = type(frame.index).__name__ == "RangeIndex"
-        frame.to_csv(self._path(f"tables/{name}.csv"), index=not numbered, float_format="%.6g", lineterminator="\n")
+        numbered, path = type(frame.index).__name__ == "RangeIndex", self._path(f"tables/{name}.csv")
+        safe = frame.apply(lambda column: column.map(_inert) if column.dtype.kind == "O" else column)
+        safe = safe.rename(columns=_inert) if numbered else safe.rename(index=_inert, columns=_inert)
+        safe.to_csv(path, index=not numbered, float_format="%.6g", lineterminator="\n")
         return frame
 
     def export(self, frame, name: str) -> None:
@@ -176,6 +217,9 @@ class Record:
         write_json(self._folder / "timing.json", _timing(time.perf_counter() - self._started))
         if self._arrays:
             np.savez_compressed(self._folder / "arrays.npz", **dict(sorted(self._arrays.items())))
+        files = [file for file in self._folder.rglob("*") if file.is_file()]
+        hashes = {file.relative_to(self._folder).as_posix(): sha256(file) for file in sorted(files)}
+        write_stamp(self._folder, {"key": None, "files": hashes, "read": READ})
         self._folder = None
         self._swap.close()
         verdicts = [row["verdict"] for row in rows]
@@ -206,8 +250,29 @@ class Record:
         return path
 
 
-def _everything(folder: Path) -> list[str]:
-    return [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
+def _ours(stem: str, folder: Path) -> set[str]:
+    """What of the older results of a notebook goes with them."""
+    names = STAMP, "claims.json", "run.json", "timing.json", f"{stem}.ipynb", f"{stem}.html"
+    return {*names, *read_stamp(folder).get("files", ())}
+
+
+def _digest(stamp: Mapping) -> str:
+    return hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str | None:
+    with contextlib.suppress(OSError):
+        return sha256(path) if path.is_file() else None
+
+
+def _inert(cell):
+    """A cell of text that no spreadsheet takes for a formula, and no reader of CSV for two rows; a number stays one."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")
+    with contextlib.suppress(ValueError):
+        return text if not cell.startswith(FORMULA) or math.isfinite(float(cell)) else f"'{text}"
+    return f"'{text}"
 
 
 def _plain(value, claim: str):

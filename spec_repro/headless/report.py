@@ -1,33 +1,38 @@
 """The report of a profile: every claim with the paper's number and ours, a gallery, one section an experiment.
 
 Built from ``results/<profile>`` and the YAML beside the notebooks alone. ``report.html`` opens from disk and carries
-its pictures; ``REPORT.md`` is for the repository and links to them. An experiment without results shows its command.
+its pictures; ``REPORT.md`` is for the repository and links to them. An experiment without results shows its command,
+and so does one whose files are damaged: what is not as the stamp has it, or does not read, is named and not shown.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
-from spec_repro.base.files import atomic_path, read_json
+from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.files import atomic_path, exclusive, read_json
 from spec_repro.headless.claims import VERDICTS, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
-from spec_repro.headless.record import results_root
+from spec_repro.headless.record import damaged, read_stamp, results_folder
+
+TEXTS = ("id", "statement", "data", "rule", "why", "reason")
 
 
 def write_report(profile: str) -> Path:
     """Write ``REPORT.md`` and ``report.html``; return the path of the second."""
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
     layout = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    loader, escaped = jinja2.PackageLoader("spec_repro.headless"), jinja2.select_autoescape(["html"])
-    environment = jinja2.Environment(loader=loader, autoescape=escaped, **layout)
-    environment.filters |= {"show": show, "measured": show_measured, "flat": _flat, "picture": _picture}
-    content = collect(profile)
-    for name in ("REPORT.md", "report.html"):
-        with atomic_path(results_root() / profile / name) as path:
+    content, loader = collect(profile), jinja2.PackageLoader("spec_repro.headless")
+    for name, escaped in (("REPORT.md", {"finalize": _untagged}), ("report.html", {"autoescape": True})):
+        environment = jinja2.Environment(loader=loader, **escaped, **layout)
+        environment.filters |= {"show": show, "measured": show_measured, "flat": _flat}
+        with atomic_path(results_folder(profile, name)) as path:
             path.write_text(environment.get_template(name).render(content), encoding="utf-8")
-    return results_root() / profile / "report.html"
+    return results_folder(profile, "report.html")
 
 
 def collect(profile: str) -> dict:
@@ -35,11 +40,11 @@ def collect(profile: str) -> dict:
     experiments = load_experiments().values()
     sections = [_section(item, profile) for item in experiments if profile in item.cards]
     verdicts = [claim["verdict"] for section in sections for claim in section["claims"]]
-    runs = {name: [_run_of(item, name) for item in experiments if name in item.cards] for name in PROFILES}
+    runs = {name: [_has_run(item, name) for item in experiments if name in item.cards] for name in PROFILES}
     counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
     return {
         **{"profile": profile, "names": list(load_experiments()), "sections": sections, "counts": counts},
-        "others": [(name, found.count({}), len(found)) for name, found in runs.items() if name != profile],
+        "others": [(name, found.count(False), len(found)) for name, found in runs.items() if name != profile],
         "the_paper": the_paper(),
         "versions": next((section["run"]["versions"] for section in sections if section["run"]), {}),
     }
@@ -47,27 +52,71 @@ def collect(profile: str) -> dict:
 
 def _section(experiment: Experiment, profile: str) -> dict:
     """What the templates show of one experiment; ``run`` is empty if there are no results."""
-    folder, run = results_root() / profile / experiment.name, _run_of(experiment, profile)
     command = f"make {experiment.name}" + ("" if profile == "mini" else f" PROFILE={profile}")
-    section = {"experiment": experiment, "card": experiment.cards[profile], "command": command, "run": run}
-    if not run:
-        rows = [item.row(profile, "not run", f"not run yet: {command}") for item in experiment.claims_of(profile)]
-        return section | {"claims": rows}
-    timing, tables, files = folder / "timing.json", sorted(folder.glob("tables/*.csv")), sorted(folder.iterdir())
+    section = {"experiment": experiment, "card": experiment.cards[profile], "command": command, "run": {}, "bad": []}
+    section["changed"] = {}
+
+    def unmeasured(reason: str) -> list[dict]:
+        return [item.row(profile, "not run", f"{reason}: {command}") for item in experiment.claims_of(profile)]
+
+    def read(name: str, reader: Callable, instead=None):
+        try:
+            return instead if name in section["bad"] else reader(folder / name)
+        except Exception:  # whatever a damaged file makes of a reader
+            section["bad"].append(name)
+            return instead
+
+    if not _has_run(experiment, profile):
+        return section | {"claims": unmeasured("not run yet")}
+    folder = results_folder(profile, experiment.name)
+    with exclusive(folder):
+        stamp = read_stamp(folder)
+        section["bad"] += damaged(folder, stamp)
+        files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+        pages = [f"{experiment.path.stem}.html", *files][: 1 if stamp else None]
+        files = [name for name in files if name in stamp.get("files", pages) or name in pages]
+        pictures = {name: read(name, _picture) for name in files if name.endswith(".png") and "/" not in name}
+        tables = {name: read(name, _table) for name in files if name.startswith("tables/")}
+        section["claims"] = read("claims.json", _claims_of, unmeasured("damaged, run again"))
+        section["run"] = read("run.json", lambda path: _run_of(path, experiment), {})
+        section["timing"] = read("timing.json", read_json) if "timing.json" in files else None
     return section | {
-        "claims": read_json(folder / "claims.json"),
-        "figures": [path for path in files if path.suffix == ".png"],
-        "tables": {path.stem: pd.read_csv(path, dtype=str, na_filter=False) for path in tables},
-        "links": [path.name for path in files if path.suffix in (".html", ".ipynb", ".npz")],
-        "changed": experiment.changed(run["parameters"]),
-        "timing": read_json(timing) if timing.is_file() else None,
+        "figures": {Path(name).stem: picture for name, picture in pictures.items() if picture},
+        "tables": {Path(name).stem: table for name, table in tables.items() if table is not None},
+        "links": [name for name in files if name.endswith((".html", ".ipynb", ".npz")) and name not in section["bad"]],
+        "changed": experiment.changed(section["run"]["parameters"]) if section["run"] else {},
     }
 
 
-def _run_of(experiment: Experiment, profile: str) -> dict:
-    """The run record of an experiment; empty if it has no results."""
-    path = results_root() / profile / experiment.name / "run.json"
-    return read_json(path) if path.is_file() else {}
+def _has_run(experiment: Experiment, profile: str) -> bool:
+    return (results_folder(profile, experiment.name) / "run.json").is_file()
+
+
+def _run_of(path: Path, experiment: Experiment) -> dict:
+    """A run record, if it has what is shown."""
+    run = read_json(path)
+    experiment.changed(run["parameters"]), run["versions"].items()
+    return run
+
+
+def _claims_of(path: Path) -> list[dict]:
+    """Measured claims, if they have what is shown."""
+    rows = read_json(path)
+    for row in rows if isinstance(rows, list) else [rows]:
+        show_measured(row), show(row["paper"]["value"], None)
+        texts = [row["paper"]["where"], *(row[key] for key in TEXTS)]
+        if row["verdict"] not in VERDICTS or not all(isinstance(text, str) for text in texts):
+            raise InvalidInput(f"{path}: expected a claim, found {row!r}.")
+    return rows
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, na_filter=False)
+
+
+def _untagged(value):
+    """Text of data in Markdown: no HTML, and no new line."""
+    return value.replace("<", "&lt;").replace("\n", " ") if isinstance(value, str) else value
 
 
 def _flat(values, path: str = "") -> list[tuple[str, str]]:

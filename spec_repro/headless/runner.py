@@ -7,27 +7,31 @@ stamp that says so is never committed, so that a fresh clone computes everything
 import dataclasses
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import re
-import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
 
-from spec_repro.base import errors
-from spec_repro.base.files import atomic_path, project_root, read_json, sha256, write_json
+from spec_repro.base import content, errors
+from spec_repro.base.files import atomic_path, exclusive, project_root, read_json, sha256, sweep, write_json, writing
 from spec_repro.headless.experiments import Experiment
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
-from spec_repro.headless.record import results_root
+from spec_repro.headless.record import STAMP, damaged, read_stamp, results_folder, write_stamp
 
-STAMP = ".stamp.json"
+GONE = (
+    "was killed, most often because memory ran out: take fewer samples or smaller batches, or one of --jobs at a time"
+)
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,17 @@ class Plan:
     changed: dict[str, object]
     key: str
 
-    def current(self) -> bool:
-        """Whether the results were made here from the same key and are still the files that were made."""
-        stamp = self.folder / STAMP
-        return stamp.is_file() and read_json(stamp) == {"key": self.key, "files": _hashes(self.folder)}
+    def current(self, say: Callable = print) -> bool:
+        """Whether the results were made here from the same key and data, and are still the files that were made."""
+        stamp, start = read_stamp(self.folder), os.getcwd()
+        if stamp.get("key") != self.key or damaged(self.folder, stamp):
+            return False
+        if self.changed and stamp["start"] != start:  # a relative path would be that of another file
+            return not any(Path(path).is_relative_to(stamp["start"]) for path in stamp["read"])
+        if path := content.changed(stamp["read"]):
+            shown = os.path.relpath(path) if Path(path).is_relative_to(start) else path
+            say(f"{self.experiment.name}: {shown} has changed, running again")
+        return path is None
 
 
 class Outcome(NamedTuple):
@@ -61,7 +72,7 @@ def plan(experiment: Experiment, profile: str, overrides: Sequence[str] = ()) ->
     check_parameters(declared, parameters, f"{path.name}, from {path.stem}.yml")
     parameters |= parse_overrides(declared, overrides, path.name)
     changed = {name: value for name, value in parameters.items() if declared[name] != value}
-    return Plan(experiment, profile, results_root() / profile / experiment.name, changed, _key(experiment, parameters))
+    return Plan(experiment, profile, results_folder(profile, experiment.name), changed, _key(experiment, parameters))
 
 
 def run(
@@ -73,18 +84,17 @@ def run(
     if save_outputs and (stray := [item.experiment.name for item in plans if item.changed]):
         raise errors.InvalidInput(f"--save-outputs stores a notebook run with its own defaults; {stray} have others.")
     outcomes = [Outcome(item.experiment.name, "current") for item in plans]
-    stale = [i for i, item in enumerate(plans) if force or save_outputs or not item.current()]
+    again = force or save_outputs
+    stale = [i for i, item in enumerate(plans) if again or not item.current(say)]
     minutes = sum(plans[i].experiment.cards[plans[i].profile]["minutes"] for i in stale) / jobs
     say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes:.0f} min")
-    spawn, mini = multiprocessing.get_context("spawn"), all(item.profile == "mini" for item in plans)
-    with ProcessPoolExecutor(jobs, spawn, _start, (mini, os.getcwd())) as pool:
-        runs = {pool.submit(_run, plans[i], save_outputs): i for i in stale}
+    mini = all(item.profile == "mini" for item in plans)
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = {pool.submit(_apart, mini, plans[i], again, save_outputs): i for i in stale}
         try:
             for done in as_completed(runs):
-                i = runs[done]
-                error = done.exception()
-                outcomes[i] = Outcome(outcomes[i].name, "failed", repr(error)) if error else done.result()
-                say(f"{outcomes[i].name:16} {outcomes[i].status} {outcomes[i].message}")
+                outcomes[runs[done]] = outcome = done.result()
+                say(f"{outcome.name:16} {outcome.status} {outcome.message}")
         except BaseException:
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -94,57 +104,113 @@ def run(
     return outcomes
 
 
+def _apart(mini: bool, item: Plan, *options) -> Outcome:
+    """Run one notebook in a process of its own: one that is killed takes no other run with it."""
+    spawn, start = multiprocessing.get_context("spawn"), (mini, os.getcwd())
+    try:
+        with ProcessPoolExecutor(1, spawn, _start, start) as alone:
+            return alone.submit(_run, item, *options).result()
+    except BrokenProcessPool:
+        return Outcome(item.experiment.name, "failed", f"its process {GONE}.")
+    except errors.SpecError as error:
+        return Outcome(item.experiment.name, "failed", str(error))
+    except Exception as error:
+        return Outcome(item.experiment.name, "failed", f"{type(error).__name__}: {error}")
+
+
 def _start(mini: bool, folder: str) -> None:
-    """What a process does before its first notebook; Ctrl-C in the terminal reaches it through the runner alone.
+    """What a process does before its notebook; Ctrl-C in the terminal reaches it through the runner alone.
 
     Kernels find silence, ``folder`` as the start of relative paths and, for mini, no network and one thread.
     """
     os.setsid()
+    told = logging.StreamHandler(os.fdopen(os.dup(2), "w"))  # that this run waits for another one
+    logging.getLogger("spec_repro").addHandler(told)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # kernels warn there; what fails is in the outcome
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_follow, daemon=True).start()
     os.environ.pop("MPLBACKEND", None)
     os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if mini else {}
     os.environ["SPEC_FROM"] = folder
 
 
-def _run(item: Plan, save_outputs: bool) -> Outcome:
-    """Run one notebook, keep the executed copy with its results, and stamp them.
+def _follow() -> None:
+    """Follow a runner that was killed: papermill shuts its kernel down as after Ctrl-C, and nothing is left at work."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+    os._exit(1)  # a kernel that is still there sees this, and ends itself
+
+
+def _run(item: Plan, again: bool, save_outputs: bool) -> Outcome:
+    """Run one notebook, keep the executed copy with its results, and stamp them; one run of an experiment at a time.
 
     After a failure the copy is ``<notebook>.failed.ipynb`` beside the results. An error of this package is reported by
     its message alone, any other error by the failing cell and the end of the traceback.
     """
+    source, name, began = item.experiment.path, item.experiment.name, time.time()
+    executed = results_folder(item.profile, f"{source.stem}.failed.ipynb")
+    with exclusive(item.folder.with_name(f"{name}.run")):
+        if not again and item.current(lambda line: None):  # the run that this one waited for
+            return Outcome(name, "current")
+        if message := _failure(item, executed):
+            return Outcome(name, "failed", message)
+        timing = item.folder / "timing.json"
+        if not timing.is_file() or timing.stat().st_mtime < began:
+            return Outcome(name, "failed", f"{source.name} ran, but did not close a Record of {name}")
+        others = _complete(item, executed, [source] * save_outputs)
+    kept = f"; kept, though not of this package: {', '.join(others)}" if others else ""
+    return Outcome(name, "done", f"in {time.time() - began:.0f} s{kept}")
+
+
+def _failure(item: Plan, executed: Path) -> str:
+    """Execute the notebook; what went wrong, empty if nothing did."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    source, name, began = item.experiment.path, item.experiment.name, time.time()
-    executed = item.folder.parent / f"{source.stem}.failed.ipynb"
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(source.parent)}
+    source, options = item.experiment.path, {"kernel_name": "python3", "progress_bar": False}
     try:
-        papermill.execute_notebook(str(source), str(executed), item.changed, **options)
+        with writing(executed):
+            papermill.execute_notebook(str(source), str(executed), item.changed, cwd=str(source.parent), **options)
     except PapermillExecutionError as error:
         message = f"in cell [{error.exec_count}] of {source.name}:\n"
         if issubclass(getattr(errors, error.ename, Exception), errors.SpecError):
-            return Outcome(name, "failed", message + error.evalue)
+            return message + error.evalue
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
-        return Outcome(name, "failed", "\n".join([message + error.source, "", *traceback[-12:]]))
+        return "\n".join([message + error.source, "", *traceback[-12:]])
+    except DeadKernelError:
+        code = [cell for cell in read_notebook(executed).cells if cell.cell_type == "code"]
+        begun = [cell for cell in code if cell.metadata.papermill.start_time]
+        return f"in cell [{len(begun)}] of {source.name}:\n{begun[-1].source}\n\nThe kernel that ran it {GONE}."
     except (KeyboardInterrupt, RuntimeError) as error:
-        return Outcome(name, "failed", f"in {source.name}: {error or 'interrupted'}")
+        return f"in {source.name}: {error or 'interrupted'}"
     finally:
-        for leftover in item.folder.parent.glob(f".{name}.*.partial"):
-            shutil.rmtree(leftover, ignore_errors=True)
-    timing = item.folder / "timing.json"
-    if not timing.is_file() or timing.stat().st_mtime < began:
-        return Outcome(name, "failed", f"{source.name} ran, but did not close a Record of {name}")
-    notebook = nbformat.read(executed, as_version=4)
-    write_json(timing, read_json(timing) | {"cells": _cells(notebook)})
-    for copy in [item.folder / source.name] + [source] * save_outputs:
-        with atomic_path(copy) as path:
-            nbformat.write(clean_notebook(notebook), path)
+        sweep(item.folder)
+    return ""
+
+
+def _complete(item: Plan, executed: Path, more: Sequence[Path]) -> list[str]:
+    """Add the times of cells and the notebook to its results, and the key to their stamp; what else is there.
+
+    A kill between any two of these files leaves results that are whole, and not current.
+    """
+    folder, name, notebook = item.folder, item.experiment.path.name, nbformat.read(executed, as_version=4)
+    with exclusive(folder):
+        stamp = read_stamp(folder)
+        files = {name: digest for name, digest in stamp["files"].items() if name != "timing.json"}
+        write_stamp(folder, {**stamp, "files": files})
+        write_json(folder / "timing.json", read_json(folder / "timing.json") | {"cells": _cells(notebook)})
+        for copy in (folder / name, *more):
+            with atomic_path(copy) as path:
+                nbformat.write(clean_notebook(notebook), path)
+        files |= {added: sha256(folder / added) for added in ("timing.json", name)}
+        write_stamp(folder, {**stamp, "files": files, "key": item.key, "start": os.environ["SPEC_FROM"]})
     executed.unlink()
-    write_json(item.folder / STAMP, {"key": item.key, "files": _hashes(item.folder)})
-    return Outcome(name, "done", f"in {time.time() - began:.0f} s")
+    ours = {STAMP, Path(name).with_suffix(".html").name, *files}
+    here = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return [path if path.isprintable() else repr(path) for path in here if path not in ours]
 
 
 def _cells(notebook: nbformat.NotebookNode) -> list[dict]:
@@ -162,8 +228,3 @@ def _key(experiment: Experiment, parameters: dict) -> str:
     hashes = {os.path.relpath(path, package.parent): sha256(path) for path in files if path.is_file()}
     content = json.dumps([code, dataclasses.asdict(experiment), parameters, hashes], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
-    return {str(path.relative_to(folder)): sha256(path) for path in files if path.suffix != ".html"}

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL.ImageOps import contain
 
 from spec_repro.base.errors import EmbeddingMismatch
-from spec_repro.plots.maps import coordinates
+from spec_repro.plots.maps import places_of
 from spec_repro.plots.style import cluster_style
 
 
@@ -42,7 +42,7 @@ def explorer_table(
         urls = ["data:image/png;base64," + b64encode(image._repr_png_()).decode() for image in images]
         table["image"] = pd.Series(urls, index=rows)
     for name, z in features.items():
-        points = coordinates(np.asarray(z[rows], dtype=np.float32), method, seed)
+        points = places_of(z[rows], method, seed)
         table[[f"map {name} x", f"map {name} y"]] = pd.DataFrame(points, index=rows)
     for side in found:
         clusters = np.zeros(n, dtype=np.int64)

@@ -8,9 +8,9 @@ from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import GatedRepoError
 
-from spec_repro.base.errors import DataMissing, GatedData, InvalidInput
+from spec_repro.base.errors import DataMissing, GatedData, InvalidInput, UnreadableItem
 from spec_repro.data import load_data
-from spec_repro.data.hub import is_kept
+from spec_repro.data.hub import commit, is_kept
 from spec_repro.data.offline.factors import labels_of
 
 NAMES = ["tench", "goldfish"]
@@ -61,6 +61,42 @@ def test_the_parts_of_the_name(hub, spec, asked):
 def test_a_name_without_an_owner_is_refused():
     with pytest.raises(InvalidInput, match=r"hub: takes OWNER/NAME.*, found 'wikitext'"):
         load_data("hub:wikitext")
+
+
+@pytest.mark.parametrize("spec", ["own", "own//d", "own/..", "own/.", "own/d/..", "own/d/../../x", "own/d:c@../x"])
+@pytest.mark.parametrize("before", ["", "../", "./", "/", "~/", "C:/", "o w/", "\u00e9/", "own\n", "\0"])
+def test_only_owner_and_name_are_asked_for(hub, before, spec):
+    with pytest.raises(InvalidInput, match=r"hub: takes OWNER/NAME"):
+        load_data(f"hub:{before}{spec}")
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_local_folder_does_not_answer_for_the_hub(hub, tmp_path, monkeypatch, offline):
+    (tmp_path / "own" / "d").mkdir(parents=True)
+    (tmp_path / "own" / "d" / "data.csv").write_text("text\nnot of the hub\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    with pytest.raises(DataMissing, match=r"the folder .*own/d has the name of a hub repository"):
+        load_data("hub:own/d@0123456789")
+    with pytest.raises(DataMissing, match=r"the folder .*own/d has the name of a hub repository"):
+        commit("own/d", kind="model")
+    hub.table = Dataset.from_dict({"text": ["of the hub"]})
+    assert load_data("hub:own/other")["text"][:] == ["of the hub"]
+    assert hub.asked == [("own/other", None, None, "train", None if offline else "0" * 40)]
+
+
+def test_what_the_hub_has_not_is_named(hub):
+    hub.table = Dataset.from_dict({"text": ["a", "b"], "label": ["x", None]})
+    with pytest.raises(UnreadableItem, match="hub:o/n has no label in row 2"):
+        load_data("hub:o/n")
+    hub.table = Dataset.from_dict({"text": ["a", None], "id": ["1", None]})
+    with pytest.raises(UnreadableItem, match="'hub:o/n' has no text in row 2"):
+        load_data("hub:o/n")
+    hub.table = Dataset.from_dict({"text": ["a", "b"], "id": ["1", None]})
+    dataset = load_data("hub:o/n")
+    assert dataset["id"][:] == ["0000000", "0000001"]
+    assert "Its column id is not unique or not complete: rows are numbered." in dataset.info.description
 
 
 def test_columns_get_their_usual_names(hub):

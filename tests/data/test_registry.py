@@ -2,6 +2,7 @@
 
 import inspect
 import random
+import re
 
 import datasets
 import numpy as np
@@ -11,7 +12,7 @@ import sklearn.datasets  # noqa: F401  rich, which it may import, draws from the
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
-from spec_repro.base.errors import InvalidInput, UnknownName
+from spec_repro.base.errors import InvalidInput, UnknownName, UnreadableItem
 from spec_repro.data import LOADERS, Card, dataset_loader, identity, load_data
 from spec_repro.data.offline.factors import labels_of
 
@@ -158,6 +159,108 @@ def test_refusals(call, error, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n": "a"}, "n must be at least 1, found 'a', no whole number"),
+        ({"n": "3"}, "no whole number"),
+        ({"n": 1.5}, "n must be at least 1, found 1.5, no whole number"),
+        ({"n": 2.0}, "no whole number"),
+        ({"n": float("nan")}, "no whole number"),
+        ({"n": True}, "found True, no whole number"),
+        ({"n": -1}, "n must be at least 1, found -1."),
+        ({"n": 10**9}, "made in memory, must be at most 1,000,000, found 1,000,000,000"),
+        ({"seed": "a"}, "seed must be at least 0, found 'a'"),
+        ({"seed": None}, "seed must be at least 0, found None"),
+        ({"seed": -1}, "seed must be at least 0, found -1."),
+        ({"seed": 0.5}, "seed must be at least 0, found 0.5"),
+        ({"seed": False}, "seed must be at least 0, found False"),
+        ({"root": 5}, "root of a data set is a text"),
+    ],
+)
+@pytest.mark.parametrize("name", ["pictograms", "typographic", "captioned-pictograms"])
+def test_numbers_are_whole(name, options, words):
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        load_data(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("pictograms", {"ratio": "a"}),
+        ("pictograms", {"ratio": True}),
+        ("captioned-pictograms", {"plain": None}),
+        ("typographic", {"wrong": "no"}),
+        ("typographic", {"wrong": 1}),
+        ("typographic", {"base": 5}),
+        ("coco", {"captions": "yes"}),
+        ("coco-captions", {"every": 1}),
+        ("wikitext", {"tokens": 1.5}),
+        ("wikitext", {"tokens": True}),
+        ("afhq", {"split": 5}),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(name, options):
+    ((option, value),) = options.items()
+    with pytest.raises(InvalidInput, match=f"option '{option}' of data set '{name}' is {value!r}, of another kind"):
+        load_data(name, **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    usual = load_data("pictograms", n=5, seed=3, ratio=0.5)
+    assert identity(load_data("pictograms", n=np.int64(5), seed=np.uint8(3), ratio=np.float64(0.5))) == identity(usual)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Pictograms", "did you mean 'pictograms'"),
+        ("DIGIT", "did you mean 'digits'"),
+        ("Folder:x", "did you mean 'folder:'"),
+        ("photos", "did you mean 'folder:photos'"),
+        ("./photos", "did you mean 'folder:./photos'"),
+        ("{}/photos", "did you mean 'folder:{}/photos'"),
+        ("~", "did you mean 'folder:~'"),
+        ("./gone", "did you mean 'folder:./gone'"),
+        ("words", "did you mean 'text:words'"),
+        ("words/a.TXT", "did you mean 'text:words/a.TXT'"),
+        ("t.CSV", "did you mean 'csv:t.CSV'"),
+        ("./gone.jsonl", "did you mean 'csv:./gone.jsonl'"),
+    ],
+)
+def test_what_may_be_meant(tmp_path, monkeypatch, name, words):
+    for place in ("photos/a/1.jpg", "words/a.TXT", "t.CSV", "digits/1.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UnknownName, match=re.escape(words.format(tmp_path))):
+        load_data(name.format(tmp_path))
+    assert len(load_data("digits", n=2)) == 2  # a folder of this name does not hide it
+    (tmp_path / "t.csv").write_text("text\na\n")
+    assert len(load_data("csv:~/t.csv")) == len(load_data("csv:t.csv", root="~")) == 1
+
+
+@pytest.mark.parametrize("name", [None, 5, b"digits", ["digits"], ""])
+def test_names_are_texts(name):
+    with pytest.raises((InvalidInput, UnknownName)):
+        load_data(name)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"id": ["a", None], "text": ["x", "y"]}, "data set 'bad' has no id in row 2"),
+        ({"id": ["a", ""], "text": ["x", "y"]}, "data set 'bad' has no id in row 2"),
+        ({"id": ["a", "b", "c"], "text": ["x", "", None]}, "data set 'bad' has no text in row 3"),
+    ],
+)
+def test_a_sample_without_an_item_is_named(registered, columns, words):
+    dataset_loader("bad", Card("Broken.", licence="none"))(lambda: Dataset.from_dict(columns))
+    with pytest.raises(UnreadableItem, match=words):
+        load_data("bad")
+
+
 @pytest.fixture
 def registered():
     """Lets a test add loaders of its own."""
@@ -184,8 +287,14 @@ def test_a_loader_is_one_function_and_one_decorator(registered):
     [
         ({"text": ["a"]}, r"must have columns 'id' and 'image' or 'text', found \['text'\]"),
         ({"id": ["a"], "label": [0]}, "must have columns 'id' and 'image' or 'text'"),
-        ({"id": ["a", "b", "a"], "text": ["x", "y", "z"]}, "ids of data set 'bad' must be unique; .* gave 1 of them"),
+        (
+            {"id": ["a", "b", "a"], "text": ["x", "y", "z"]},
+            "ids of data set 'bad' must be unique; 'a' in row 3 is 'a' in row 1",
+        ),
         ({"id": ["a"], "text": ["x"], "label": ["cat"]}, "column 'label' of data set 'bad' must be a ClassLabel"),
+        ({"id": [1, 2], "text": ["x", "y"]}, "column 'id' of data set 'bad' must be of texts: .*int64"),
+        ({"id": [b"a"], "text": ["x"]}, "column 'id' of data set 'bad' must be of texts: .*binary"),
+        ({"id": ["a"], "text": [5]}, "column 'text' of data set 'bad' must be of texts: .*int64"),
     ],
 )
 def test_a_loader_that_breaks_the_contract(registered, columns, words):

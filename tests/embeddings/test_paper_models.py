@@ -528,7 +528,7 @@ def test_hf_refusals(files, tmp_path):
     with pytest.raises(UnknownName, match="unknown pooling 'men'; did you mean 'mean'"):
         load_embedding(f"hf:{files / 'bert'}", pooling="men")
     for spec in ("bert-base-uncased", "a/b/c", "a b/c"):
-        with pytest.raises(DataMissing, match=rf"(?s)expected the weights of 'hf:{spec}' on this .*hf:FOLDER.*now "):
+        with pytest.raises(DataMissing, match=rf"(?s)expected the weights of 'hf:{spec}' on this .*hf:./FOLDER.*now "):
             load_embedding(f"hf:{spec}")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", "vision_config": {}, "text_config": {}}))
     with pytest.raises(InvalidInput, match=r"has two towers; .* See open_clip:\."):
@@ -659,7 +659,7 @@ def test_a_gated_repository(monkeypatch):
 
     monkeypatch.setattr(weights, "commit", commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(GatedData, match=r"(?s)'hf:owner/gated'.*hf:FOLDER.*now .*accept its terms there, then set"):
+    with pytest.raises(GatedData, match=r"(?s)'hf:owner/gated'.*hf:./FOLDER.*now .*accept its terms there, then set"):
         load_embedding("hf:owner/gated")
 
 
@@ -718,7 +718,7 @@ def test_missing_weights_are_reported_at_once_and_without_heavy_imports(tmp_path
         facts = EMBEDDINGS[name].about if name in EMBEDDINGS else ModelFacts("owner/name", "size on", "that of its")
         for part in (repr(name), facts.source, facts.revision, facts.size, facts.licence, facts.obtain):
             assert part in message
-        assert ("hf:FOLDER" if name.startswith("hf:") else "weights=PATH") in message
+        assert ("hf:./FOLDER" if name.startswith("hf:") else "weights=PATH") in message
         assert ("HF_HUB_OFFLINE is set" if offline == "True" else "name resolution") in message
         assert asked <= (0 if offline == "True" else 2)
     # One request each, and one that the hub's client makes for itself in every process.

@@ -66,9 +66,9 @@ def labels_of(dataset: Dataset, column: str = "label") -> np.ndarray:
 
 
 def factors_of(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Every ``ClassLabel`` column (the label and the factors) as an array (n,) of level names."""
+    """Every ``ClassLabel`` column (the label and the factors) as an array (n,) of level names, empty where none is."""
     return {
-        column: np.array(feature.names)[labels_of(dataset, column)]
+        column: np.array([*feature.names, ""])[dataset.with_format("arrow")[column][:].fill_null(-1).to_numpy()]
         for column, feature in dataset.features.items()
         if isinstance(feature, ClassLabel)
     }

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from spec_repro.base.content import content
 from spec_repro.base.errors import CheckpointError
-from spec_repro.base.files import project_root, sha256
+from spec_repro.base.files import project_root
 from spec_repro.data.offline.pictograms import CLASSES, COLOURS, SIDE
-from spec_repro.embeddings.checkpoints import given_weights, load_into, read
+from spec_repro.embeddings.checkpoints import given_weights, load_into, read, reading
 from spec_repro.embeddings.openclip import Tower, tokens_of
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import Given, resized
@@ -66,7 +67,7 @@ def mini_clip_of(path: str) -> Embedding:
 def mini_clip_text(*, weights: Given = None) -> Embedding:
     """Text tower of mini-clip; vectors not normalised."""
     model, tokenizer = mini_clip_model(weights)
-    identity = ("mini-clip-text", CLIP_CONFIG["embed_dim"], "text", sha256(mini_weights("mini-clip", weights)), "MIT")
+    identity = ("mini-clip-text", CLIP_CONFIG["embed_dim"], "text", content(mini_weights("mini-clip", weights)), "MIT")
     preprocessing, prepare = "lower case, words of letters, at most 14", functools.partial(tokens_of, tokenizer)
     return Embedding(*identity, preprocessing, prepare=prepare, encode=Tower(model, "text"))
 
@@ -84,7 +85,7 @@ def prepare_picture(image: Image.Image) -> Tensor:
 
 def _pictures(name: str, path: Path, network: nn.Module) -> Embedding:
     preprocessing = "RGB, 64 x 64 bicubic, (value - 0.5) / 0.25"
-    return Embedding(name, 64, "image", sha256(path), "MIT", preprocessing, prepare=prepare_picture, encode=network)
+    return Embedding(name, 64, "image", content(path), "MIT", preprocessing, prepare=prepare_picture, encode=network)
 
 
 class Unit(nn.Module):
@@ -182,9 +183,12 @@ def _filled(model: nn.Module, name: str, weights: Given, seed: int | None) -> nn
         tensors, card = read(path)
         if card.get("config", CONFIGS[name]) != CONFIGS[name]:
             raise CheckpointError(f"{path} is of {card['config']}, {name} has the configuration {CONFIGS[name]}.")
-        if weights is None and json.loads((path.parent / "cards.json").read_text())[name]["sha256"] != sha256(path):
-            raise CheckpointError(
-                f"{path} is not the file of its card. Restore it from git, or run `make mini-models`."
-            )
+        if weights is None:
+            with reading(f"the cards of the shipped models beside {path}", "Restore cards.json from git."):
+                stated = json.loads((path.parent / "cards.json").read_text(encoding="utf-8"))[name]["sha256"]
+            if stated != content(path):
+                raise CheckpointError(
+                    f"{path} is not the file of its card. Restore it from git, or run `make mini-models`."
+                )
         load_into(model, tensors, path)
     return model.eval()
