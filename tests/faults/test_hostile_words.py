@@ -53,7 +53,7 @@ TEXTS = st.one_of(
 
 @pytest.fixture
 def place(tmp_path):
-    """The scene, with files around it that nobody may touch; so deep that four times .. stay in the folder of the test."""
+    """The scene, with files around it that nobody may touch; so deep that four times .. stay in the test's folder."""
     here = tmp_path / "1/2/3/4/around/here"
     build(here)
     for folder in here.parents[:6]:
