@@ -157,8 +157,8 @@ def _compare(room: Path):
 def _embed(room: Path):
     found = {}
     for path in (room / "cache").glob("*/*/embeddings.npy"):
-        marks = path.with_name("marks.npy")
-        if marks.is_file() and (np.load(marks) == 1).all():  # what is not finished is nobody's result
+        checks = path.with_name("checks.npy")
+        if checks.is_file() and np.load(checks).all():  # what is not finished is nobody's result
             found[path.parent.name] = np.load(path).tobytes()
     return found or None
 
@@ -169,9 +169,8 @@ def _align(room: Path):
     if not (room / "run" / "model.safetensors").exists():
         return None
     tensors, card = read(room / "run" / "model.safetensors")
-    (log,) = (room / "run").glob("step-00000002/log.json")
-    rows = json.loads(log.read_text())["metrics"]
-    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()} | {"card": card, "rows": rows}
+    _, history = read(room / "run" / "step-00000002.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()} | {"card": card, "history": history}
 
 
 def _run(room: Path):

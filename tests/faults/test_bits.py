@@ -98,9 +98,9 @@ class Read:
 
     def named(self, page: str, file: Path) -> bool:
         """Whether a report says that something is the matter with this file, or that there are no results."""
-        said = [line for line in page.splitlines() if line not in self.right]
+        said = [line for line in page.splitlines() if line not in self.right.splitlines()]
         text = "\n".join(said)
-        return bool(re.search(r"damag|differ|changed|missing|not as|not run|run again|unread", text))
+        return bool(re.search(r"(?i)damag|differ|changed|missing|not as|not run|run again|unread", text))
 
 
 READS = {

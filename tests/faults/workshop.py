@@ -49,7 +49,9 @@ class Ended:
         return "survived" if self.code == 0 or self.typed else "untyped"
 
     def brief(self) -> str:
-        last = (self.err or self.out).strip().splitlines()[-1:] or ["(silence)"]
+        last = self.err.strip().splitlines()[-1:] or self.out.strip().splitlines()[-1:] or ["(silence)"]
+        if last[0].startswith("failed: "):  # a notebook, of which the output tells
+            last = [" | ".join(self.out.strip().splitlines()[-4:])]
         return f"rc {self.code}, {self.seconds} s: {last[0][:300]}"
 
 
