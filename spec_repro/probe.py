@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
+from spec_repro.base.options import expect, real, whole
 from spec_repro.base.rows import Rows, as_rows, resolve_device, slices
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
@@ -59,7 +60,7 @@ def linear_probe(
 
     Args:
         x_train, x_test: features, (n, d) and (n_test, d): numpy array, memmap or tensor.
-        y_train, y_test: labels, (n,) and (n_test,), of any type; each class at least twice in ``y_train``. A test
+        y_train, y_test: labels, (n,) and (n_test,), of any one type; each class at least twice in ``y_train``. A test
             sample of a class that the training split does not have counts as wrong.
         l2_grid: the values of lambda to choose from; with one value nothing is held out.
         held_out: share of the training split that chooses among them.
@@ -71,6 +72,7 @@ def linear_probe(
         NotConverged: L-BFGS stopped before its minimum.
     """
     train, test = as_rows(x_train, "x_train"), as_rows(x_test, "x_test")
+    kinds = [_kind(y) for y in (y_train, y_test)]
     y_train, y_test = np.asarray(y_train), np.asarray(y_test)
     for x, y in ((train, y_train), (test, y_test)):
         if y.shape != (x.n,):
@@ -78,11 +80,14 @@ def linear_probe(
         x.check(cosine=False)
     if train.d != test.d:
         raise EmbeddingMismatch(f"x_train has {train.d} features, x_test {test.d}; both must come from one embedding.")
-    l2_grid = sorted({float(value) for value in l2_grid}, reverse=True)
-    if not l2_grid or not all(0 < value < np.inf for value in l2_grid):
+    for name, kind, y in zip(("y_train", "y_test"), kinds, (y_train, y_test), strict=True):
+        expect((name, kind, " and " not in kind and not (y != y).any(), "labels of one kind, without gaps"))
+    l2_grid = sorted({float(value) if real(value, -np.inf) else np.nan for value in l2_grid}, reverse=True)
+    if not l2_grid or not all(value > 0 for value in l2_grid):
         raise InvalidInput(f"l2_grid: expected one or more finite values above 0, found {l2_grid}.")
-    if not 0 < held_out < 1:
+    if not real(held_out, 0, 1):
         raise InvalidInput(f"held_out: expected a share between 0 and 1, exclusive, found {held_out}.")
+    expect(("seed", seed, whole(seed), "an integer >= 0"))
     classes, codes = np.unique(y_train, return_inverse=True)  # (c,), (n,)
     sizes = np.bincount(codes)
     if len(classes) < 2 or sizes.min() < 2:
@@ -90,14 +95,16 @@ def linear_probe(
             f"y_train: expected at least 2 classes with at least 2 samples each, found {len(classes)} classes, the "
             f"smallest with {sizes.min()}. Leave such classes out of both splits."
         )
-    whole, l2 = _Part(train, np.arange(train.n), resolve_device(device)), l2_grid[0]
+    alike = "labels of one kind in both splits, since others are never equal"
+    expect(("y_train and y_test", " and ".join(kinds), kinds[0] == kinds[1], alike))
+    full, l2 = _Part(train, np.arange(train.n), resolve_device(device)), l2_grid[0]
     if len(l2_grid) > 1:
         fitted_on, chosen_on = _split(codes, held_out, seed)
-        part = replace(whole, index=fitted_on).standardised()
+        part = replace(full, index=fitted_on).standardised()
         other, weights = replace(part, index=chosen_on), _weights(part, codes[fitted_on], l2_grid)
         accuracies = [(_predicted(weight, other) == codes[chosen_on]).mean() for weight in weights]
         l2 = l2_grid[int(np.argmax(accuracies))]  # of equal accuracies the first, which has the largest lambda
-    part = whole.standardised()
+    part = full.standardised()
     (weight,) = _weights(part, codes, [l2])
     guess = _predicted(weight, replace(part, x=test, index=np.arange(test.n)))
     correct = classes[guess] == y_test
@@ -112,13 +119,27 @@ def bootstrap_interval(values, *, level: float = 0.95, draws: int = 10_000, seed
     (as floats) the paired interval of their difference; accuracies of several seeds that of their mean.
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values) or not 0 < level < 1:
-        raise InvalidInput(f"expected values (n,) and a level in (0, 1), got shape {values.shape} and level {level}.")
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or not real(level, 0, 1):
+        raise InvalidInput(
+            f"expected values (n,) and a level in (0, 1), all finite, got shape {values.shape} and level {level}."
+        )
+    expect(("draws", draws, whole(draws, 1), "an integer >= 1"), ("seed", seed, whole(seed), "an integer >= 0"))
     # A resample of n values is a multinomial draw over the different ones, of which accuracies have two.
     different, count = np.unique(values, return_counts=True)
     shares = np.random.default_rng(seed).multinomial(len(values), count / len(values), size=draws) / len(values)
     low, high = np.quantile(shares @ different, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _kind(labels) -> str:
+    """What labels are, as "int", "str" or "int and str"; of numpy's types those of Python, floats by their width."""
+    if np.ma.is_masked(labels):
+        return "int and masked"
+    labels = np.asarray(labels)
+    if labels.dtype == object:
+        plain = (value.item() if isinstance(value, np.generic) else value for value in labels.ravel())
+        return " and ".join(sorted({type(value).__name__ for value in plain}))
+    return {"i": "int", "u": "int", "U": "str", "T": "str"}.get(labels.dtype.kind, labels.dtype.name)
 
 
 def _split(codes: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

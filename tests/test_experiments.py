@@ -110,6 +110,11 @@ def test_one_entry_makes_a_claim_of_each_direction_by_a_rule_with_a_name(load):
         ({"claims": [{**CLAIM, "paper": {"number": 1}}]}, "claim c1, paper 'number'"),
         ({"claims": [{**CLAIM, "directions": ["forwards"]}]}, "unknown key in tiny_one.yml, claim c1 'forwards'"),
         ({"claims": [CLAIM, CLAIM]}, "claim used twice: c1"),
+        ({"name": "../../x"}, r"tiny_one.yml: expected a name of at most 100 letters, .*, found '\.\./\.\./x'"),
+        ({"name": ".."}, "found '..'"),
+        ({"name": 7}, "found 7"),
+        ({"claims": 7}, "tiny_one.yml is damaged, or not as notebooks/rules.yml explains it .TypeError"),
+        ({"claims": [{**CLAIM, "statement": "{nobody}"}]}, "tiny_one.yml is damaged, .*KeyError: 'nobody'"),
         ({"claims": ["c1"]}, "tiny_one.yml, a claim: expected keys with values, found 'c1'"),
     ],
 )
@@ -123,6 +128,31 @@ def test_a_name_used_twice_is_refused(load, tmp_path):
         load(other={**ENTRY, "claims": []})
     with pytest.raises(InvalidInput, match=r"tiny_one\.yml: key used twice: a"):
         load_experiments(write(tmp_path / "twice", "tiny_one", "a: {}\na: {}\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "[" * 5000,
+        "- 1",
+        "",
+        "a: !!python/object/apply:os.system [x]",
+        "!!map [1]",
+        "? [1]\n: 2",
+        "a: 2001-99-99",
+        "\0",
+    ],
+)
+def test_a_file_that_does_not_parse_is_refused_by_its_name(tmp_path, text):
+    write(tmp_path, "tiny_one", "x")
+    (tmp_path / "tiny_one.yml").write_text(text)
+    with pytest.raises(InvalidInput, match=r"^tiny_one\.yml"):
+        load_experiments(tmp_path)
+    load_experiments.cache_clear()
+    (tmp_path / "tiny_one.yml").write_bytes(b"a: \xff")
+    with pytest.raises(InvalidInput, match=r"^tiny_one\.yml is damaged"):
+        load_experiments(tmp_path)
 
 
 def test_profiles_are_mini_and_paper():

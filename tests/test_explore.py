@@ -137,3 +137,11 @@ print({"jscatter", "anywidget"} & set(sys.modules))
 def test_a_headless_run_does_not_import_the_widget_library():
     run = subprocess.run([sys.executable, "-c", HEADLESS], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+def test_an_embedding_of_equal_rows_has_no_places(texts):
+    samples, features, found, _ = texts
+    name = next(iter(features))
+    table = explorer_table(samples, {**features, name: np.ones((len(samples), 3))}, found, 20)
+    assert table[[f"map {name} x", f"map {name} y"]].isna().all(axis=None)
+    assert table.notna().any().sum() == table.shape[1] - 2

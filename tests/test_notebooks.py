@@ -101,6 +101,10 @@ def test_overrides_are_read_as_literals():
         ("n=007", "n = '007' should be"),
         ("n=1e3", r"n = 1000\.0 should be"),
         ("names=hog", "names = 'hog' should be"),
+        ("n={[]: 1}", "should be of the type"),
+        ("n=" + "9" * 5000, r"9{119}\.\.\. should be of the type"),
+        ("n=" + "[" * 5000, r"\[{119}\.\.\. should be of the type"),
+        ("n=" + "-" * 100_000 + "1", "tiny: the value of n is nested too deeply"),
     ],
 )
 def test_faulty_overrides_are_refused(text, message):
@@ -111,9 +115,10 @@ def test_faulty_overrides_are_refused(text, message):
 def test_a_file_that_is_no_notebook_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match=rf"expected the notebook none\.ipynb in {tmp_path.name}/, found none"):
         read_notebook(tmp_path / "none.ipynb")
-    (tmp_path / "bad.ipynb").write_text("not json")
-    with pytest.raises(InvalidInput, match=r"bad\.ipynb is not a notebook"):
-        read_notebook(tmp_path / "bad.ipynb")
+    for content in (b"not json", b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"nbformat": 4, "cells": [1]}'):
+        (tmp_path / "bad.ipynb").write_bytes(content)
+        with pytest.raises(InvalidInput, match=r"bad\.ipynb is not a notebook"):
+            read_notebook(tmp_path / "bad.ipynb")
 
 
 def dirty():

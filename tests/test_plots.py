@@ -18,7 +18,7 @@ from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.core.compare import compare
 from spec_repro.core.directions import Direction
 from spec_repro.core.kernels import Gaussian
-from spec_repro.plots.maps import MAPS
+from spec_repro.plots.maps import MAPS, coordinates
 from spec_repro.plots.style import CLUSTERS, cluster_style
 
 KERNELS = (Gaussian(0.5), Gaussian(0.5))
@@ -322,6 +322,66 @@ def test_maps_of_the_smallest_set_and_of_equal_points(method):
     z = np.repeat(np.eye(3), 4, axis=0)
     _, maps = plots.cluster_maps({"clip": z}, direction(np.arange(12).reshape(3, 4)), 4, method=method)
     assert np.isfinite(maps["clip"]).all()
+
+
+UMAP_IS_SLOW = ["tsne", "pacmap", pytest.param("umap", marks=pytest.mark.slow)]
+RNG = np.random.default_rng(0)
+ROWS = RNG.normal(size=(40, 5))
+DIFFER = {
+    "d=1": ROWS[:, :1],
+    "huge": ROWS * 1e20,
+    "tiny": ROWS * 1e-20,
+    "subnormal": ROWS * 1e-42,
+    "huge float64": ROWS * 1e300,
+    "far": ROWS + 1e6,
+    "one-hot": np.eye(10)[np.arange(40) % 10],
+    "one apart": np.vstack([np.ones((39, 5)), np.zeros((1, 5))]),
+    "two points": np.repeat(ROWS[:2], 20, axis=0),
+    "on a line": np.arange(40)[:, None] % 3 * np.ones(5),
+    "one varies": np.hstack([np.ones((40, 4)), ROWS[:, :1]]),
+}
+
+
+@pytest.mark.parametrize("method", UMAP_IS_SLOW)
+@pytest.mark.parametrize("kind", list(DIFFER))
+def test_rows_that_differ_have_places_that_differ(method, kind):
+    z = DIFFER[kind] if "float64" in kind else DIFFER[kind].astype(np.float32)
+    places = coordinates(z, method)
+    assert np.isfinite(places).all()
+    assert np.ptp(places, axis=0).max() > 1
+
+
+@pytest.mark.parametrize("method", list(MAPS))
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (np.ones((40, 5)), "all 40 rows are equal"),
+        (np.zeros((40, 5)), "all 40 rows are equal"),
+        (1e6 + 1e-3 * ROWS, "all 40 rows are equal"),
+        (np.where(np.arange(40)[:, None] == 3, np.nan, ROWS), "found NaN or infinity"),
+        (np.where(np.arange(40)[:, None] == 3, np.inf, ROWS), "found NaN or infinity"),
+        (ROWS[:11], "expected at least 12 different samples, got 11"),
+        (ROWS[:, :0], r"expected numbers of shape \(n, d\), got float64 \(40, 0\)"),
+        (ROWS[:, 0], r"expected numbers of shape \(n, d\), got float64 \(40,\)"),
+        (ROWS.astype(str), r"expected numbers of shape \(n, d\), got <U"),
+    ],
+    ids=["ones", "zeros", "rounding", "nan", "inf", "few", "no column", "no matrix", "words"],
+)
+def test_rows_without_a_map_are_refused_before_a_method_sees_them(monkeypatch, method, z, message):
+    monkeypatch.setitem(MAPS, method, (method, lambda z, seed: pytest.fail("asked")))
+    with pytest.raises(InvalidInput, match=message):
+        coordinates(z, method)
+
+
+def test_an_embedding_whose_members_are_all_equal_says_so_beside_the_map_of_the_other(toy):
+    """The plainest use: a cluster of one embedding is one point."""
+    side = first_of(toy.found.y_only, 1)
+    features = {**toy.features, side.sees: np.ones((len(toy.x), 3), dtype=np.float32)}
+    figure, maps = plots.cluster_maps(features, side, 20, method="tsne")
+    assert np.isnan(maps[side.sees]).all()
+    assert np.isfinite(maps[side.misses]).all()
+    assert [[text.get_text() for text in ax.texts] for ax in figure.axes] == [["all rows are equal:\nno map"], []]
+    assert_legible(figure)
 
 
 # Charts

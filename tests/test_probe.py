@@ -1,6 +1,7 @@
 """The linear probe: planted accuracies, a choice of lambda that never sees the test split, scikit-learn as oracle."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.special import softmax
@@ -185,3 +186,65 @@ def test_bad_input():
     for values, level in ((np.zeros((2, 2)), 0.9), (np.zeros(0), 0.9), (np.zeros(3), 1.0)):
         with pytest.raises(InvalidInput, match=r"expected values \(n,\) and a level in \(0, 1\)"):
             bootstrap_interval(values, level=level)
+
+
+@pytest.mark.parametrize("kept", [0, room.IN_MEMORY])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(("n", "d", "c", "noise"), [(300, 10, 4, 1.5), (2000, 64, 10, 2.0), (5000, 32, 5, 3.0)])
+def test_ordinary_float32_features_converge_in_memory_and_from_disk(n, d, c, noise, scale, kept, tmp_path, monkeypatch):
+    """The route of ImageNet, features read in batches at each step, against scikit-learn in float64."""
+    monkeypatch.setattr(room, "IN_MEMORY", kept)
+    rng = np.random.default_rng(n)
+    y, centres = rng.integers(0, c, n), rng.normal(size=(c, d))
+    x, x_new = ((scale * (centres[y] + noise * rng.normal(size=(n, d)))).astype(np.float32) for _ in range(2))
+    np.save(tmp_path / "x.npy", x)
+    stored = np.load(tmp_path / "x.npy", mmap_mode="r") if kept == 0 else x
+    found = linear_probe(stored, y, x_new, y, l2_grid=(1e-4, 1e-2, 1.0), device="cpu")
+    scaler = StandardScaler().fit(x.astype(float))
+    oracle = LogisticRegression(C=1 / (n * found.l2), tol=1e-8, max_iter=5000).fit(scaler.transform(x.astype(float)), y)
+    assert abs(found.accuracy - oracle.score(scaler.transform(x_new.astype(float)), y)) <= 3 / n
+
+
+KINDS = {
+    "texts and integers": (str, int, "y_train and y_test='str and int': expected labels of one kind in both"),
+    "integers and texts": (int, str, "'int and str': expected labels of one kind in both"),
+    "floats and integers": (float, int, "'float64 and int': expected labels of one kind in both"),
+    "floats of two widths": (float, np.float32, "'float64 and float32': expected labels of one kind in both"),
+    "booleans and integers": (bool, int, "'bool and int': expected labels of one kind in both"),
+    "bytes and texts": ("S1", str, "'bytes8 and str': expected labels of one kind in both"),
+    "objects": (
+        lambda y: np.array([3, *"abcd" * 8], object),
+        str,
+        "y_train='int and str': expected labels of one kind,",
+    ),
+    "a gap": (lambda y: np.where(np.arange(len(y)) == 3, np.nan, y), float, "y_train='float64': .* without gaps"),
+    "None": (lambda y: np.where(np.arange(len(y)) == 3, None, y), int, "y_train='NoneType and int': expected"),
+    "masked": (lambda y: np.ma.masked_array(y, mask=np.arange(len(y)) == 3), int, "y_train='int and masked': expected"),
+}
+
+
+def as_kind(y, kind):
+    return y.astype(kind) if isinstance(kind, type | str) else kind(y)
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_labels_of_two_kinds_are_refused_with_both_named(case):
+    first, second, text = KINDS[case]
+    x, y = two_normals(33, 0)
+    with pytest.raises(InvalidInput, match=text):
+        linear_probe(x, as_kind(y, first), x, as_kind(y, second))
+
+
+def test_labels_of_one_kind_in_two_forms_are_taken():
+    x, y = two_normals(60, 0)
+    right = linear_probe(x, y, x, y).accuracy
+    names = np.array(["ant", "bee"])[y]
+    pairs = [
+        (y, y.astype(np.uint8)),
+        (y.tolist(), torch.from_numpy(y)),
+        (names, names.astype(object)),
+        (names.tolist(), names),
+    ]
+    pairs += [(y > 0, (y > 0).tolist()), (pd.Series(names), names), (pd.Categorical(names), names)]
+    for y_train, y_test in pairs:
+        assert linear_probe(x, y_train, x, y_test).accuracy == right

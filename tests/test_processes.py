@@ -13,8 +13,9 @@ import torch
 from support import planted
 
 from spec_repro import Cosine, Gaussian, compare
-from spec_repro.base.errors import InvalidInput
-from spec_repro.base.processes import Processes, launched
+from spec_repro.base import processes
+from spec_repro.base.errors import Busy, InvalidInput
+from spec_repro.base.processes import Processes, answered, launched, world
 from spec_repro.base.rows import resolve_device
 
 N = 157  # shares of 78 and 79, of 52, 52 and 53
@@ -78,16 +79,45 @@ class Torn(np.ndarray):
 
 
 def compare_torn(processes):
+    """The last process dies while it reads; what the others say of it."""
     x = X.view(Torn) if processes.rank == processes.size - 1 else X
-    compare(x, Y, processes=processes.handle, frequencies=100, memory=0, solver="krylov", **GAUSSIAN)
+    try:
+        compare(x, Y, processes=processes.handle, frequencies=100, memory=0, solver="krylov", **GAUSSIAN)
+    except Busy as error:
+        return str(error)
 
 
-def _worker(rank, world, port, task, answers):
+def die(processes):
+    """The last process dies just before calls of all."""
+    if processes.rank == processes.size - 1:
+        os._exit(7)
+    said = []
+    for call in (processes.total, processes.stacked, processes.everything):
+        try:
+            call(torch.ones(2, 2))
+        except Busy as error:
+            said.append(str(error))
+    assert len(said) == 3
+    return said[0]
+
+
+def stay_silent(processes):
+    """The last process lives, and never answers."""
+    if processes.rank == processes.size - 1:
+        time.sleep(20)
+        os._exit(7)
+    try:
+        processes.everything("x")
+    except Busy as error:
+        return str(error)
+
+
+def _worker(rank, world, port, task, answers, wait):
     torch.set_num_threads(1)
     setting = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in setting.items()})  # what torchrun sets
     try:
-        with launched(wait=30) as processes:
+        with launched(wait) as processes:
             answers.put((rank, task(processes)))
             answers.close()
             answers.join_thread()
@@ -96,7 +126,7 @@ def _worker(rank, world, port, task, answers):
         sys.exit(3)
 
 
-def in_processes(world, task):
+def in_processes(world, task, wait=30):
     """What each process returns (None where it ends without), and its exit code."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["spec_repro"])
@@ -104,7 +134,7 @@ def in_processes(world, task):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     answers = context.Queue()
-    started = [context.Process(target=_worker, args=(rank, world, port, task, answers)) for rank in range(world)]
+    started = [context.Process(target=_worker, args=(rank, world, port, task, answers, wait)) for rank in range(world)]
     for process in started:
         process.start()
     found, limit = {}, time.monotonic() + 240
@@ -152,13 +182,85 @@ def test_a_bad_row_of_one_process_is_named_by_all():
         assert "first [150]" in answer
 
 
-def test_a_dead_process_ends_the_others_with_an_error():
+@pytest.mark.parametrize("task", [compare_torn, die])
+def test_a_dead_process_ends_the_others_with_an_error(task):
     before = time.monotonic()
-    answers, codes = in_processes(2, compare_torn)
-    assert answers == [None, None]
+    answers, codes = in_processes(2, task)
+    assert answers[0].startswith("another process of this computation has died or does not answer (")
+    assert answers[1] is None
     assert codes[1] == 7
-    assert codes[0] == 3
     assert time.monotonic() - before < 120
+
+
+def test_a_silent_process_is_waited_for_so_long():
+    answers, codes = in_processes(2, stay_silent, wait=3)
+    assert answers[0].startswith("another process of this computation has died or does not answer (")
+    assert codes[1] == 7
+
+
+def environment(monkeypatch, setting):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (pair.split("=") for pair in setting.split()):
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("", (0, 1)),
+        ("RANK= WORLD_SIZE=", (0, 1)),
+        ("MASTER_ADDR=a MASTER_PORT=1 LOCAL_RANK=0", (0, 1)),
+        ("RANK=0 WORLD_SIZE=1", (0, 1)),
+        ("RANK=3 WORLD_SIZE=4 MASTER_ADDR=a MASTER_PORT=1", (3, 4)),
+    ],
+)
+def test_world(monkeypatch, setting, expected):
+    environment(monkeypatch, setting)
+    assert world() == expected
+
+
+ADDRESS = "MASTER_ADDR=127.0.0.1 MASTER_PORT=1"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("RANK=0", "found RANK=0, WORLD_SIZE= without WORLD_SIZE"),
+        ("WORLD_SIZE=1", "found RANK=, WORLD_SIZE=1 without RANK"),
+        (f"WORLD_SIZE=2 {ADDRESS}", "found RANK=, WORLD_SIZE=2 without RANK in"),
+        ("RANK=0 WORLD_SIZE=2", "found RANK=0, WORLD_SIZE=2 without MASTER_ADDR and MASTER_PORT"),
+        (f"RANK=2 WORLD_SIZE=2 {ADDRESS}", "found RANK=2, WORLD_SIZE=2 in"),
+        (f"RANK=0 WORLD_SIZE=0 {ADDRESS}", "found RANK=0, WORLD_SIZE=0 in"),
+        (f"RANK=-1 WORLD_SIZE=2 {ADDRESS}", "found RANK='-1' in the environment, expected a whole number from 0"),
+        (f"RANK=0 WORLD_SIZE=two {ADDRESS}", "found WORLD_SIZE='two' in the environment"),
+        (f"RANK=\u00b2 WORLD_SIZE=4 {ADDRESS}", "in the environment, expected a whole number"),
+    ],
+)
+def test_leftovers_of_another_launcher_are_named(monkeypatch, setting, words):
+    environment(monkeypatch, setting)
+    with pytest.raises(InvalidInput, match=words) as caught, launched():
+        pass
+    assert "unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT" in str(caught.value)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_whole_set_of_leftovers_ends_in_time(monkeypatch, caplog, rank):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment(monkeypatch, f"RANK={rank} WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT={port}")
+    monkeypatch.setattr(processes, "SOON", 0.5)
+    before = time.monotonic()
+    with pytest.raises(Busy, match=r"has died or does not answer \(.*unset RANK WORLD_SIZE"), launched(wait=2):
+        pass
+    assert time.monotonic() - before < 30
+    assert f"process {rank} of 2: waiting for the others" in caplog.text
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shape"), answered():
+        raise RuntimeError("shape '[3]' is invalid for input of size 2")
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100])
@@ -178,6 +280,10 @@ def test_each_process_of_a_machine_takes_a_gpu_of_its_own(monkeypatch, local, ex
         monkeypatch.setenv("LOCAL_RANK", local)
     assert str(resolve_device("auto")) == expected
     assert str(resolve_device("cpu")) == "cpu"
+    if local:
+        monkeypatch.setenv("LOCAL_RANK", "first")
+        with pytest.raises(InvalidInput, match="found LOCAL_RANK='first' in the environment"):
+            resolve_device("auto")
 
 
 def test_a_handle_without_processes_is_refused():

@@ -18,9 +18,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from spec_repro.base.errors import InvalidInput, ParameterError
 from spec_repro.base.files import read_json, sweep
 from spec_repro.headless import runner
-from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.notebooks import clean_notebook
-from spec_repro.headless.record import Record, write_stamp
+from spec_repro.headless.experiments import find_experiment, load_experiments
+from spec_repro.headless.notebooks import clean_notebook, read_notebook
+from spec_repro.headless.record import Record, damaged, read_stamp, write_stamp
 
 PARAMETERS = {"n_samples": 10, "names": ["hog"]}
 ENTRY = {
@@ -205,6 +205,28 @@ def test_a_torn_stamp_is_not_current_and_blocks_nothing(place, torn):
     assert not place.plan().current()
 
 
+@pytest.mark.parametrize("renamed", range(5))
+def test_a_kill_while_a_run_is_completed_leaves_results_as_they_were_measured(place, monkeypatch, renamed):
+    """Whichever file was the last, nothing differs from the stamp; only after the last one the result is current."""
+    place.finished()
+    executed = place.results.parent / "tiny.failed.ipynb"
+    nbformat.write(nbformat.read(place.experiment.path, as_version=4), executed)
+    replace_file, left = os.replace, [None] * renamed
+
+    def killed(*paths):
+        left.pop()  # IndexError: gone
+        replace_file(*paths)
+
+    monkeypatch.setattr("os.replace", killed)
+    monkeypatch.setenv("SPEC_FROM", os.getcwd())
+    with contextlib.suppress(IndexError):
+        runner._complete(place.plan(), executed, [])
+    stamp = read_stamp(place.results)
+    assert stamp["files"]
+    assert damaged(place.results, stamp) == []
+    assert place.plan().current() == (renamed == 4)
+
+
 def test_two_runs_of_one_experiment_take_turns(place, tmp_path):
     """The second waits, and is the one that stays."""
     marker = tmp_path / "begun"
@@ -271,6 +293,14 @@ def test_one_failure_does_not_stop_the_others_and_outputs_are_stored_on_request(
         runner.run([place.plan("n_samples=3")], save_outputs=True)
     with pytest.raises(InvalidInput, match="expected at least 1 job, found 0"):
         runner.run([], jobs=0)
+
+
+@pytest.mark.parametrize("embeddings", [["hog"], ["hog", "hog"], ["hog", "pixels", "pixels"], ["a", "b", "c"]])
+def test_your_data_takes_two_embeddings_and_says_so_first(embeddings):
+    cells = read_notebook(find_experiment("your_data").path).cells
+    parameters, begin, *_ = [cell.source for cell in cells if cell.cell_type == "code"]
+    with pytest.raises(InvalidInput, match="expected the names of two different embeddings"):
+        exec("\n".join([parameters, f"embeddings = {embeddings}", begin]), {})
 
 
 def test_an_error_of_the_package_is_its_message_alone(place):

@@ -36,7 +36,7 @@ from spec_repro.base.processes import answered, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Aligned(NamedTuple):
@@ -93,7 +93,7 @@ def align(
     if stop_after is not None and not (type(stop_after) is int and stop_after > 0):
         raise InvalidInput(f"stop_after={stop_after!r}: expected None or a positive number of steps.")
     try:
-        json.dumps(card)
+        json.dumps(card := dict(card or {}))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"card: expected what JSON can hold ({error}).") from error
     run, weights = _Run(model, dataset, reference, settings, device, Path(out)), Path(out, "model.safetensors")
@@ -101,13 +101,19 @@ def align(
     with exclusive(weights) if run.main else contextlib.nullcontext():
         run.accelerator.wait_for_everyone()  # no other run writes from here on
         tensors, history = run.newest()
-        finished, written = run.finished(weights, history["step"])
+        finished, written = {}, {}
+        try:
+            finished, written = checkpoints.read(weights) if weights.exists() else ({}, {})
+        except CheckpointError as error:
+            if not history["step"]:
+                raise
+            _log.warning("%s It is made again from step %d.", error, history["step"])
         if written.get("settings") == run.identity and written["step"] >= last:
             checkpoints.load_into(run.clip, finished, weights)
         else:
             with answered(), torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
                 run.train(tensors, history, last, evaluate)
-            card = {**(card or {}), "settings": run.identity, "step": last}
+            card = {**card, "settings": run.identity, "step": last}
             if run.main:
                 checkpoints.save(weights, run.clip.state_dict(), card)
         if run.main:
@@ -220,15 +226,10 @@ class _Run:
             if size > (free := shutil.disk_usage(self.out).free):
                 raise DiskFull(f"{self.out}: the checkpoints need {size:,} bytes, {free:,} are free. Make room first.")
         if start:
-            model, state = {}, {}
-            for name, tensor in tensors.items():
-                part, _, rest = name.partition(".")
-                if part == "model":
-                    model[rest] = tensor
-                else:
-                    number, _, key = rest.partition(".")
-                    state.setdefault(int(number), {})[key] = tensor
+            model = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
             checkpoints.load_into(clip, model, f"the checkpoint of step {start} in {self.out}")
+            names = [name.split(".") for name in tensors if not name.startswith("model.")]
+            state = {int(i): {key: tensors[f"{i}.{key}"] for j, key in names if j == i} for i, _ in names}
             self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(history["scaler"])
@@ -296,9 +297,9 @@ class _Run:
         if self.main:
             # The random state of each step follows from the seed.
             scaler = self.accelerator.scaler and self.accelerator.scaler.state_dict()
-            tensors = {f"model.{name}": value for name, value in self.clip.state_dict().items()}
-            for number, state in self.optimiser.state_dict()["state"].items():
-                tensors |= {f"optimiser.{number}.{key}": value for key, value in state.items()}
+            state = self.optimiser.state_dict()["state"].items()
+            tensors = {f"{number}.{key}": value for number, values in state for key, value in values.items()}
+            tensors |= {f"model.{name}": value for name, value in self.clip.state_dict().items()}
             checkpoints.save(
                 self.out / f"step-{history['step']:08d}.safetensors", tensors, history | {"scaler": scaler}
             )
@@ -326,7 +327,7 @@ class _Run:
                 break
             except CheckpointError as error:
                 damaged = damaged or error
-                log.warning("%s", error)
+                _log.warning("%s", error)
         else:
             if damaged:
                 raise CheckpointError(f"{damaged} No older one is whole: delete it to start again.") from damaged
@@ -335,13 +336,3 @@ class _Run:
         if differ:
             raise CheckpointError(f"{self.out} holds another run: {', '.join(differ)}. Choose another out=.")
         return tensors, history if history["step"] else history | {"metrics": [], "evaluation": []}
-
-    def finished(self, weights: Path, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and card of the weights of an earlier call; empty if a checkpoint has them, too."""
-        try:
-            return checkpoints.read(weights) if weights.exists() else ({}, {})
-        except CheckpointError as error:
-            if not step:
-                raise
-            log.warning("%s It is made again from step %d.", error, step)
-            return {}, {}

@@ -58,9 +58,12 @@ def contents(paths: Sequence[str | os.PathLike]) -> list[str]:
 
 def state(path: str | os.PathLike) -> list:
     """Real path, size, times and inode of an ordinary file."""
-    status = os.stat(regular(path))
-    times = status.st_mtime_ns, status.st_ctime_ns
-    return [os.path.realpath(path), status.st_size, *times, status.st_ino]
+    return [os.path.realpath(path), *_marks(regular(path))]
+
+
+def _marks(path: str | os.PathLike) -> list[int]:
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def note(path: str | os.PathLike, digest: str | None = None) -> None:
@@ -91,7 +94,7 @@ def _state_of(path: str | os.PathLike) -> list | str | None:
         seen.add((status.st_dev, status.st_ino))
         inner.sort()
         files = [os.path.join(folder, name) for name in sorted(names)]
-        parts = [(os.path.relpath(file, path), state(file)[1:] if os.path.isfile(file) else None) for file in files]
+        parts = [(os.path.relpath(file, path), _marks(file) if os.path.isfile(file) else None) for file in files]
         found.update(json.dumps([os.path.relpath(folder, path), parts]).encode())
     return found.hexdigest()
 

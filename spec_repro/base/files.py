@@ -32,7 +32,11 @@ SOON = 5.0  # seconds after which a process that waits says so
 
 def patience() -> float:
     """Seconds that a process waits for another one: the variable SPEC_PATIENCE, by default ten minutes."""
-    return float(os.environ.get("SPEC_PATIENCE", 600))
+    text = os.environ.get("SPEC_PATIENCE", "600")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InvalidInput(f"SPEC_PATIENCE={text!r}: expected a number of seconds.") from error
 
 
 def project_root() -> Path:

@@ -21,7 +21,7 @@ from torch import Tensor
 from spec_repro.base.errors import Busy, InvalidInput
 from spec_repro.base.files import SOON, patience
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def launched(wait: float | None = None) -> Iterator[Processes]:
         yield ALONE
         return
     limit = datetime.timedelta(seconds=patience() if wait is None else wait)
-    told = threading.Timer(SOON, log.warning, ["process %d of %d: waiting for the others", rank, size])
+    told = threading.Timer(SOON, _log.warning, ["process %d of %d: waiting for the others", rank, size])
     told.daemon = True
     told.start()
     try:

@@ -57,11 +57,11 @@ class Rows:
         return part.detach()
 
     def centre(self, device: torch.device, dtype: torch.dtype, processes: Processes = ALONE) -> Tensor:
-        """Median ``(d,)`` of at most 500 evenly spaced rows: the origin for kernels invariant to translation.
+        """Median ``(d,)`` of at most 100 evenly spaced rows: the origin for kernels invariant to translation.
 
         Of each coordinate; unlike the mean it stays where most rows are, however far away some others lie.
         """
-        index = np.unique(np.linspace(0, self.total - 1, min(self.total, 500)).astype(np.int64))
+        index = np.unique(np.linspace(0, self.total - 1, min(self.total, 100)).astype(np.int64))
         here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
         parts = processes.everything(self.batch(here, torch.device("cpu"), dtype))
         return torch.cat(parts).T.contiguous().median(dim=1).values.to(device)
@@ -71,19 +71,21 @@ class Rows:
         marks ``(n, 2)`` by which other rows are told from these. One pass.
         """
         bad, unfit, marks = [], [], []
-        weights = torch.linspace(0.5, 1.5, self.d, dtype=torch.float64)
+        dtype = torch.float64 if self.double else torch.float32
+        weights = torch.linspace(0.5, 1.5, self.d, dtype=dtype)
         for rows in slices(self.n, 8_192):
-            part = self.held(rows).cpu().double()
+            part = self.batch(rows, torch.device("cpu"), dtype)
             total = part.abs().sum(dim=1)
             marks.append(torch.stack([part @ weights, total], dim=1).nan_to_num())
             start = self.first + rows.start
             # A sum of finite entries may overflow; only then are the entries looked at one by one.
             bad += [start + i for i in torch.nonzero(~total.isfinite())[:, 0].tolist() if not part[i].isfinite().all()]
-            unfit += [start + i for i in torch.nonzero(total == 0 if cosine else total > LARGEST)[:, 0].tolist()]
+            wrong = total == 0 if cosine else (total > LARGEST) & self.double
+            unfit += [start + i for i in torch.nonzero(wrong)[:, 0].tolist()]
         return bad, unfit, torch.cat(marks)
 
     def check(self, cosine: bool, processes: Processes = ALONE) -> Tensor:
-        """Refuse NaN, infinity, and zero rows under the cosine kernel, in all processes alike; the marks of all rows."""
+        """Refuse rows that a kernel cannot take, in all processes alike; the marks ``(n, 2)`` of the others."""
         *faults, marks = zip(*processes.everything(self.faults(cosine)), strict=True)
         bad, unfit = (list(chain(*parts)) for parts in faults)
         if bad:
@@ -98,8 +100,8 @@ class Rows:
             )
         if unfit:
             raise InvalidInput(
-                f"{self.name}: squared distances overflow in {len(unfit):,} of {self.total:,} rows, first {unfit[:5]}: "
-                f"expected entries of modulus below {LARGEST:g} over d. Divide the embedding by a constant."
+                f"{self.name}: squares overflow in {len(unfit):,} of {self.total:,} rows, first {unfit[:5]}; expected "
+                f"moduli that sum to at most {LARGEST:g} in each row. Divide the embedding by a constant."
             )
         return torch.cat(marks)
 
@@ -114,16 +116,6 @@ def wide(z: Tensor) -> Tensor:
     return (z.cpu() if z.device.type == "mps" else z).double()
 
 
-def _plain(source: Any) -> bool:
-    """Whether slices of it are arrays of numbers: not those of a table, nor of sparse or absent ones."""
-    if isinstance(source, Tensor):
-        return source.layout == torch.strided and not source.is_meta
-    try:
-        return isinstance(source, np.ndarray) or isinstance(source[:1], np.ndarray | Tensor)
-    except (TypeError, NotImplementedError, LookupError, ValueError):
-        return False
-
-
 def as_rows(source: Any, name: str) -> Rows:
     """Describe an input; a typed error if it is not an ``(n, d)`` array of floats."""
     shape, dtype = getattr(source, "shape", None), str(getattr(source, "dtype", "")).removeprefix("torch.")
@@ -133,18 +125,22 @@ def as_rows(source: Any, name: str) -> Rows:
             f"{name}: expected an array or tensor of shape (n samples, d dims), got "
             f"{kind}{'' if shape is None else f' of shape {tuple(shape)}'}."
         )
-    if not _plain(source):
-        how = next((way for way in ("toarray", "to_dense", "to_numpy") if hasattr(source, way)), "__array__")
-        what = f"{kind} on {source.device} as {source.layout}" if isinstance(source, Tensor) else kind
-        raise InvalidInput(f"{name}: expected a dense array or tensor with values, got {what}. Convert with .{how}().")
-    if np.ma.is_masked(source):
-        raise InvalidInput(
-            f"{name}: {np.ma.count_masked(source):,} entries of this {kind} are masked, and a row needs all of its "
-            "own. Drop these rows from both embeddings, or give .data if the values count."
+    if isinstance(source, Tensor):
+        kind, dense = (
+            f"{source.layout} {kind} on {source.device}",
+            source.layout == torch.strided and not source.is_meta,
         )
+    else:  # sparse matrices are no arrays, and tables give no arrays when they are sliced
+        dense = hasattr(source, "__array__") and not hasattr(source, "to_numpy")
+    if not dense:
+        hint = "Convert with its .toarray(), .to_dense() or .to_numpy()."
+        raise InvalidInput(f"{name}: expected a dense array or tensor with values, got {kind}. {hint}")
+    if np.ma.is_masked(source):
+        hint = "Drop these rows from both embeddings, or give .data if its values count."
+        raise InvalidInput(f"{name}: {np.ma.count_masked(source):,} entries of this {kind} are masked. {hint}")
     if dtype not in FLOATS:
         raise InvalidInput(
-            f"{name}: expected float16, float32 or float64, got {dtype}. Convert with .astype('float32')."
+            f"{name}: expected float16, float32 or float64, got {dtype}. Convert real numbers with .astype('float32')."
         )
     return Rows(name, source, int(shape[0]), int(shape[1]), dtype == "float64", int(shape[0]))
 
@@ -209,10 +205,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
             torch.empty(1, device=found).sum().item()  # there, and with values
             return found
         except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise InvalidInput(
-                f"device={device!r}: expected auto, cpu, or a device of this machine as torch names it. {reason}"
-            ) from error
+            hint = f"auto, cpu, or a device of this machine as torch names it ({str(error).splitlines()[0]})"
+            raise InvalidInput(f"device={device!r}: expected {hint}.") from error
     return own_gpu() or torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -80,7 +80,7 @@ def match_bandwidths(
         ("target", target, real(target, 0, 1), "a top eigenvalue between 1/n and 1, exclusive"),
         ("sample", sample, whole(sample, 2), "a number of rows >= 2"),
         ("seed", seed, whole(seed), "an integer >= 0"),
-        ("x and y", f"{n} row", n > 1, "2 rows or more"),
+        ("n", n, n > 1, "2 samples or more"),
     )
     for rows in pair:
         rows.check(cosine=False)
@@ -127,7 +127,7 @@ def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> t
     """
     device = torch.device("cpu") if device.type == "mps" else device
     z, group = torch.unique(rows.batch(index, device, torch.float64), dim=0, return_inverse=True)
-    z = z - z.median(dim=0).values
+    z = z - z[:: -(-len(z) // 100)].median(dim=0).values
     unit = float(z.abs().max()) or 1.0
     z /= unit
     half = 0.5 * z.square().sum(dim=1)
@@ -164,13 +164,13 @@ def _top(kernel: Tensor) -> float:
 
 
 def _slack(squares: Tensor, sigma: float, level: float, gap: float) -> float:
-    """Eigenvalues of the kernel difference that come with a top eigenvalue wrong by ``gap``.
+    """Twice the eigenvalues of the kernel difference that come with a top eigenvalue wrong by ``gap``.
 
     A wider bandwidth raises the top eigenvalue by less than it raises the matrix: other clusters grow more.
     """
     narrow, wider = ((squares * (-0.5 / sigma**2)).exp_() for sigma in (sigma, 1.01 * sigma))
     eps = torch.finfo(squares.dtype).eps
-    return (gap + eps) * max(1.0, _top(wider - narrow) / max(_top(wider) - level, eps))
+    return 2 * (gap + eps) * max(1.0, _top(wider - narrow) / max(_top(wider) - level, eps))
 
 
 def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:

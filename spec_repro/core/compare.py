@@ -114,6 +114,7 @@ def compare(
     kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
     pair = as_pair(x, y)
     _check_options(pair[0].n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory)
+    k, frequencies, seed = int(k), int(frequencies), int(seed)  # numpy's would overflow in what follows
     if solver == "covariance" and not frequencies and any(isinstance(kernel, Gaussian) for kernel in kernels):
         raise InvalidInput(
             "solver='covariance' decomposes the covariance of finite features, and an exact Gaussian kernel has none: "

@@ -23,10 +23,9 @@ def kernel_pca(z: np.ndarray, kernel: Gaussian, *, k: int = 8, name: str = "z", 
 
     rows = as_rows(z, name)
     rows.check(cosine=False)
+    expect(("kernel", kernel, isinstance(kernel, Gaussian), "Gaussian(sigma)"))
     expect(
-        ("k", k, whole(k, 1, rows.n - 1), f"an integer in 1..{rows.n - 1} (samples less one)"),
-        ("kernel", kernel, isinstance(kernel, Gaussian), "Gaussian(sigma)"),
-        ("seed", seed, whole(seed, 0, 2**32 - 1), "an integer >= 0"),
+        ("k", k, whole(k, 1, rows.n - 1), f"an integer in 1..{rows.n - 1}"), ("seed", seed, whole(seed), "0 or more")
     )
     matrix = kernel(wide(rows.held(slice(0, rows.n)).cpu())).numpy()
     found = KernelPCA(k, kernel="precomputed", eigen_solver="arpack", random_state=seed).fit(matrix)

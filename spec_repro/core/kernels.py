@@ -108,13 +108,11 @@ class Gaussian:
 
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Kernel matrix ``(n, n')`` of the rows of ``x`` (n, d) and ``y`` (n', d); of ``x`` with itself by default."""
-        centre = x.detach().median(dim=0).values
-        sides = [self.prepare(z, centre) for z in (x, x if y is None else y)]
-        if not self.near(*sides):
-            sides = [self.prepare(wide(z), wide(centre)) for z in (x, x if y is None else y)]
-        for side in sides:
-            side[:, -1] = 1  # any two rows may be equal here
-        return self.tile(*sides).to(x)
+        rows, centre = x if y is None else torch.cat([x, y]), x.detach()[:100].median(dim=0).values
+        ready = self.prepare(rows, centre)
+        if not self.near(ready):
+            ready = self.prepare(wide(rows), wide(centre))
+        return (self.tile(ready, ready) if y is None else self.tile(ready[: len(x)], ready[len(x) :])).to(x)
 
     def prepare(self, x: Tensor, centre: Tensor) -> Tensor:
         r"""Rows :math:`[z, -\tfrac12\|z\|^2, t]` with :math:`z = (x - c)/\sigma`, shape ``(b, d + 2)``.
@@ -135,10 +133,13 @@ class Gaussian:
         r"""Kernel values ``(b, b')``: :math:`\exp(\langle z, z'\rangle - \tfrac12\|z\|^2 - \tfrac12\|z'\|^2)`."""
         (z, minus), (other, minus_other) = ((side[:, :-2], side[:, -2]) for side in (left, right))
         exponent = torch.addmm(minus_other, z, other.T).add_(minus[:, None])
+        if left is right:
+            exponent.fill_diagonal_(0)
         i, j = left[:, -1].nonzero()[:, 0], right[:, -1].nonzero()[:, 0]
         if len(i) and len(j):
-            part, most = exponent[i[:, None], j], -min(minus.min(), minus_other.min())
-            equal = (minus[i, None] == minus_other[j]) & (part > -8 * torch.finfo(part.dtype).eps * most)
+            eps = (8 + math.sqrt(z.shape[1])) * torch.finfo(minus.dtype).eps  # what a product of equal rows may miss
+            part = exponent[i[:, None], j]
+            equal = (minus[i, None] == minus_other[j]) & (part >= eps * minus[i, None])
             exponent[i[:, None], j] = part.masked_fill(equal, 0)
         far, far_other = (side < -NEAR[side.dtype] for side in (minus, minus_other))
         if far.any() or far_other.any():

@@ -283,8 +283,9 @@ def kernel_difference(
     pair, kernels, *, frequencies, seed, independent=False, device="auto", batch_size=None, memory=None, processes=ALONE
 ) -> FeatureOperator | KernelOperator:
     """Lambda of a pair of :class:`Rows` on a device; the other arguments are those of ``compare``."""
-    device = resolve_device(device)
-    double = any(rows.double for rows in pair) and device.type != "mps"
+    device, batch_size = resolve_device(device), batch_size and int(batch_size)
+    tiny = any(isinstance(kernel, Gaussian) and kernel.sigma < 1e-30 for kernel in kernels)  # no divisor in float32
+    double = (tiny or any(rows.double for rows in pair)) and device.type != "mps"
     dtype = torch.float64 if double else torch.float32
     finite = all(isinstance(kernel, Cosine) or frequencies for kernel in kernels)
     sides = []

@@ -68,7 +68,7 @@ def _contents_of(rows: Dataset, column: str) -> dict[str, str]:
             images = table[column].combine_chunks()
             paths += images.field("path").filter(images.field("bytes").is_null()).to_pylist()
     paths = [path for path in paths if path and os.path.isfile(path)]
-    return dict(zip(paths, contents(paths), strict=True))
+    return dict(zip(paths, contents(paths), strict=True)) if paths else {}
 
 
 def _stored(value: str | dict | None, content_of: dict[str, str]) -> bytes:

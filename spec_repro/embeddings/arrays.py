@@ -25,7 +25,7 @@ from spec_repro.base.rows import free_memory
 from spec_repro.embeddings.checkpoints import reading
 from spec_repro.embeddings.registry import Embedding, embedding
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 KEYED = re.compile(r"(?P<path>.+\.(?:npz|safetensors)):(?P<key>[^:/\\]+)", re.IGNORECASE)
 PACKED = 100  # an array of more than 1 GB that was packed closer than this is not one of vectors
@@ -94,7 +94,7 @@ def stored_array(spec: str) -> Embedding:
             )
         array = _in_order(file, dataset.select_columns("id")["id"][:], "the data set")
         if array.dtype == np.float64:
-            log.warning("%s: its float64 numbers are rounded to float32", name)
+            _log.warning("%s: its float64 numbers are rounded to float32", name)
         with np.errstate(over="ignore"):  # embed refuses infinity
             return array.astype(np.float32, order="C", copy=False)
 
@@ -157,7 +157,7 @@ def _in_order(file: Stored, own: Sequence[str], other: str) -> np.ndarray:
             f"{_first(name for name in own if name not in place)}. Both must be of the same samples; check n= and "
             "split=, and how the ids were written."
         )
-    log.warning("%s: its rows are taken in the order of %s, by their ids", file.path, other)
+    _log.warning("%s: its rows are taken in the order of %s, by their ids", file.path, other)
     return file.array[[place[name] for name in own]]
 
 

@@ -31,14 +31,14 @@ from spec_repro.base.errors import NotWritable
 from spec_repro.base.files import atomic_path, exclusive, read_json, write_json, writing
 from spec_repro.base.rows import slices
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 TYPES = {"embeddings.npy": np.float32, "checks.npy": np.uint32}
 _LOOKED: dict[Path, list] = {}  # entries whose rows this process has compared with their checks, as the files were then
 
 
 class Store:
-    """One cache entry: ``vectors`` (n, dim) and ``checks`` (n,), mapped from the disk and shared by all processes.
+    """One cache entry: ``vectors`` (n, dim) and ``checks``, mapped from the disk and shared by all processes.
 
     The key of the entry is the hash of ``record``; a new entry has all its room on the disk from the start, and the
     files of an old one that are not as they were written are made anew.
@@ -55,7 +55,12 @@ class Store:
             self._describe(record)
             anew = self._make("embeddings.npy", (n, dim), False)
             self._make("checks.npy", (n,), anew)
-        self.vectors, self.checks = (np.load(self.folder / name, mmap_mode="r") for name in TYPES)
+        self.vectors = np.load(self.folder / "embeddings.npy", mmap_mode="r")
+
+    @property
+    def checks(self) -> np.ndarray:
+        """(n,) as they are now: opened anew, since a map may not show what other machines write."""
+        return np.load(self.folder / "checks.npy", mmap_mode="r")
 
     def _describe(self, record: dict) -> None:
         path, found = self.folder / "record.json", None
@@ -88,7 +93,7 @@ class Store:
             found = self._damaged(np.array(found))
         if found:
             text = "%s: %d of %d rows, first %d, are not as they were written; they are computed again"
-            log.warning(text, self.folder, len(found), n, found[0])
+            _log.warning(text, self.folder, len(found), n, found[0])
             self._put("checks.npy", found, np.zeros(len(found), np.uint32))
         self.looked()
 
@@ -125,9 +130,10 @@ class Store:
         """Write ``values`` at these rows of a file."""
         offset, size = (self.vectors if name == "embeddings.npy" else self.checks).offset, values[:1].nbytes
         with writing(self.folder / name), open(self.folder / name, "r+b") as file:
-            for i, value in zip(rows, values, strict=True):
-                file.seek(offset + int(i) * size)
-                file.write(value.tobytes())
+            starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of rows that follow each other
+            for start, part in zip(starts, np.split(values, starts[1:]), strict=True):
+                file.seek(offset + int(rows[start]) * size)
+                file.write(part.data)
 
 
 def prepared(root: Path) -> Path:
@@ -156,7 +162,7 @@ def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> None:
 
 def _say(path: Path) -> None:
     if os.path.lexists(path):
-        log.warning("%s is not as it was written, or what it belongs to: it is made anew", path)
+        _log.warning("%s is not as it was written, or what it belongs to: it is made anew", path)
 
 
 def _unnamed(record: dict) -> dict:

@@ -68,7 +68,7 @@ def tensors_of(path: str | os.PathLike) -> dict[str, Tensor]:
     Unpacked are the ``state_dict`` of a training script, and the ``module.`` that DataParallel puts before every name.
     """
     if (path := _file(path)).suffix == ".safetensors":
-        tensors = read(path)[0] if is_ours(path) else load_file(path)
+        tensors = read(path)[0] if _is_ours(path) else load_file(path)
     else:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         tensors = tensors.get("state_dict", tensors)
@@ -86,14 +86,11 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any, dro
     ``dropped`` may be there or not: a classifier that is not used.
     """
 
-    def used(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        # Counters of batch normalisation have no part in a forward pass, and old files lack them.
-        free = (name for name in state if not name.startswith(dropped) and not name.endswith("num_batches_tracked"))
-        return {name: state[name] for name in free}
-
     def described(state: Mapping[str, Tensor]) -> set[tuple]:
+        # Counters of batch normalisation have no part in a forward pass, and old files lack them.
+        free = (*dropped, *(name for name in state if name.endswith("num_batches_tracked")))
         numbers = {name: [] if value.is_floating_point() else [str(value.dtype)] for name, value in state.items()}
-        return {(name, *value.shape, *numbers[name]) for name, value in used(state).items()}
+        return {(name, *state[name].shape, *numbers[name]) for name in state if not name.startswith(free)}
 
     there, here = (described(state) for state in (tensors, module.state_dict()))
     if there != here:
@@ -102,7 +99,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: Any, dro
             f"{origin} is of another model: beyond a {type(module).__name__} it has {beyond}, and lacks {lacks} "
             "(name, shape; at most three each). Build the model of the checkpoint."
         )
-    check_finite(used(tensors), origin)
+    check_finite({name: tensors[name] for name, *_ in there}, origin)
     module.load_state_dict(tensors, strict=False)
 
 
@@ -140,19 +137,31 @@ def model_card(model: nn.Module, name: str, tag: str = "", config: Mapping[str, 
 
 
 def load_model(path: str | os.PathLike, model: nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:
-    """Load a checkpoint into the open_clip model that ``card`` describes; the card of the checkpoint.
+    """Load a checkpoint, or published weights, into the open_clip model that ``card`` describes; the card found there.
 
     Raises CheckpointError if activation, heads, config or a shape differ: weights can load and give wrong features.
     """
-    tensors, found = read(path)
+    with reading(f"weights of {card['name']!r} in {path}", "Get them again."):
+        tensors, found = read(path) if _is_ours(path) else (_converted(tensors_of(path), model), {})
     for what in ("activation", "heads", "config"):
         if found.get(what) and card[what] and found[what] != card[what]:
             raise CheckpointError(
                 f"{path} is of {found.get('name')}, the model is {card['name']}: {what} {found[what]} there and "
                 f"{card[what]} here. Build the model of the checkpoint."
             )
-    load_into(model, tensors, path)
+    load_into(model, tensors, path, ("logit_bias", "text.transformer.embeddings.position_ids"))  # of no feature
     return found
+
+
+def _converted(tensors: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]:
+    """Weights of older and foreign formats under the names of open_clip, as its own loader does; nothing is resized."""
+    from open_clip.factory import convert_state_dict, convert_to_custom_text_state_dict
+
+    tensors, here = convert_state_dict(clip, tensors), clip.state_dict()
+    if "positional_embedding" in tensors and "positional_embedding" not in here:
+        tensors = convert_to_custom_text_state_dict(tensors)
+    scales = [name for name in ("logit_scale", "logit_bias") if name in tensors and name in here]
+    return tensors | {name: tensors[name].reshape(here[name].shape) for name in scales if tensors[name].numel() == 1}
 
 
 def digest(tensors: Mapping[str, Tensor], card: str = "") -> str:
@@ -166,7 +175,7 @@ def digest(tensors: Mapping[str, Tensor], card: str = "") -> str:
     return found.hexdigest()
 
 
-def is_ours(path: str | os.PathLike) -> bool:
+def _is_ours(path: str | os.PathLike) -> bool:
     """Whether a file is a checkpoint of this package; published weights have neither card nor hash."""
     if _file(path).suffix != ".safetensors":
         return False

@@ -63,18 +63,7 @@ def embed(
         DiskFull, NotWritable: no room for the cache, or no place. Busy: another process is waited for in vain.
         InvalidInput, UnknownName: an argument or a name that does not fit.
     """
-    expect(
-        ("batch_size", batch_size, whole(batch_size, 1), "a number of rows, at least 1"),
-        ("chunk_rows", chunk_rows, whole(chunk_rows, 1), "a number of rows, at least 1"),
-        ("on_error", on_error, on_error in ("stop", "skip"), "'stop' or 'skip'"),
-        ("workers", workers, workers is None or whole(workers), "their number, or None"),
-        ("dataset", type(dataset).__name__, isinstance(dataset, Dataset), "a datasets.Dataset, as load_data makes it"),
-    )
-    batch_size, chunk_rows = int(batch_size), int(chunk_rows)  # numpy's own may overflow
-    if "id" not in dataset.column_names or not len(dataset):
-        raise InvalidInput(f"expected samples with a column 'id', found {len(dataset)} with {dataset.column_names}.")
-    if precision not in [*DTYPES, "auto"]:
-        raise unknown_name("precision", str(precision), {*DTYPES, "auto"})
+    batch_size, chunk_rows = _checked(dataset, batch_size, chunk_rows, workers, precision, on_error)
     (rank, processes), device = world(), resolve_device(device)
     if not str(embedding).startswith("file:"):
         prepared(cache_root(root))
@@ -107,6 +96,24 @@ def embed(
     if len(skipped := store.unreadable()):
         _skipped(skipped, ids, on_error, f", when {store.folder} was made with on_error='skip'")
     return np.load(store.folder / "embeddings.npy", mmap_mode="c")  # copy on write: the file stays as it is
+
+
+def _checked(
+    dataset: Dataset, batch_size: int, chunk_rows: int, workers: int | None, precision: str, on_error: str
+) -> tuple[int, int]:
+    """Refuse arguments that do not fit; the two sizes as Python's own numbers, since numpy's may overflow."""
+    expect(
+        ("batch_size", batch_size, whole(batch_size, 1), "a number of rows, at least 1"),
+        ("chunk_rows", chunk_rows, whole(chunk_rows, 1), "a number of rows, at least 1"),
+        ("on_error", on_error, on_error in ("stop", "skip"), "'stop' or 'skip'"),
+        ("workers", workers, workers is None or whole(workers), "their number, or None"),
+        ("dataset", type(dataset).__name__, isinstance(dataset, Dataset), "a datasets.Dataset, as load_data makes it"),
+    )
+    if "id" not in dataset.column_names or not len(dataset):
+        raise InvalidInput(f"expected samples with a column 'id', found {len(dataset)} with {dataset.column_names}.")
+    if precision not in [*DTYPES, "auto"]:
+        raise unknown_name("precision", str(precision), {*DTYPES, "auto"})
+    return int(batch_size), int(chunk_rows)
 
 
 class Batches(torch.utils.data.Dataset):

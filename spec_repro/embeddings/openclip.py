@@ -16,15 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
-from spec_repro.embeddings.checkpoints import (
-    config_of,
-    given_weights,
-    is_ours,
-    load_into,
-    load_model,
-    model_card,
-    tensors_of,
-)
+from spec_repro.embeddings.checkpoints import config_of, given_weights, load_model, model_card
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained
 
@@ -80,20 +72,6 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
     return tokenizer([text])[0]
 
 
-def _converted(tensors: dict[str, Tensor], clip: nn.Module) -> dict[str, Tensor]:
-    """Weights of older and foreign formats under the names of open_clip, as its own loader does; nothing is resized."""
-    from open_clip.factory import convert_state_dict, convert_to_custom_text_state_dict
-
-    tensors, here = convert_state_dict(clip, tensors), clip.state_dict()
-    if "positional_embedding" in tensors and "positional_embedding" not in here:
-        tensors = convert_to_custom_text_state_dict(tensors)
-    if "logit_bias" in here:  # no part of a feature
-        tensors = {"logit_bias": here["logit_bias"]} | tensors
-    for name in {"logit_scale", "logit_bias"} & tensors.keys() & here.keys():  # with or without a dimension
-        tensors[name] = tensors[name].reshape(here[name].shape) if tensors[name].numel() == 1 else tensors[name]
-    return tensors
-
-
 def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
     if tower not in ("image", "text"):
         raise unknown_name("tower", tower, ("image", "text"))
@@ -113,10 +91,7 @@ def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
             clip, _, prepare = open_clip.create_model_and_transforms(model, pretrained_text=False, **shown)
         finally:
             root.disabled = False
-        if is_ours(path):
-            load_model(path, clip, model_card(clip, model))
-        else:
-            load_into(clip, _converted(tensors_of(path), clip), path, ("text.transformer.embeddings.position_ids",))
+        load_model(path, clip, model_card(clip, model))
         inputs = ", ".join(f"{key} {value}" for key, value in clip.visual.preprocess_cfg.items())
         if tower == "text":
             tokenizer = open_clip.get_tokenizer(model)

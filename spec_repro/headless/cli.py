@@ -30,10 +30,18 @@ from spec_repro.base.processes import launched, world
 from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments, the_paper
 from spec_repro.headless.notebooks import lines_with, parse_overrides
 
-SETTINGS = (
-    "NAME=VALUE: a parameter of the notebook, an argument of compare() or match_bandwidths(), a field of AlignSettings"
-)
+SETTINGS = "NAME=VALUE: a notebook's parameter, an argument of compare() or match_bandwidths(), or one of AlignSettings"
 OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
+SPENT = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
+TOLD = (  # of the error that ends a command: the exit status and the line
+    (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
+    (BrokenPipeError, 141, ""),  # the reader of the output has seen enough
+    (SpecError, 2, "{}"),
+    (OSError, 2, "the system refused: {}"),
+    (MemoryError, 2, SPENT),
+    (RecursionError, 2, "something given is nested too deeply"),
+    (Exception, 1, "a mistake of this package: {}; please report it, --debug shows the traceback"),
+)
 
 
 def count(text: str) -> int:
@@ -41,18 +49,6 @@ def count(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
-
-
-FULL = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
-TOLD = (  # of the error that ends a command: the exit status and the line
-    (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
-    (BrokenPipeError, 141, ""),  # the reader of the output has seen enough
-    (SpecError, 2, "{}"),
-    (OSError, 2, "the system refused: {}"),
-    (MemoryError, 2, FULL),
-    (RecursionError, 2, "something given is nested too deeply"),
-    (Exception, 1, "a mistake of this package: {}; please report it, --debug shows the traceback"),
-)
 
 
 def kernel(text: str) -> Cosine | Gaussian:
@@ -103,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         status, line = next((status, line) for kind, status, line in TOLD if isinstance(error, kind))
         text = str(error) if isinstance(error, SpecError) else " ".join(f"{type(error).__name__}: {error}".split())
         if re.search("out of memory|can't allocate memory", text):  # of torch
-            status, line = 2, FULL
+            status, line = 2, SPENT
         with contextlib.suppress(OSError):
             if options.debug:
                 traceback.print_exc()

@@ -80,7 +80,8 @@ def check_parameters(declared: Mapping[str, object], given: Mapping[str, object]
         if key not in declared:
             raise ParameterError(str(unknown_name(f"parameter of {name}", key, declared)))
         if not _same_type(declared[key], value):
-            raise ParameterError(f"{name}: {key} = {value!r} should be of the type of its default, {declared[key]!r}.")
+            found = repr(value) if len(repr(value)) <= 120 else f"{repr(value)[:120]}..."
+            raise ParameterError(f"{name}: {key} = {found} should be of the type of its default, {declared[key]!r}.")
 
 
 def parse_overrides(declared: Mapping[str, object], texts: Sequence[str], name: str = "notebook") -> dict[str, object]:

@@ -7,6 +7,7 @@ and so does one whose files are damaged: what is not as the stamp has it, or doe
 
 import base64
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -18,7 +19,7 @@ from spec_repro.headless.claims import VERDICTS, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.headless.record import damaged, read_stamp, results_folder
 
-TEXTS = ("id", "statement", "data", "rule", "why", "reason")
+WORDED = ("id", "statement", "data", "rule", "why", "reason")
 
 
 def write_report(profile: str) -> Path:
@@ -53,8 +54,8 @@ def collect(profile: str) -> dict:
 def _section(experiment: Experiment, profile: str) -> dict:
     """What the templates show of one experiment; ``run`` is empty if there are no results."""
     command = f"make {experiment.name}" + ("" if profile == "mini" else f" PROFILE={profile}")
-    section = {"experiment": experiment, "card": experiment.cards[profile], "command": command, "run": {}, "bad": []}
-    section["changed"] = {}
+    section = {"experiment": experiment, "card": experiment.cards[profile], "command": command}
+    section |= {"run": {}, "changed": {}, "bad": []}
 
     def unmeasured(reason: str) -> list[dict]:
         return [item.row(profile, "not run", f"{reason}: {command}") for item in experiment.claims_of(profile)]
@@ -76,15 +77,15 @@ def _section(experiment: Experiment, profile: str) -> dict:
         pages = [f"{experiment.path.stem}.html", *files][: 1 if stamp else None]
         files = [name for name in files if name in stamp.get("files", pages) or name in pages]
         pictures = {name: read(name, _picture) for name in files if name.endswith(".png") and "/" not in name}
-        tables = {name: read(name, _table) for name in files if name.startswith("tables/")}
+        table = partial(pd.read_csv, dtype=str, na_filter=False)
+        tables = {name: read(name, table) for name in files if name.startswith("tables/")}
         section["claims"] = read("claims.json", _claims_of, unmeasured("damaged, run again"))
-        section["run"] = read("run.json", lambda path: _run_of(path, experiment), {})
+        section["run"], section["changed"] = read("run.json", partial(_run_of, experiment), ({}, {}))
         section["timing"] = read("timing.json", read_json) if "timing.json" in files else None
     return section | {
         "figures": {Path(name).stem: picture for name, picture in pictures.items() if picture},
-        "tables": {Path(name).stem: table for name, table in tables.items() if table is not None},
+        "tables": {Path(name).stem: rows for name, rows in tables.items() if rows is not None},
         "links": [name for name in files if name.endswith((".html", ".ipynb", ".npz")) and name not in section["bad"]],
-        "changed": experiment.changed(section["run"]["parameters"]) if section["run"] else {},
     }
 
 
@@ -92,11 +93,11 @@ def _has_run(experiment: Experiment, profile: str) -> bool:
     return (results_folder(profile, experiment.name) / "run.json").is_file()
 
 
-def _run_of(path: Path, experiment: Experiment) -> dict:
-    """A run record, if it has what is shown."""
+def _run_of(experiment: Experiment, path: Path) -> tuple[dict, dict]:
+    """A run record, if it has what is shown, and its parameters that are not the profile's."""
     run = read_json(path)
-    experiment.changed(run["parameters"]), run["versions"].items()
-    return run
+    run["versions"].items()
+    return run, experiment.changed(run["parameters"])
 
 
 def _claims_of(path: Path) -> list[dict]:
@@ -104,14 +105,10 @@ def _claims_of(path: Path) -> list[dict]:
     rows = read_json(path)
     for row in rows if isinstance(rows, list) else [rows]:
         show_measured(row), show(row["paper"]["value"], None)
-        texts = [row["paper"]["where"], *(row[key] for key in TEXTS)]
+        texts = [row["paper"]["where"], *(row[key] for key in WORDED)]
         if row["verdict"] not in VERDICTS or not all(isinstance(text, str) for text in texts):
             raise InvalidInput(f"{path}: expected a claim, found {row!r}.")
     return rows
-
-
-def _table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, na_filter=False)
 
 
 def _untagged(value):

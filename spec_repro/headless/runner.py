@@ -4,6 +4,7 @@ A result that this checkout made from the same notebook, package, parameters and
 stamp that says so is never committed, so that a fresh clone computes everything.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -99,7 +100,8 @@ def run(
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
-                os.kill(process.pid, signal.SIGINT)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(process.pid, signal.SIGINT)
             raise
     return outcomes
 
@@ -110,12 +112,10 @@ def _apart(mini: bool, item: Plan, *options) -> Outcome:
     try:
         with ProcessPoolExecutor(1, spawn, _start, start) as alone:
             return alone.submit(_run, item, *options).result()
-    except BrokenProcessPool:
-        return Outcome(item.experiment.name, "failed", f"its process {GONE}.")
-    except errors.SpecError as error:
-        return Outcome(item.experiment.name, "failed", str(error))
     except Exception as error:
-        return Outcome(item.experiment.name, "failed", f"{type(error).__name__}: {error}")
+        said = str(error) if isinstance(error, errors.SpecError) else f"{type(error).__name__}: {error}"
+        said = f"its process {GONE}." if isinstance(error, BrokenProcessPool) else said
+        return Outcome(item.experiment.name, "failed", said)
 
 
 def _start(mini: bool, folder: str) -> None:
@@ -199,7 +199,7 @@ def _complete(item: Plan, executed: Path, more: Sequence[Path]) -> list[str]:
     folder, name, notebook = item.folder, item.experiment.path.name, nbformat.read(executed, as_version=4)
     with exclusive(folder):
         stamp = read_stamp(folder)
-        files = {name: digest for name, digest in stamp["files"].items() if name != "timing.json"}
+        files = {file: digest for file, digest in stamp["files"].items() if file != "timing.json"}
         write_stamp(folder, {**stamp, "files": files})
         write_json(folder / "timing.json", read_json(folder / "timing.json") | {"cells": _cells(notebook)})
         for copy in (folder / name, *more):

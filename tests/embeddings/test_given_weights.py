@@ -215,7 +215,7 @@ def vectors(model):
     generator = torch.Generator().manual_seed(0)
     if model.modality == "text":
         return model([model.prepare("a pilot"), model.prepare("a tired chef")])
-    side = model.prepare(Image.new("RGB", (50, 40))).shape[-1]
+    side = 96 if model.name in ("inception", "swav") else model.prepare(Image.new("RGB", (50, 40))).shape[-1]
     return model(torch.randn(2, 3, side, side, generator=generator))
 
 

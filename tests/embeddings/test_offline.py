@@ -3,9 +3,12 @@
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
+from datasets import Dataset, Features, Image, Value
 
+from spec_repro import Cosine, compare
 from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.data import load_data
 from spec_repro.data.offline.factors import labels_of
@@ -84,9 +87,52 @@ def test_what_is_fitted_says_so_and_changes_with_the_data(name):
     assert small.shape[1] <= 10
 
 
-def test_lsa_needs_words():
-    with pytest.raises(InvalidInput, match=r"lsa needs at least two texts and two words, found 1 and 7\."):
-        embed(data_for("lsa", 1), "lsa")
+def texts_of(*texts):
+    return Dataset.from_dict({"id": [str(i) for i in range(len(texts))], "text": list(texts)})
+
+
+def images_of(*images):
+    features = Features({"id": Value("string"), "image": Image()})
+    return Dataset.from_dict({"id": [str(i) for i in range(len(images))], "image": list(images)}, features=features)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("lsa", lambda: data_for("lsa", 1), "nothing to fit on: 1 of 1 samples could be read, needed are two."),
+        ("lsa", lambda: texts_of("", "", "!"), "lsa needs at least two words, found 0 in 3 texts."),
+        ("lsa", lambda: texts_of("a word", None, None), "nothing to fit on: 1 of 3 samples could be read"),
+        ("pixels", lambda: data_for("pixels", 1), "nothing to fit on: 1 of 1 samples could be read"),
+        ("pixels", lambda: images_of(None, None), "nothing to fit on: 0 of 2 samples could be read"),
+    ],
+)
+def test_too_little_to_fit_on(name, data, words):
+    with pytest.raises(InvalidInput) as caught:
+        embed(data(), name, on_error="skip")
+    assert words in str(caught.value)
+
+
+def test_nulls_are_left_out_of_a_fit():
+    with pytest.warns(UserWarning, match=r"1 of 3 samples could not be read, first ids \['1'\]"):
+        found = embed(texts_of("hello world", None, "hello you"), "lsa", on_error="skip")
+    assert np.isfinite(found).all(axis=1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["ngrams", "lsa"])
+def test_an_empty_text_is_a_zero_row_which_the_cosine_names(name):
+    found = np.array(embed(texts_of("hello there", "", "hello world you", "where are you"), name))
+    assert np.flatnonzero(~found.any(axis=1)).tolist() == [1]
+    with pytest.raises(InvalidInput, match=r"x: the cosine kernel needs non-zero rows, found 1 .*, first \[1\]\."):
+        compare(found, found, kernel_x=Cosine(), kernel_y=Cosine(), k=1)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_odd_pictures(name):
+    sizes = {"RGB": (1, 1), "L": (5, 300), "LA": (2, 2), "RGBA": (700, 3), "P": (8, 8), "1": (8, 8), "CMYK": (9, 9)}
+    found = embed(images_of(*(PIL.Image.new(mode, size) for mode, size in sizes.items())), name)
+    assert np.isfinite(found).all()
+    same = embed(images_of(*[PIL.Image.new("RGB", (9, 9), (255, 0, 0))] * 2), name)
+    np.testing.assert_array_equal(same[0], same[1])
 
 
 def test_names_and_options_are_checked():

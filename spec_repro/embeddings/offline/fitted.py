@@ -45,7 +45,8 @@ def _fit_pixels(dataset: Dataset) -> Embedding:
 
     values = torch.stack([_values(image) for image in _sample(dataset, "image")]).numpy()
     # The exact solver: deterministic without a seed, and 768 values are few.
-    found = PCA(min(COMPONENTS, *values.shape), svd_solver="covariance_eigh").fit(values.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # shares of a variance that is zero
+        found = PCA(min(COMPONENTS, *values.shape), svd_solver="covariance_eigh").fit(values.astype(np.float64))
     mean, axes = found.mean_.astype(np.float32), found.components_.astype(np.float32)
     project = functools.partial(_projected, torch.from_numpy(mean), torch.from_numpy(np.ascontiguousarray(axes)))
     return replace(pixels(), dim=len(axes), revision=_hash(mean, axes), encode=project)
@@ -59,11 +60,12 @@ def _fit_lsa(dataset: Dataset) -> Embedding:
     words = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
     split = words.build_analyzer()
     found = len({word for text in texts for word in split(text)})
-    if len(texts) < 2 or found < 2:
-        raise InvalidInput(f"lsa needs at least two texts and two words, found {len(texts)} and {found}.")
+    if found < 2:
+        raise InvalidInput(f"lsa needs at least two words, found {found} in {len(texts)} texts.")
     counts = words.fit_transform(texts)
     k = min(TOPICS, min(counts.shape) - 1)
-    axes = TruncatedSVD(k, n_iter=7, random_state=0).fit(counts).components_.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        axes = TruncatedSVD(k, n_iter=7, random_state=0).fit(counts).components_.astype(np.float32)
     revision = _hash(axes, words.idf_, words.get_feature_names_out().tolist())
     return replace(lsa(), dim=k, revision=revision, encode=functools.partial(_weighed, words, axes))
 
@@ -73,8 +75,8 @@ def _values(image: Image.Image) -> Tensor:
 
 
 def _projected(mean: Tensor, axes: Tensor, batch: Tensor) -> Tensor:
-    """(b, 768) values -> (b, dim)."""
-    return (batch - mean) @ axes.T
+    """(b, 768) values -> (b, dim); in float64, so that the others of a batch do not change the rounding."""
+    return ((batch - mean).double() @ axes.T.double()).float()
 
 
 def _weighed(words: Any, axes: np.ndarray, texts: list[str]) -> Tensor:
@@ -91,8 +93,9 @@ def _sample(dataset: Dataset, modality: str) -> list:
     for i in rows.tolist():
         with contextlib.suppress(UnreadableItem):
             items.append(dataset[i][column])
-    if not items:
-        raise InvalidInput(f"nothing to fit on: none of {len(rows):,} samples could be read.")
+    items = [item for item in items if item is not None]
+    if len(items) < 2:
+        raise InvalidInput(f"nothing to fit on: {len(items)} of {len(rows):,} samples could be read, needed are two.")
     return items
 
 
