@@ -12,6 +12,8 @@ def figures(lines: Path) -> dict:
     for line in lines.read_text().splitlines():
         found = json.loads(line)
         rows.setdefault(found["row"], Counter()).update(found["counts"])
+        for verdict, what, why in found["failures"]:
+            print(f"{verdict}: {found['row']}: {what}\n    {why}", file=sys.stderr)
     return {"rows": [{"row": row, "tried": counts.total(), **counts} for row, counts in sorted(rows.items())]}
 
 

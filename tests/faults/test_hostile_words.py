@@ -206,7 +206,8 @@ def test_variables(workshop, place, tally):
 
     def one(made):
         words, name, value = made
-        return again.run(words, out_of(place, value), environment={name: value})
+        usual = "1/2/3/4/around/here/inputs/checkout/results"  # where an empty variable leads
+        return again.run(words, [*out_of(place, value), usual], environment={name: value})
 
     tried(tally, 60, st.tuples(st.sampled_from(commands), names, values), one)
 
@@ -281,7 +282,7 @@ def test_experiment_files(workshop, place, tally):
 PARAMETERS = [
     "n_samples = 10", "n_samples = __import__('os').mkdir('canary')", "n_samples = 2 * 5", "n_samples = ",
     "n_samples = None", "n_samples = " + "(" * 300 + ")" * 300, "n_samples = 10\nn_samples = 11", "import os",
-    "n_samples: int = 10", "%matplotlib inline", "n_samples = [1, [2]]", "n_samples = {'a': 1}", "n_samples = 'é'",
+    "n_samples: int = 10", "%matplotlib inline", "n_samples = [1, [2]]", "n_samples = {'a': 1}", "word = 'é'",
     "n_samples += 1", "a = b = 1", "n_samples = 10; x = 1", "\x00", "n_samples = 1e999", "n_samples = 10 # \ud7ff",
     "def f(): pass", "n_samples = f'{1}'", "n_samples = b'1'", "profile = 3",
 ]  # fmt: skip

@@ -116,7 +116,8 @@ class Tally:
     def close(self, allowed: float = 0.0) -> None:
         if path := os.environ.get("FAULTS_TALLY"):
             with open(path, "a") as file:
-                file.write(json.dumps({"row": self.row, "counts": self.counts}) + "\n")
+                told = [[verdict, *each] for (verdict, _), each in self.failures.items()]
+                file.write(json.dumps({"row": self.row, "counts": self.counts, "failures": told}) + "\n")
         shown = [f"{verdict}: {what}\n    {why}" for (verdict, _), (what, why) in self.failures.items()]
         bad = sum(count for verdict, count in self.counts.items() if verdict not in (*GOOD, "untyped"))
         untyped = self.counts["untyped"] / max(1, self.counts.total())
