@@ -33,9 +33,10 @@ test-unit: $(ENVIRONMENT)  ## the unit tests and docstring examples alone
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(ARGS)
 
 faults: $(ENVIRONMENT)  ## kills, full disks, damaged files, hostile input: all of tests/faults, a quarter of an hour
-	@rm -f .faults.jsonl
-	@FAULTS=whole FAULTS_TALLY=$(CURDIR)/.faults.jsonl $(PY) -m pytest -n $(JOBS) tests/faults $(ARGS); failed=$$?; \
-	$(PY) tests/faults/tally.py .faults.jsonl > benchmarks/results/faults.json && rm .faults.jsonl && $(PY) scripts/render_tables.py && exit $$failed
+	@mkdir -p build && rm -f build/faults.jsonl
+	@FAULTS=whole FAULTS_TALLY=$(CURDIR)/build/faults.jsonl $(PY) -m pytest -n $(JOBS) --dist worksteal tests/faults $(ARGS); \
+	failed=$$?; $(PY) tests/faults/tally.py build/faults.jsonl > benchmarks/results/faults.json && \
+	$(PY) scripts/render_tables.py && exit $$failed
 
 notebooks: $(ENVIRONMENT)  ## re-execute the notebooks and store their outputs in notebooks/
 	@$(PY) -m spec_repro run --save-outputs --force $(OPTIONS)

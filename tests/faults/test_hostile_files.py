@@ -123,20 +123,19 @@ def tried(workshop, place, tally, strategy, examples, recipe_of):
 
 @st.composite
 def csv_texts(draw):
-    """Mostly tables, of which one or two rows have a field too many or too few, or something else is odd."""
-    head = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4))
-    quote = draw(st.booleans())
-    rows = [[draw(CELL) for _ in head] for _ in range(draw(st.integers(0, 5)))]
-    for row in rows:
-        match draw(st.integers(0, 9)):
-            case 0:
-                row.append(draw(CELL))
-            case 1:
-                row.pop()
-    lines = [",".join(f'"{c.replace(chr(34), chr(34) * 2)}"' if quote else c for c in row) for row in [head, *rows]]
+    """Tables, of which every second one has an odd head, rows with a field too many or too few, or an odd end."""
+    odd = draw(st.integers(0, 7))  # 0: the head, 1: rows, 2: the end, 3: no quotes; else nothing
+    usual = st.sampled_from([["id", "text"], ["text"], ["text", "label"], ["id", "text", "kind"], ["caption", "label"]])
+    head = draw(usual if odd else st.lists(st.sampled_from(WORDS), min_size=1, max_size=4))
+    rows = [[draw(CELL) for _ in head] for _ in range(draw(st.integers(1, 5)))]
+    for i, row in enumerate(rows):
+        row[0] = f"i{i}" if head[0] == "id" and draw(st.integers(0, 5)) else row[0]
+        if odd == 1 and draw(st.booleans()):
+            rows[i] = draw(st.sampled_from([row[:-1], [*row, ""], [*row, "x"]]))
     end = draw(st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"]))
-    text = draw(st.sampled_from(["", "", "", "\ufeff"])) + end.join(lines)
-    return text + draw(st.sampled_from(["", end, end * 2, ",", f"{end},", f"{end} {end}", '"', "\0"]))
+    quoted = [[c if odd == 3 else '"' + c.replace('"', '""') + '"' for c in row] for row in [head, *rows]]
+    text = draw(st.sampled_from(["", "", "", "\ufeff"])) + end.join(map(",".join, quoted))
+    return text + (draw(st.sampled_from([end * 2, ",", f"{end},", f"{end} {end}", '"', "\0"])) if odd == 2 else end)
 
 
 def test_hostile_tables(workshop, place, tally):
