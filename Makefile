@@ -42,7 +42,7 @@ notebooks: $(ENVIRONMENT)  ## re-execute the notebooks and store their outputs i
 	@$(PY) -m spec_repro run --save-outputs --force $(OPTIONS)
 
 report: $(ENVIRONMENT)  ## results/PROFILE/REPORT.md and report.html from the results at hand, each executed notebook as HTML
-	@$(if $(wildcard $(EXECUTED)),$(PY) -m nbconvert --to html --template classic --log-level ERROR $(EXECUTED))
+	-@$(if $(wildcard $(EXECUTED)),$(PY) -m nbconvert --to html --template classic --log-level ERROR $(EXECUTED))
 	@$(PY) -m spec_repro report --profile $(PROFILE)
 
 check: $(ENVIRONMENT)  ## what moved between results/PROFILE and its committed copy

@@ -117,7 +117,7 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
         read_notebook(tmp_path / "none.ipynb")
     for content in (b"not json", b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"nbformat": 4, "cells": [1]}'):
         (tmp_path / "bad.ipynb").write_bytes(content)
-        with pytest.raises(InvalidInput, match=r"bad\.ipynb is not a notebook"):
+        with pytest.raises(InvalidInput, match=r"expected a notebook in bad\.ipynb, found"):
             read_notebook(tmp_path / "bad.ipynb")
 
 

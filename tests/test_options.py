@@ -100,7 +100,7 @@ OPTIONS = {
     "seed": [-1, 1.5, "a", None, True],
     "memory": [-1, float("nan"), float("inf"), "1 GB", True],
     "tol": [0, -1e-3, "a", True, float("nan"), float("inf")],
-    "names": [("x",), ("x", "x"), ("", "y"), ("x", None), 3, None, "xyz"],
+    "names": [("x",), ("", "y"), ("x", None), 3, None, "xyz"],
     "solver": ["magic", None, 3],
     "sign": ["max", None],
     "device": ["gpu9", "cuda:77", "meta", 3.5, None, ""],
@@ -124,6 +124,11 @@ def test_numbers_of_numpy_are_taken():
     for size in (True, 1.5, 0, 51, "3"):
         with pytest.raises(InvalidInput, match=r"expected a size in 1..50"):
             found.x_only.top(size)
+
+
+def test_two_equal_names_stay_apart():
+    found = compare(X, Y, KERNELS, k=2, names=("clip", "clip"))
+    assert [side.name for side in found] == ["clip (x) − clip (y)", "clip (y) − clip (x)"]
 
 
 def test_a_bandwidth_is_a_number():

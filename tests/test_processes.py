@@ -32,6 +32,9 @@ CASES = {
     "exact, made anew": {**GAUSSIAN, "solver": "krylov", "batch_size": 40, "memory": 0},
     "dense": {**GAUSSIAN, "solver": "dense"},
     "low rank, fewer than k pairs": {**COSINE, "d": 3, "solver": "krylov"},
+    "a row far away": {**GAUSSIAN, "solver": "krylov", "batch_size": 40, "far": 1e6},
+    "a row far away, dense": {**GAUSSIAN, "solver": "dense", "batch_size": 40, "far": 1e3},
+    "a row far away, random features": {**GAUSSIAN, "frequencies": 100, "solver": "krylov", "far": 1e6},
     "fewer rows than processes": {**GAUSSIAN, "n": 2, "frequencies": 100, "solver": "krylov"},
 }
 
@@ -40,7 +43,8 @@ def one(options, processes=None):
     """The numbers of one case."""
     options = dict(options)
     n, d = options.pop("n", None), options.pop("d", None)
-    x, y = X[:n, :d], Y[:n, :d]
+    x, y = X[:n, :d].copy(), Y[:n, :d]
+    x[-1] += options.pop("far", 0.0)
     found = compare(x, y, k=min(5, len(x)), device="cpu", processes=processes, **options)
     return {
         "values": [side.eigenvalues for side in found],
@@ -226,12 +230,12 @@ ADDRESS = "MASTER_ADDR=127.0.0.1 MASTER_PORT=1"
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("RANK=0", "found RANK=0, WORLD_SIZE= without WORLD_SIZE"),
-        ("WORLD_SIZE=1", "found RANK=, WORLD_SIZE=1 without RANK"),
-        (f"WORLD_SIZE=2 {ADDRESS}", "found RANK=, WORLD_SIZE=2 without RANK in"),
-        ("RANK=0 WORLD_SIZE=2", "found RANK=0, WORLD_SIZE=2 without MASTER_ADDR and MASTER_PORT"),
-        (f"RANK=2 WORLD_SIZE=2 {ADDRESS}", "found RANK=2, WORLD_SIZE=2 in"),
-        (f"RANK=0 WORLD_SIZE=0 {ADDRESS}", "found RANK=0, WORLD_SIZE=0 in"),
+        ("RANK=0", "found RANK=0, WORLD_SIZE=, MASTER"),
+        ("WORLD_SIZE=1", "found RANK=, WORLD_SIZE=1, MASTER"),
+        (f"WORLD_SIZE=2 {ADDRESS}", "found RANK=, WORLD_SIZE=2, MASTER"),
+        ("RANK=0 WORLD_SIZE=2", "found RANK=0, WORLD_SIZE=2, MASTER_ADDR=, MASTER_PORT= in"),
+        (f"RANK=2 WORLD_SIZE=2 {ADDRESS}", "found RANK=2, WORLD_SIZE=2, MASTER"),
+        (f"RANK=0 WORLD_SIZE=0 {ADDRESS}", "found RANK=0, WORLD_SIZE=0, MASTER"),
         (f"RANK=-1 WORLD_SIZE=2 {ADDRESS}", "found RANK='-1' in the environment, expected a whole number from 0"),
         (f"RANK=0 WORLD_SIZE=two {ADDRESS}", "found WORLD_SIZE='two' in the environment"),
         (f"RANK=\u00b2 WORLD_SIZE=4 {ADDRESS}", "in the environment, expected a whole number"),

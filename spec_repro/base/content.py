@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from spec_repro.base.errors import UnreadableItem
+from spec_repro.base.errors import UnreadableItem, readable
 from spec_repro.base.files import cache_root, sha256
 
 SETTLED = 2_000_000_000  # nanoseconds; a younger file may change again within the same tick of the clock
@@ -39,21 +39,16 @@ def content(path: str | os.PathLike) -> str:
 
 def contents(paths: Sequence[str | os.PathLike]) -> list[str]:
     """SHA-256 of each of many files. Raises UnreadableItem for what is not an ordinary file."""
-    states = [state(path) for path in paths]
-    with _memory() as memory:
-        known = dict(_known(memory, states))
-        new = {each[0]: each for each in states if known.get(each[0]) is None}
-        if new:
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-                known |= zip(new, pool.map(_digest, new), strict=True)
-            old = time.time_ns() - SETTLED
-            rows = [
-                (json.dumps(name), json.dumps(each), known[name]) for name, each in new.items() if max(each[2:4]) < old
-            ]
-            with contextlib.suppress(sqlite3.Error):
-                memory.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", rows)
-                memory.commit()
-    return [known[each[0]] for each in states]
+    keys = [json.dumps(state(path)) for path in paths]
+    with _memory() as memory, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        known = dict(_known(memory, keys))
+        new = {key: json.loads(key) for key in keys if key not in known}
+        known |= zip(new, pool.map(_digest, (path for path, *_ in new.values())), strict=True)
+        old = time.time_ns() - SETTLED
+        rows = [(key, known[key]) for key, each in new.items() if max(each[2:4]) < old]
+        with contextlib.suppress(sqlite3.Error), memory:
+            memory.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?)", rows)
+    return [known[key] for key in keys]
 
 
 def state(path: str | os.PathLike) -> list:
@@ -100,10 +95,8 @@ def _state_of(path: str | os.PathLike) -> list | str | None:
 
 
 def _digest(path: str) -> str:
-    try:
+    with readable("a file that can be read", str(path), "Check it."):
         return sha256(path)
-    except OSError as error:
-        raise UnreadableItem(f"{path} cannot be read: {error}.") from error
 
 
 @contextlib.contextmanager
@@ -113,12 +106,10 @@ def _memory() -> Iterator[sqlite3.Connection]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         memory = _opened(file)
-    except sqlite3.DatabaseError as error:
-        if not isinstance(error, sqlite3.OperationalError):  # not a database any more
+    except (OSError, sqlite3.Error) as error:
+        if type(error) is sqlite3.DatabaseError:  # not a database any more
             with contextlib.suppress(OSError):
                 file.unlink()
-        memory = _opened(":memory:")
-    except OSError:
         memory = _opened(":memory:")
     with contextlib.closing(memory):
         yield memory
@@ -126,14 +117,12 @@ def _memory() -> Iterator[sqlite3.Connection]:
 
 def _opened(file: str | os.PathLike) -> sqlite3.Connection:
     memory = sqlite3.connect(file, timeout=10)
-    memory.execute("CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, state TEXT, sha256 TEXT)")
+    memory.execute("CREATE TABLE IF NOT EXISTS digests (state TEXT PRIMARY KEY, sha256 TEXT)")
     return memory
 
 
-def _known(memory: sqlite3.Connection, states: Sequence[list]) -> Iterator[tuple[str, str]]:
-    """Path and digest of those whose state is the one that was kept."""
-    for each in states:
-        with contextlib.suppress(sqlite3.Error):
-            row = memory.execute("SELECT state, sha256 FROM contents WHERE path = ?", (json.dumps(each[0]),)).fetchone()
-            if row and row[0] == json.dumps(each):
-                yield each[0], row[1]
+def _known(memory: sqlite3.Connection, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """State and digest of those that were kept."""
+    with contextlib.suppress(sqlite3.Error):
+        for each in keys:
+            yield from memory.execute("SELECT state, sha256 FROM digests WHERE state = ?", [each])

@@ -83,10 +83,7 @@ def shown(name: object) -> str:
 
 @contextlib.contextmanager
 def readable(
-    expected: str,
-    found: str = "what does not read",
-    advice: str = "Repair or remove it.",
-    kind: type[SpecError] = UnreadableItem,
+    expected: str, found="what does not read", advice="Repair or remove it.", kind: type[SpecError] = UnreadableItem
 ) -> Iterator[None]:
     """Surrounds the reading of a file: whatever a parser raises becomes a typed error with ``expected`` in front."""
     try:

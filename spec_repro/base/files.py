@@ -21,7 +21,7 @@ from typing import Any
 
 from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotWritable
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SHUT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
@@ -78,10 +78,8 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         if isinstance(error, NotWritable | DiskFull | Busy) or number not in FULL | SHUT or elsewhere:
             raise
         if number in FULL:
-            raise DiskFull(
-                f"no room for {path} ({os.strerror(number)}). Free some, or choose another place; embeddings go to "
-                "SPEC_CACHE, results to SPEC_RESULTS."
-            ) from error
+            hint = "Free some, or choose another place; embeddings go to SPEC_CACHE, results to SPEC_RESULTS."
+            raise DiskFull(f"no room for {path} ({os.strerror(number)}). {hint}") from error
         raise NotWritable(f"{path} cannot be written: {error}.") from error
 
 
@@ -93,9 +91,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise InvalidInput(
-            f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}; expected a file to write."
-        )
+        raise InvalidInput(f"{path} is {'a folder' if path.is_dir() else 'no file'}; expected a file to write.")
     with writing(path), _room(path) as room:
         staged = room / path.name
         yield staged
@@ -186,7 +182,7 @@ def waiting(state: Callable[[], str], wait: float | None = None) -> Iterator[flo
         if now - since >= wait:
             raise Busy(f"{found}, and nothing has changed for {wait:g} s. Try later, or end what does not go on.")
         if now - start > SOON and not said:
-            said = not log.warning("%s: waiting", found)
+            said = not _log.warning("%s: waiting", found)
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -252,10 +248,8 @@ def _aside(path: Path) -> Path:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)  # of somebody else
     return True
 
 
@@ -267,7 +261,8 @@ def _take_over(old: Path, new: Path, ours: set[str]) -> None:
         (new / file.parent).mkdir(parents=True, exist_ok=True)
         shutil.copy2(old / file, new / file, follow_symlinks=False)
     if others:
-        log.warning("%s: kept %d files that are not of this package: %s", old, len(others), ", ".join(map(str, others)))
+        names = ", ".join(map(str, others))
+        _log.warning("%s: kept %d files that are not of this package: %s", old, len(others), names)
 
 
 def _to_disk(path: Path) -> None:

@@ -88,10 +88,8 @@ def as_processes(handle: Any) -> Processes:
     if handle is None or isinstance(handle, Processes):
         return handle or ALONE
     if not (dist.is_available() and dist.is_initialized()):
-        raise InvalidInput(
-            "processes: expected a group of running processes, and torch.distributed is not initialised. Start the "
-            "script with torchrun and call torch.distributed.init_process_group() first, or leave processes out."
-        )
+        hint = "Start with torchrun and call torch.distributed.init_process_group() first, or leave processes out."
+        raise InvalidInput(f"processes: expected a group, and torch.distributed is not initialised. {hint}")
     rank = dist.get_rank(handle)
     if rank < 0:
         raise InvalidInput("processes: this process does not belong to the group it was given.")
@@ -106,11 +104,10 @@ def world() -> tuple[int, int]:
     rank, size = _told("RANK"), _told("WORLD_SIZE")
     if rank is None and size is None:
         return 0, 1
-    away = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
-    if rank is None or size is None or rank >= size or (size > 1 and away):
-        found = ", ".join(f"{name}={os.environ.get(name, '')}" for name in ("RANK", "WORLD_SIZE"))
-        lacks = f" without {' and '.join(away)}" if away else ""
-        raise InvalidInput(f"found {found}{lacks} in the environment, which torchrun does not set so. {UNSET}")
+    set_by_torchrun = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
+    if rank is None or size is None or rank >= size or (size > 1 and "" in set_by_torchrun):
+        found = "RANK={}, WORLD_SIZE={}, MASTER_ADDR={}, MASTER_PORT={}".format(*set_by_torchrun)
+        raise InvalidInput(f"found {found} in the environment, which torchrun does not set so. {UNSET}")
     return rank, size
 
 

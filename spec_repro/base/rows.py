@@ -70,7 +70,7 @@ class Rows:
         """Rows with NaN or infinity; rows that the kernel cannot take, zero for the cosine and huge for the Gaussian;
         marks ``(n, 2)`` by which other rows are told from these. One pass.
         """
-        bad, unfit, marks = [], [], []
+        bad, unfit, marks = [], [], [torch.empty(0, 2)]  # a process may have no row
         dtype = torch.float64 if self.double else torch.float32
         weights = torch.linspace(0.5, 1.5, self.d, dtype=dtype)
         for rows in slices(self.n, 8_192):
@@ -88,21 +88,16 @@ class Rows:
         """Refuse rows that a kernel cannot take, in all processes alike; the marks ``(n, 2)`` of the others."""
         *faults, marks = zip(*processes.everything(self.faults(cosine)), strict=True)
         bad, unfit = (list(chain(*parts)) for parts in faults)
+        where = f"{len(bad or unfit):,} of {self.total:,} rows, first {(bad or unfit)[:5]}"
         if bad:
-            raise NonFiniteInput(
-                f"{self.name}: expected finite numbers, found NaN or infinity in {len(bad):,} of {self.total:,} rows, "
-                f"first {bad[:5]}. Look at the model that gave them, or drop these rows from both embeddings."
-            )
+            hint = "Look at the model that gave them, or drop these rows from both embeddings."
+            raise NonFiniteInput(f"{self.name}: expected finite numbers, found NaN or infinity in {where}. {hint}")
         if unfit and cosine:
-            raise InvalidInput(
-                f"{self.name}: the cosine kernel needs non-zero rows, found {len(unfit):,} zero rows of "
-                f"{self.total:,}, first {unfit[:5]}. Drop them from both embeddings, or use a Gaussian kernel."
-            )
+            hint = "Drop them from both embeddings, or use a Gaussian kernel."
+            raise InvalidInput(f"{self.name}: the cosine kernel needs non-zero rows, found {where}, zero. {hint}")
         if unfit:
-            raise InvalidInput(
-                f"{self.name}: squares overflow in {len(unfit):,} of {self.total:,} rows, first {unfit[:5]}; expected "
-                f"moduli that sum to at most {LARGEST:g} in each row. Divide the embedding by a constant."
-            )
+            hint = f"expected moduli that sum to at most {LARGEST:g} in each row. Divide the embedding by a constant."
+            raise InvalidInput(f"{self.name}: squares overflow in {where}; {hint}")
         return torch.cat(marks)
 
 
@@ -121,15 +116,11 @@ def as_rows(source: Any, name: str) -> Rows:
     shape, dtype = getattr(source, "shape", None), str(getattr(source, "dtype", "")).removeprefix("torch.")
     kind = type(source).__name__
     if shape is None or len(shape) != 2 or min(shape) < 1:
-        raise InvalidInput(
-            f"{name}: expected an array or tensor of shape (n samples, d dims), got "
-            f"{kind}{'' if shape is None else f' of shape {tuple(shape)}'}."
-        )
+        found = kind if shape is None else f"{kind} of shape {tuple(shape)}"
+        raise InvalidInput(f"{name}: expected an array or tensor of shape (n samples, d dims), got {found}.")
     if isinstance(source, Tensor):
-        kind, dense = (
-            f"{source.layout} {kind} on {source.device}",
-            source.layout == torch.strided and not source.is_meta,
-        )
+        kind = f"{source.layout} {kind} on {source.device}"
+        dense = source.layout == torch.strided and not source.is_meta
     else:  # sparse matrices are no arrays, and tables give no arrays when they are sliced
         dense = hasattr(source, "__array__") and not hasattr(source, "to_numpy")
     if not dense:
@@ -139,9 +130,8 @@ def as_rows(source: Any, name: str) -> Rows:
         hint = "Drop these rows from both embeddings, or give .data if its values count."
         raise InvalidInput(f"{name}: {np.ma.count_masked(source):,} entries of this {kind} are masked. {hint}")
     if dtype not in FLOATS:
-        raise InvalidInput(
-            f"{name}: expected float16, float32 or float64, got {dtype}. Convert real numbers with .astype('float32')."
-        )
+        hint = "Convert real numbers with .astype('float32')."
+        raise InvalidInput(f"{name}: expected float16, float32 or float64, got {dtype}. {hint}")
     return Rows(name, source, int(shape[0]), int(shape[1]), dtype == "float64", int(shape[0]))
 
 
@@ -149,10 +139,9 @@ def as_pair(x: Any, y: Any, suffix: str = "") -> tuple[Rows, Rows]:
     """Describe both inputs, which must embed the same samples."""
     pair = as_rows(x, f"x{suffix}"), as_rows(y, f"y{suffix}")
     if pair[0].n != pair[1].n:
-        raise EmbeddingMismatch(
-            f"{pair[0].name} has {pair[0].n:,} rows and {pair[1].name} has {pair[1].n:,}; both must embed the same "
-            "samples in the same order. Check the n= and split= with which each was made."
-        )
+        found = f"{pair[0].name} has {pair[0].n:,} rows and {pair[1].name} has {pair[1].n:,}"
+        hint = "both must embed the same samples in the same order. Check the n= and split= with which each was made."
+        raise EmbeddingMismatch(f"{found}; {hint}")
     return pair
 
 

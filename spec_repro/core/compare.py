@@ -70,7 +70,7 @@ def compare(
             the precision of the numbers and, for matched kernels, what the tolerance of the match alone can give.
         frequencies: the number m of random Fourier frequencies (section 4), that is 2 m features for each Gaussian
             kernel; 0 for exact kernels. A cosine kernel is always exact, with d features.
-        names: of the two embeddings, for the names of the directions.
+        names: of the two embeddings, for the names of the directions; two equal ones get "(x)" and "(y)" added.
         solver: the route (:mod:`spec_repro.core.solvers`); ``"auto"`` is the one with the least work
             (:func:`spec_repro.core.solvers.cheapest_solver`). ``"covariance"`` needs finite features on both sides.
         tol: krylov only: largest residual over SPEC-diff; 1e-5 by default, 1e-9 in float64.
@@ -129,6 +129,7 @@ def compare(
     solve = {"dense": dense, "covariance": covariance, "krylov": partial(krylov, tol=tol, seed=seed)}[route]
     pairs = solve(operator, k)
     least = rounding(operator.dtype, operator.slack)
+    names = names if names[0] != names[1] else [f"{name} ({side})" for name, side in zip(names, "xy", strict=True)]
     x_only, y_only = directions(pairs, k, names, sign, least)
     radius = max(pairs.values.abs().tolist(), default=0.0)
     floor = _noise_floor((x, y), kernels, options) if noise_floor else None
@@ -215,7 +216,7 @@ def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign
     expect(
         ("k", k, whole(k, 1, n), f"an integer in 1..{n} (the number of samples)"),
         ("frequencies", frequencies, whole(frequencies), "0 (exact) or their number m"),
-        ("names", names, two and names[0] != names[1], "the names of the two embeddings, two different ones"),
+        ("names", names, two, "the names of the two embeddings"),
         ("solver", solver, solver in ("auto", "covariance", "krylov", "dense"), "auto, covariance, krylov or dense"),
         ("tol", tol, tol is None or real(tol, 0), "None or a positive number"),
         ("batch_size", batch_size, batch_size is None or whole(batch_size, 1), "None or a number of rows >= 1"),

@@ -54,9 +54,15 @@ def spec_diff(
     """
     x, y = _checked(x, y, kernel_x, kernel_y)
     left, right = wide(x), wide(y)
-    with torch.no_grad():
-        u = _eigenvector(left, right, kernel_x, kernel_y)  # (n,)
-    return ((_quadratic(kernel_x, left, u) - _quadratic(kernel_y, right, u)) / len(u)).abs().to(x)
+    if isinstance(kernel_x, Cosine) and isinstance(kernel_y, Cosine) and x.shape[1] + y.shape[1] < len(x):
+        phi, psi = kernel_x.prepare(left), kernel_y.prepare(right)
+        u = _eigenvector(phi.detach(), psi.detach())
+        value = (phi.T @ u).square().sum() - (psi.T @ u).square().sum()  # u' K u, without K
+    else:
+        matrix = kernel_x(left) - kernel_y(right)
+        u = _of_largest_modulus(*torch.linalg.eigh(matrix.detach()))
+        value = u @ matrix @ u
+    return (value / len(u)).abs().to(x)
 
 
 def _checked(x, y, kernel_x: Kernel, kernel_y: Kernel) -> tuple[Tensor, Tensor]:
@@ -74,25 +80,18 @@ def _checked(x, y, kernel_x: Kernel, kernel_y: Kernel) -> tuple[Tensor, Tensor]:
     return x.to(dtype), y.to(dtype).to(x.device)
 
 
-def _quadratic(kernel: Kernel, z: Tensor, u: Tensor) -> Tensor:
-    r""":math:`u^\top K u`; for the cosine kernel :math:`\|\Phi^\top u\|^2`, without K."""
-    if isinstance(kernel, Cosine):
-        return (kernel.prepare(z).T @ u).square().sum()
-    return u @ kernel(z) @ u
-
-
-def _eigenvector(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel) -> Tensor:
-    r"""Unit eigenvector ``(n,)`` of the eigenvalue of largest modulus.
+def _eigenvector(phi: Tensor, psi: Tensor) -> Tensor:
+    r"""Unit eigenvector ``(n,)`` of the eigenvalue of largest modulus, from the features of both sides.
 
     On the small side, with :math:`A = \frac1{\sqrt n}[\Phi_1\ \Phi_2] = QR`, :math:`R D R^\top w = \lambda w` gives
     :math:`u = Q w`.
     """
-    if isinstance(kernel_x, Cosine) and isinstance(kernel_y, Cosine) and x.shape[1] + y.shape[1] < len(x):
-        phi = [Cosine().prepare(z) for z in (x, y)]
-        signs = torch.cat([torch.ones_like(phi[0][0]), -torch.ones_like(phi[1][0])])  # the diagonal of D
-        q, r = torch.linalg.qr(torch.cat(phi, dim=1) / math.sqrt(len(x)))
-        values, w = torch.linalg.eigh((r * signs) @ r.T)
-        vectors = q @ w
-    else:
-        values, vectors = torch.linalg.eigh(kernel_x(x) - kernel_y(y))
+    signs = torch.cat([torch.ones_like(phi[0]), -torch.ones_like(psi[0])])  # the diagonal of D
+    q, r = torch.linalg.qr(torch.cat([phi, psi], dim=1) / math.sqrt(len(phi)))
+    values, w = torch.linalg.eigh((r * signs) @ r.T)
+    return q @ _of_largest_modulus(values, w)
+
+
+def _of_largest_modulus(values: Tensor, vectors: Tensor) -> Tensor:
+    """Of ascending eigenvalues that of largest modulus; of two equal ones the positive."""
     return vectors[:, -1 if values[-1] >= -values[0] else 0]

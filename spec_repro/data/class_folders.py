@@ -108,14 +108,12 @@ def _solution(base: Path) -> dict[str, str]:
 
 def _of_kaggle(path: Path) -> dict[str, str]:
     table, _ = read_table(path)
-    expected, synset_of = f"columns ImageId and PredictionString, with a synset in each row, in {shown(path)}", {}
-    with readable(expected):
-        rows = zip(table["ImageId"], table["PredictionString"], strict=True)
-    for row, (image, boxes) in enumerate(rows, start=1):
-        with readable(expected, f"row {row}"):
-            synset_of[image] = boxes.split()[0]
-    distinct(table["ImageId"], f"images of {shown(path)}")
-    return synset_of
+    with readable(f"columns ImageId and PredictionString, with a synset in each row, in {shown(path)}"):
+        images, synsets = table["ImageId"], [next(iter(boxes.split()), "") for boxes in table["PredictionString"]]
+        if "" in synsets:
+            raise ValueError(f"none in row {synsets.index('') + 1}")
+    distinct(images, f"images of {shown(path)}")
+    return dict(zip(images, synsets, strict=True))
 
 
 def _of_the_kit(folder: Path) -> dict[str, str]:

@@ -49,10 +49,8 @@ def is_kept(spec: str) -> bool:
 def not_here(repository: str) -> None:
     """Raises DataMissing where a local folder has the name of a hub repository: libraries would read it instead."""
     if Path(repository).exists():
-        raise DataMissing(
-            f"the folder {shown(Path(repository).absolute())} has the name of a hub repository, and would be read in "
-            "its place. Start elsewhere, rename it, or read it as folder:, text: or csv:."
-        )
+        hint = "and would be read in its place. Start elsewhere, rename it, or read it as folder:, text: or csv:."
+        raise DataMissing(f"the folder {shown(Path(repository).absolute())} has the name of a hub repository, {hint}")
 
 
 @dataset_loader("hub:", takes=("split",))

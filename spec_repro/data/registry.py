@@ -26,6 +26,7 @@ from datasets import ClassLabel, Dataset
 
 from spec_repro.base.errors import DataMissing, InvalidInput, UnknownName, UnreadableItem, unknown_name
 from spec_repro.base.files import given_path
+from spec_repro.base.options import expect, whole
 from spec_repro.base.registry import Registry
 from spec_repro.data.files import IMAGES, distinct
 from spec_repro.data.identity import TEXTS
@@ -99,11 +100,14 @@ def load_data(
     Raises:
         UnknownName, InvalidInput, DataMissing: at once. UnreadableItem: on access to a broken image.
     """
-    for what, value, kinds in (("the name", name, str), ("root", root, str | os.PathLike | None)):
-        if not isinstance(value, kinds):
-            raise InvalidInput(f"{what} of a data set is a text, such as 'digits' or 'folder:PATH'; found {value!r}.")
+    expect(
+        ("the name of a data set", name, isinstance(name, str), "a text, such as 'digits' or 'folder:PATH'"),
+        ("root", root, isinstance(root, str | os.PathLike | None), "the path of a folder"),
+        ("n", n, n is None or whole(n, 1), "a whole number of at least 1"),
+        ("seed", seed, whole(seed), "a whole number of at least 0"),
+    )
+    n, seed = None if n is None else int(n), int(seed)
     _check_path(name)
-    n, seed = None if n is None else _whole("n", n, 1), _whole("seed", seed, 0)
     entry, rest = LOADERS.find(name)
     card, common = entry.about, {"n": n, "split": split, "root": root, "seed": seed}
     given = {option: value for option, value in common.items() if value is not None} | options
@@ -136,14 +140,6 @@ def _check_path(name: str) -> None:
     kind = "text" if ".txt" in endings and not endings & IMAGES else "folder"
     kind = "csv" if ending in (".csv", ".tsv", ".jsonl") else kind
     raise UnknownName(f"unknown data set {name!r}; did you mean {f'{kind}:{name}'!r}?")
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """``value`` as an int; InvalidInput if it is none, or too small."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise InvalidInput(f"{name} must be at least {least}, found {value!r}{'' if whole else ', no whole number'}.")
-    return int(value)
 
 
 def _check_kinds(name: str, function: Callable, given: Mapping[str, Any]) -> None:

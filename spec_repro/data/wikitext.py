@@ -10,7 +10,7 @@ from datasets import Dataset
 from pyarrow.parquet import ParquetFile
 
 from spec_repro.base.content import note, regular
-from spec_repro.base.errors import InvalidInput, UnreadableItem, readable, shown
+from spec_repro.base.errors import UnreadableItem, readable, shown
 from spec_repro.data.files import texts
 from spec_repro.data.offline.factors import subsample
 from spec_repro.data.offline.pydoc import TOKENS, chunks
@@ -21,34 +21,23 @@ from spec_repro.data.tables import TEXT_LIMIT, read_text
 CHUNKS = 10_000  # as many as the paper has
 
 
-@dataset_loader("wikitext", takes=("n", "seed", "split", "root", "first", "tokens"))
-def wikitext(
-    *,
-    n: int | None = None,
-    seed: int = 0,
-    split: str = "train",
-    root: str | None = None,
-    first: bool = False,
-    tokens: int = TOKENS,
-) -> Dataset:
-    """n chunks (None: 10,000, or all if there are fewer) in their order, drawn by ``seed`` or the ``first`` ones.
+@dataset_loader("wikitext", takes=("n", "seed", "split", "root"))
+def wikitext(*, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None) -> Dataset:
+    """n chunks (None: 10,000, or all if there are fewer), drawn by ``seed``, in their order.
 
-    ``split`` is "train", "val" or "test"; ``tokens`` is the length of a chunk.
+    ``split`` is "train", "val" or "test".
     """
-    if tokens < 1:
-        raise InvalidInput(f"tokens must be at least 1, found {tokens}.")
     base, parts, about = find("wikitext", split, root)
     if not parts:
         copy = from_hub("wikitext", split, root)
         text, about = " ".join(copy["text"][:]), copy.info.description
     else:
         text = (_of_parquet if parts[0].lower().endswith(".parquet") else read_text)(base / parts[0])
-    values = chunks(text, tokens)
+    values = chunks(text)
     if not values:
-        raise UnreadableItem(f"expected at least {tokens} words, found {len(text.split())}. {about}")
+        raise UnreadableItem(f"expected at least {TOKENS} words, found {len(text.split())}. {about}")
     dataset = texts([f"{split}/{i:05d}" for i in range(len(values))], values, {}, about)
-    n = min(CHUNKS, len(dataset)) if n is None else n
-    return dataset.select(range(n)) if first and n <= len(dataset) else subsample(dataset, n, seed)
+    return subsample(dataset, min(CHUNKS, len(dataset)) if n is None else n, seed)
 
 
 def _of_parquet(path: Path) -> str:

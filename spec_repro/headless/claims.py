@@ -13,15 +13,15 @@ from spec_repro.base.errors import InvalidInput, unknown_name
 VERDICTS = ("held", "differs", "not run", "observed")
 TINY = 1e-4  # below, only the order of magnitude is of interest
 
-# The numbers that follow a rule's name in YAML, and how the report says the rule.
+# The numbers that follow a rule's name in YAML, how the report says the rule, and whether an interval meets it.
 RULES = {
-    "at_least": (("bound",), "at least {}"),
-    "at_most": (("bound",), "at most {}"),
-    "between": (("low", "high"), "between {} and {}"),
-    "greater_than": (("margin",), "first minus second above {}"),
-    "near": (("value", "tolerance"), "{} within {}"),
-    "exceeds_band": ((), "above the limit of its null band"),
-    "observed": ((), "no bound, reported as it is"),
+    "at_least": (("bound",), "at least {}", lambda low, high, bound: low >= bound),
+    "at_most": (("bound",), "at most {}", lambda low, high, bound: high <= bound),
+    "between": (("low", "high"), "between {} and {}", lambda low, high, least, most: least <= low and high <= most),
+    "greater_than": (("margin",), "first minus second above {}", lambda low, high, margin: low > margin),
+    "near": (("value", "tolerance"), "{} within {}", lambda low, high, x, by: max(x - low, high - x) <= by),
+    "exceeds_band": ((), "above the limit of its null band", lambda low, high, limit: low > limit),
+    "observed": ((), "no bound, reported as it is", None),
 }
 
 
@@ -96,20 +96,7 @@ class Rule:
         if self.kind == "exceeds_band" and limit is None:
             return "not run", "no null band was measured, and the samples were selected by SPEC itself"
         low, high = interval or (measured, measured)
-        match self.kind:
-            case "at_least":
-                held = low >= self.numbers[0]
-            case "at_most":
-                held = high <= self.numbers[0]
-            case "between":
-                held = self.numbers[0] <= low and high <= self.numbers[1]
-            case "greater_than":
-                held = low > self.numbers[0]
-            case "near":
-                held = abs(low - self.numbers[0]) <= self.numbers[1] and abs(high - self.numbers[0]) <= self.numbers[1]
-            case "exceeds_band":
-                held = low > limit
-        if held:
+        if RULES[self.kind][2](low, high, *(self.numbers or [limit])):
             return "held", ""
         found = show(measured) if interval is None else f"the interval {show(low)} to {show(high)}"
         against = f" ({show(limit)})" if self.kind == "exceeds_band" else ""

@@ -24,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from spec_repro import Cosine, Gaussian, compare, match_bandwidths
+from spec_repro.base.content import regular
 from spec_repro.base.errors import InvalidInput, SpecError
 from spec_repro.base.files import atomic_path, given_path
 from spec_repro.base.processes import launched, world
@@ -32,6 +33,7 @@ from spec_repro.headless.notebooks import lines_with, parse_overrides
 
 SETTINGS = "NAME=VALUE: a notebook's parameter, an argument of compare() or match_bandwidths(), or one of AlignSettings"
 OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
+MATCHING = match_bandwidths.__kwdefaults__.keys() - OWN - {"seed"}
 SPENT = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
 TOLD = (  # of the error that ends a command: the exit status and the line
     (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
@@ -178,7 +180,8 @@ def _compare(options: Namespace) -> None:
     declared = {**match_bandwidths.__kwdefaults__, **compare.__kwdefaults__}
     settings = parse_overrides({name: declared[name] for name in declared.keys() - OWN}, options.settings, "compare")
     first = world()[0] == 0
-    with _kept(options.out if first else None, (options.x, options.y)) as file:
+    keeps = first and options.out is not None
+    with _kept(options.out, (options.x, options.y)) if keeps else contextlib.nullcontext() as file:
         found, ids = _found(options, settings)
         if file:
             parts = ("eigenvalues", "eigenvectors", "residuals", "margin")
@@ -197,11 +200,8 @@ def _compare(options: Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _kept(out: str | None, inputs: tuple[str, str]) -> Iterator[BinaryIO | None]:
+def _kept(out: str, inputs: tuple[str, str]) -> Iterator[BinaryIO]:
     """The file for the result, open before anything is computed. Nothing is replaced but an older result."""
-    if out is None:
-        yield None
-        return
     path = given_path(out)
     named = [given_path(re.sub(end, "", name)) for name in inputs for end in ("^file:", r"^file:|:[^:/\\]+$")]
     if any(each.exists() and path.exists() and path.samefile(each) for each in named):
@@ -213,10 +213,8 @@ def _kept(out: str | None, inputs: tuple[str, str]) -> Iterator[BinaryIO | None]
 
 
 def _is_result(path) -> bool:
-    with contextlib.suppress(OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        if path.is_file():
-            with zipfile.ZipFile(path) as archive:
-                return "spec_diff.npy" in archive.namelist()
+    with contextlib.suppress(Exception), zipfile.ZipFile(regular(path)) as archive:
+        return "spec_diff.npy" in archive.namelist()
     return False
 
 
@@ -225,9 +223,7 @@ def _found(options: Namespace, settings: dict):
     from spec_repro import embed
     from spec_repro.embeddings.arrays import joined
 
-    matching = {
-        name: settings.pop(name) for name in match_bandwidths.__kwdefaults__ if name in settings and name != "seed"
-    }
+    matching = {name: settings.pop(name) for name in MATCHING & settings.keys()}
     if options.kernels and matching:
         raise InvalidInput(f"--kernels leaves nothing to match: leave out {', '.join(matching)}.")
     if options.data or options.n is not None or options.split:

@@ -14,9 +14,8 @@ def report() -> str:
     """Each data set and model: its name, where it is, and how to get it if it is absent."""
     data = [line for name in sorted(LOADERS) if not name.endswith(":") for line in _data_set(name)]
     models = [line for name in sorted(EMBEDDINGS) if not name.endswith(":") for line in _model(name)]
-    return "\n".join(
-        [f"DATA SETS below {data_root()}", *data, "", "MODELS in the caches of the hub and of torch", *models]
-    )
+    models = ["", "MODELS in the caches of the hub and of torch", *models]
+    return "\n".join([f"DATA SETS below {data_root()}", *data, *models])
 
 
 def _data_set(name: str) -> list[str]:

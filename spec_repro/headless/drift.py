@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from spec_repro.base.errors import CheckpointError
-from spec_repro.base.files import project_root, read_json, recovered
+from spec_repro.base.files import project_root, recovered
 from spec_repro.embeddings.checkpoints import brief
-from spec_repro.headless.record import results_folder
+from spec_repro.headless.record import read_claims, results_folder
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4
@@ -48,9 +48,9 @@ def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:
             lines.append(f"{here.name}: committed, but not in this run")
             continue
         try:
-            stored = [_stored(folder) for folder in (here, there)]
-            verdicts = _verdicts(*(read_json(folder / "claims.json") for folder in (here, there)))
-            moved = [*verdicts, *_numbers(*stored)]
+            (claims, numbers), (old_claims, old_numbers) = _stored(here), _stored(there)
+            verdicts = _verdicts(claims, old_claims)
+            moved = [*verdicts, *_numbers(numbers, old_numbers)]
         except CheckpointError as error:
             verdicts = moved = [str(error)]
         lines += [f"{here.name}: {line}" for line in moved]
@@ -64,14 +64,12 @@ def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
     return [f"VERDICT of {name}: {was} -> {now} ({why})" for name, was, now, why in pairs if was != now]
 
 
-def _stored(folder: Path) -> dict[str, np.ndarray]:
-    """What was measured for every claim, every column of every table, and every array that is compared, by name."""
-    path, found = folder / "claims.json", {}
+def _stored(folder: Path) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """Claims; and what was measured for each, every column of a table, and every array that is compared, by name."""
+    path = folder / "claims.json"
     try:
-        rows = read_json(path)
-        for row in rows if isinstance(rows, list) else [rows]:
-            found[f"claim {row['id']}"] = np.asarray(row["measured"], float)
-            _verdicts([row], [row])
+        claims = read_claims(path)
+        found = {f"claim {row['id']}": np.asarray(row["measured"], float) for row in claims}
         for path in sorted(folder.glob("tables/*.csv")):
             for name, column in pd.read_csv(path).items():
                 found[f"table {path.stem}, {name}"] = column.to_numpy(float if column.dtype.kind in "if" else object)
@@ -81,7 +79,7 @@ def _stored(folder: Path) -> dict[str, np.ndarray]:
                 found |= {f"array {name}": arrays[name] for name in arrays.files if not name.startswith("map_")}
     except Exception as error:  # whatever a damaged file makes of its reader
         raise CheckpointError(f"{path} is damaged ({brief(error)}); run {folder.name} again.") from error
-    return found
+    return claims, found
 
 
 def _numbers(new: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> list[str]:

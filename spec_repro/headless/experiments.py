@@ -5,16 +5,16 @@ An experiment is two files side by side, ``notebooks/NAME.ipynb`` and ``notebook
 a missing key is an error.
 """
 
-import contextlib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from spec_repro.base.errors import InvalidInput, SpecError, UnknownName, unknown_name
+from spec_repro.base.errors import InvalidInput, UnknownName, readable, unknown_name
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
@@ -119,16 +119,9 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> AbstractContextManager:
     """What the parser, or a value of another kind than expected, raises is an InvalidInput with the file's name."""
-    try:
-        yield
-    except SpecError:
-        raise
-    except Exception as error:  # of the parser, or of a value that is not of the kind that was expected
-        found = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidInput(f"{path.name} is damaged, or not as notebooks/rules.yml explains it ({found}).") from error
+    return readable(f"keys and values as notebooks/rules.yml explains them in {path.name}", kind=InvalidInput)
 
 
 def _keyed(path: Path) -> dict:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 
-from spec_repro.base.errors import InvalidInput, ParameterError, unknown_name
+from spec_repro.base.errors import InvalidInput, ParameterError, readable, unknown_name
 from spec_repro.base.files import project_root
 
 UNREAD = (ValueError, TypeError, MemoryError, RecursionError)  # what literal_eval raises besides SyntaxError
@@ -26,12 +26,10 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     """The notebook at ``path`` in format 4; ``InvalidInput`` if there is none or it is not a notebook."""
     if not path.is_file():
         raise InvalidInput(f"expected the notebook {path.name} in {path.parent.name}/, found none.")
-    try:
+    with readable(f"a notebook in {path.name}", kind=InvalidInput):
         notebook = nbformat.read(path, as_version=4)
         if not all(hasattr(cell, "source") for cell in notebook.cells):
             raise ValueError("a cell lacks its source")
-    except Exception as error:  # nbformat raises whatever its readers stumble over
-        raise InvalidInput(f"{path.name} is not a notebook: {str(error)[:80]}") from error
     return notebook
 
 
@@ -49,22 +47,18 @@ def declared_parameters(notebook: nbformat.NotebookNode, name: str = "notebook")
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ParameterError(f"{name}: expected exactly one cell tagged 'parameters', found {len(cells)}.")
+    expected, declared = f"{name}: a parameters cell holds only 'name = literal'", {}
     try:
         statements = ast.parse(cells[0].source).body
     except (SyntaxError, *UNREAD) as error:
-        found = str(getattr(error, "text", error)).strip()
-        raise ParameterError(f"{name}: a parameters cell holds only 'name = literal', found {found!r}.") from error
-    declared = {}
+        raise ParameterError(f"{expected}, found {str(getattr(error, 'text', error)).strip()!r}.") from error
     for statement in statements:
         text = ast.unparse(statement)
         match statement:
-            case (
-                ast.Assign(targets=[ast.Name(id=target)], value=value)
-                | ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value)
-            ):
+            case ast.Assign([ast.Name(target)], value) | ast.AnnAssign(ast.Name(target), _, ast.expr() as value):
                 pass
             case _:
-                raise ParameterError(f"{name}: a parameters cell holds only 'name = literal', found {text!r}.")
+                raise ParameterError(f"{expected}, found {text!r}.")
         try:
             declared[target] = ast.literal_eval(value)
         except UNREAD as error:

@@ -30,11 +30,12 @@ import numpy as np
 from spec_repro.base.content import READ
 from spec_repro.base.errors import InvalidInput, SpecError, unknown_name
 from spec_repro.base.files import atomic_folder, given_path, project_root, read_json, recovered, sha256, write_json
-from spec_repro.headless.claims import Claim, show_measured
+from spec_repro.headless.claims import VERDICTS, Claim, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
 from spec_repro.headless.notebooks import check_parameters
 
 DPI = 110
+WORDED = ("id", "statement", "data", "rule", "why", "reason")  # texts of a claim
 STAMP = ".stamp.json"  # never committed: a fresh clone has none, and computes everything
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell of text
 SCORES = {"ami": "ami", "nmi": "nmi", "distance": "distances"}  # of an evidence table, and their words in claim ids
@@ -58,9 +59,7 @@ def results_folder(*names: str) -> Path:
     root = results_root()
     path = root.joinpath(*(plain_name(name, "results") for name in names))
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise InvalidInput(
-            f"{path} is a link that leads out of {root}; set SPEC_RESULTS to where the results should be."
-        )
+        raise InvalidInput(f"{path} is a link that leads out of {root}; set SPEC_RESULTS to where results should be.")
     recovered(path)
     return path
 
@@ -105,9 +104,8 @@ class Record:
         self._claims, self._arrays, self._used = {}, {}, {"data": [], "models": []}
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
-        self._folder = self._swap.enter_context(
-            atomic_folder(results_folder(self.profile, self.experiment.name), partial(_ours, self.experiment.path.stem))
-        )
+        folder = results_folder(self.profile, self.experiment.name)
+        self._folder = self._swap.enter_context(atomic_folder(folder, partial(_ours, self.experiment.path.stem)))
         # A kernel that ends before close() leaves no half-filled folder.
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
 
@@ -131,7 +129,7 @@ class Record:
         """
         numbered, path = type(frame.index).__name__ == "RangeIndex", self._path(f"tables/{name}.csv")
         safe = frame.apply(lambda column: column.map(_inert) if column.dtype.kind == "O" else column)
-        safe = safe.rename(columns=_inert) if numbered else safe.rename(index=_inert, columns=_inert)
+        safe = safe.rename(index=_inert, columns=_inert)
         safe.to_csv(path, index=not numbered, float_format="%.6g", lineterminator="\n")
         return frame
 
@@ -287,14 +285,25 @@ def _plain(value, claim: str):
     return float(f"{float(value):.6g}")
 
 
+def read_claims(path: Path) -> list[dict]:
+    """Measured claims, if they have what the report shows."""
+    rows = read_json(path)
+    for row in rows if isinstance(rows, list) else [rows]:
+        show_measured(row), show(row["paper"]["value"], None)
+        texts = [row["paper"]["where"], *(row[key] for key in WORDED)]
+        if row["verdict"] not in VERDICTS or not all(isinstance(text, str) for text in texts):
+            raise InvalidInput(f"{path}: expected a claim, found {row!r}.")
+    return rows
+
+
 def _identity(thing) -> dict:
     """What identifies a data set or an embedding: names, revisions, hashes; a mapping is taken as it is."""
     if isinstance(thing, Mapping):
         return dict(thing)
     if hasattr(thing, "column_names"):
-        from spec_repro.data.identity import identity as of_rows
+        from spec_repro.data import identity
 
-        return of_rows(thing) | {key: getattr(thing.info, key) for key in ("homepage", "license")}
+        return identity(thing) | {key: getattr(thing.info, key) for key in ("homepage", "license")}
     from spec_repro.embeddings import embedding_identity
 
     return embedding_identity(thing)

@@ -13,13 +13,11 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.errors import unknown_name
 from spec_repro.base.files import atomic_path, exclusive, read_json
 from spec_repro.headless.claims import VERDICTS, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
-from spec_repro.headless.record import damaged, read_stamp, results_folder
-
-WORDED = ("id", "statement", "data", "rule", "why", "reason")
+from spec_repro.headless.record import damaged, read_claims, read_stamp, results_folder
 
 
 def write_report(profile: str) -> Path:
@@ -79,7 +77,7 @@ def _section(experiment: Experiment, profile: str) -> dict:
         pictures = {name: read(name, _picture) for name in files if name.endswith(".png") and "/" not in name}
         table = partial(pd.read_csv, dtype=str, na_filter=False)
         tables = {name: read(name, table) for name in files if name.startswith("tables/")}
-        section["claims"] = read("claims.json", _claims_of, unmeasured("damaged, run again"))
+        section["claims"] = read("claims.json", read_claims, unmeasured("damaged, run again"))
         section["run"], section["changed"] = read("run.json", partial(_run_of, experiment), ({}, {}))
         section["timing"] = read("timing.json", read_json) if "timing.json" in files else None
     return section | {
@@ -98,17 +96,6 @@ def _run_of(experiment: Experiment, path: Path) -> tuple[dict, dict]:
     run = read_json(path)
     run["versions"].items()
     return run, experiment.changed(run["parameters"])
-
-
-def _claims_of(path: Path) -> list[dict]:
-    """Measured claims, if they have what is shown."""
-    rows = read_json(path)
-    for row in rows if isinstance(rows, list) else [rows]:
-        show_measured(row), show(row["paper"]["value"], None)
-        texts = [row["paper"]["where"], *(row[key] for key in WORDED)]
-        if row["verdict"] not in VERDICTS or not all(isinstance(text, str) for text in texts):
-            raise InvalidInput(f"{path}: expected a claim, found {row!r}.")
-    return rows
 
 
 def _untagged(value):

@@ -30,9 +30,7 @@ from spec_repro.headless.experiments import Experiment
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
 from spec_repro.headless.record import STAMP, damaged, read_stamp, results_folder, write_stamp
 
-GONE = (
-    "was killed, most often because memory ran out: take fewer samples or smaller batches, or one of --jobs at a time"
-)
+GONE = "was killed, most often because memory ran out: take fewer samples, smaller batches, or one of --jobs at a time"
 
 
 @dataclass(frozen=True)

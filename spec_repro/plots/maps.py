@@ -54,11 +54,9 @@ def coordinates(z: np.ndarray, method: str, seed: int = 42) -> np.ndarray:
     """
     if method not in MAPS:
         raise unknown_name("map method", method, MAPS)
-    if len(z) < FEWEST:
-        raise InvalidInput(
-            f"cluster maps: expected at least {FEWEST} different samples, got {len(z)}; with fewer the map "
-            "methods have no neighbours to keep. Take more members a cluster."
-        )
+    if len(z) < FEWEST:  # too few to have neighbours that a method could keep
+        expected = f"cluster maps: expected at least {FEWEST} different samples"
+        raise InvalidInput(f"{expected}, got {len(z)}; with fewer there is no map. Take more members a cluster.")
     z = np.asarray(z)
     if z.ndim != 2 or z.shape[1] == 0 or z.dtype.kind not in "fiu":
         raise InvalidInput(f"cluster maps: expected numbers of shape (n, d), got {z.dtype} {z.shape}.")
@@ -92,14 +90,7 @@ def are_equal(z: np.ndarray) -> bool:
 
 @style()
 def cluster_maps(
-    features: Mapping[str, np.ndarray],
-    side,
-    size: int,
-    *,
-    method: str = "umap",
-    title: str = "",
-    notes: Mapping[str, str] | None = None,
-    seed: int = 42,
+    features: Mapping[str, np.ndarray], side, size: int, *, method="umap", title="", notes=None, seed=42
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """Maps of the union of the members of all clusters in each embedding, coloured by cluster (Figures 2-11, 15).
 

@@ -197,19 +197,15 @@ def test_wikitext_is_cut_into_blocks_of_100_tokens(paper):
     assert {len(text.split()) for text in dataset["text"]} == {100}
     assert " ".join(dataset["text"][:]).split()[3:] == [f"word{i}" for i in range(2397)]
     assert dataset["id"][23] == "train/00023"
-    assert len(load_data("wikitext", root=paper, tokens=50)) == 49
 
 
-def test_wikitext_is_drawn_by_seed_or_from_the_start(paper):
+def test_wikitext_is_drawn_by_seed(paper):
     drawn = load_data("wikitext", root=paper, n=8, seed=0)["id"][:]
     assert drawn == sorted(drawn)
     assert drawn == load_data("wikitext", root=paper, n=8, seed=0)["id"][:]
     assert drawn != load_data("wikitext", root=paper, n=8, seed=1)["id"][:]
-    assert load_data("wikitext", root=paper, n=8, first=True, seed=1)["id"][:] == [f"train/{i:05d}" for i in range(8)]
     with pytest.raises(InvalidInput, match="n must be at most the 24 samples of the data set, found 25"):
-        load_data("wikitext", root=paper, n=25, first=True)
-    with pytest.raises(InvalidInput, match="tokens must be at least 1, found 0"):
-        load_data("wikitext", root=paper, tokens=0)
+        load_data("wikitext", root=paper, n=25)
 
 
 @pytest.mark.parametrize("name", ["wiki.valid.tokens", "wikitext-2-valid.txt", "validation-00000-of-00001.parquet"])

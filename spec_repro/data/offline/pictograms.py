@@ -55,29 +55,16 @@ SIZES = {"medium": 42, "large": 47, "small": 37}  # pixels, longer side of the u
 # Pixels from the centre.
 POSITIONS = {"centre": (0, 0), "left": (-3, 0), "right": (3, 0), "up": (0, -3), "down": (0, 3)}
 
-FACTORS = {
-    "label": list(CLASSES),
-    "colour": list(COLOURS),
-    "background": list(BACKGROUNDS),
-    "rotation": list(ROTATIONS),
-    "size": list(SIZES),
-    "position": list(POSITIONS),
-}
+FACTORS = {"label": [*CLASSES], "colour": [*COLOURS], "background": [*BACKGROUNDS]}
+FACTORS |= {"rotation": [*ROTATIONS], "size": [*SIZES], "position": [*POSITIONS]}
 
 RELATIONS = {"left of": (-1, 0), "above": (0, -1), "right of": (1, 0), "below": (0, 1)}  # the main glyph's side (x, y)
 GLYPH = 26  # pixels, longer side of each glyph of a scene
 APART = 15  # pixels from the middle of a scene to that of a glyph
-PLURALS = {"snowman": "snowmen", "scissors": "pairs of scissors"}
+PLURALS = {"snowman": "snowmen"}
 
-SCENE_FACTORS = {
-    "label": list(CLASSES),
-    "colour": list(COLOURS),
-    "relation": list(RELATIONS),
-    "count": ["one", "two"],  # of the other pictogram
-    "other": list(CLASSES),
-    "other_colour": list(COLOURS),
-    "background": list(BACKGROUNDS),
-}
+SCENE_FACTORS = {"label": [*CLASSES], "colour": [*COLOURS], "relation": [*RELATIONS], "count": ["one", "two"]}
+SCENE_FACTORS |= {"other": [*CLASSES], "other_colour": [*COLOURS], "background": [*BACKGROUNDS]}  # counted is the other
 
 
 def encode(pixels: np.ndarray) -> dict:
@@ -205,12 +192,9 @@ def _scene(row: dict[str, str]) -> np.ndarray:
     side = np.array(RELATIONS[row["relation"]]) * APART  # from the middle to the main pictogram
     along = side[::-1]  # two of the other kind stand beside each other, across the line to the main pictogram
     others = [-side] if row["count"] == "one" else [-side - along, -side + along]
-    pixels = paint(
-        _ground(row), glyph(CLASSES[row["label"]], GLYPH, 0, GLYPH + 2), COLOURS[row["colour"]], SIDE // 2 + side
-    )
-    for offset in others:
-        coverage = glyph(CLASSES[row["other"]], GLYPH, 0, GLYPH + 2)
-        pixels = paint(pixels, coverage, COLOURS[row["other_colour"]], SIDE // 2 + offset)
+    pixels, main = _ground(row), (row["label"], row["colour"], side)
+    for name, colour, offset in [main, *((row["other"], row["other_colour"], offset) for offset in others)]:
+        pixels = paint(pixels, glyph(CLASSES[name], GLYPH, 0, GLYPH + 2), COLOURS[colour], SIDE // 2 + offset)
     return pixels
 
 
@@ -218,13 +202,7 @@ def _ground(row: dict[str, str]) -> np.ndarray:
     return np.full((SIDE, SIDE, 3), BACKGROUNDS[row["background"]], dtype=np.float32)
 
 
-def _dataset(
-    pixels: list[np.ndarray],
-    levels: Mapping[str, np.ndarray],
-    factors: Mapping[str, list[str]],
-    seed: int,
-    **texts: list[str],
-) -> Dataset:
+def _dataset(pixels: list[np.ndarray], levels: Mapping, factors: Mapping, seed: int, **texts: list[str]) -> Dataset:
     """Pictures (64, 64, 3) in [0, 255] and their levels; ``texts`` are further columns."""
     ids = [f"seed{seed}-{i:06d}" for i in range(len(pixels))]
     images = [encode(np.rint(picture).astype(np.uint8)) for picture in pixels]
