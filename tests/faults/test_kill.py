@@ -59,7 +59,7 @@ def test_a_fault_at_any_change(scene, tally):
     faults = [(number, event, path, how) for number, event, path in changes for how in WAYS.get(event, OTHERWISE)]
     if scene.command == "run":
         faults += [(number, event, path, "kill all") for number, event, path in changes]
-    for number, event, path, how in chosen(faults, 1, QUICK[scene.command]):
+    for number, event, path, how in chosen(faults, 1, QUICK[scene.command], 150):
         place = scene.fresh()
         log = place / "inputs" / "log"
         wire = {"folder": str(place / "room"), "log": str(log), "at": number, "how": how}

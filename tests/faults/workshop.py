@@ -143,6 +143,7 @@ def leftovers(folder: Path) -> list[str]:
     return [str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith(endings)]
 
 
-def chosen(things: list, seed: int, most: int) -> list:
-    """All of them, or so many for `make test`, drawn by ``seed``."""
-    return things if WHOLE else random.Random(seed).sample(things, min(most, len(things)))
+def chosen(things: list, seed: int, most: int, whole: int = 10**9) -> list:
+    """All of them, at most ``whole``; for `make test` at most so many. Drawn by the seeds, in their order."""
+    some = random.Random(f"{seed} {SEED}").sample(range(len(things)), min(whole if WHOLE else most, len(things)))
+    return [things[i] for i in sorted(some)]
