@@ -38,8 +38,10 @@ def lay(folder: str, log: str, at: int = 0, how: str = "", announce: bool = True
     inside = os.path.realpath(folder) + os.sep
 
     def hook(event: str, arguments: tuple) -> None:
+        emptied = event == OURS
         if event == "open":
             path, _, flags = arguments
+            emptied = bool(flags & os.O_TRUNC)
             if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 return
         elif event in CHANGES or event == OURS:
@@ -55,7 +57,7 @@ def lay(folder: str, log: str, at: int = 0, how: str = "", announce: bool = True
         count = os.lseek(counter, 0, os.SEEK_CUR)
         os.write(book, f"{count} {event} {path}\n".encode())
         if count == at:
-            _trip(how, path, top)
+            _trip("kill" if how == "torn" and not emptied else how, path, top)
 
     sys.addaudithook(hook)
     if announce:
