@@ -12,7 +12,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 600 --nbval-saniti
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help data figures notebooks report check list test test-unit lint format lock environment experiment clean mini-models bench bench-streaming bench-gpu tables
+.PHONY: help data figures notebooks report check list test test-unit faults lint format lock environment experiment clean mini-models bench bench-streaming bench-gpu tables
 
 help:  ## this list
 	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
@@ -31,6 +31,12 @@ test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed noteb
 
 test-unit: $(ENVIRONMENT)  ## the unit tests and docstring examples alone
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(ARGS)
+
+faults: $(ENVIRONMENT)  ## kills, full disks, damaged files, hostile input: all of tests/faults, a quarter of an hour
+	@mkdir -p build && rm -f build/faults.jsonl
+	@FAULTS=whole FAULTS_TALLY=$(CURDIR)/build/faults.jsonl $(PY) -m pytest -n $(JOBS) --dist worksteal tests/faults $(ARGS); \
+	failed=$$?; $(PY) tests/faults/tally.py build/faults.jsonl > benchmarks/results/faults.json && \
+	$(PY) scripts/render_tables.py && exit $$failed
 
 notebooks: $(ENVIRONMENT)  ## re-execute the notebooks and store their outputs in notebooks/
 	@$(PY) -m spec_repro run --save-outputs --force $(OPTIONS)

@@ -1,6 +1,7 @@
 """The tables of benchmarks/README.md, and the sentences on speed of README.md, from benchmarks/results/*.json."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -137,6 +138,20 @@ def cells(folder: Path) -> str:
     return head + table(["experiment", "seconds", "cell"], rows)
 
 
+def faults(folder: Path) -> str:
+    """What was done to the commands and functions, and how many ended with the right result or one typed line."""
+    if not (folder / "faults.json").is_file():
+        return "*Not measured.*"
+    bad = ("lost", "silent", "executed", "outside", "hang", "memory", "left", "untyped")
+    rows, total = read(folder / "faults.json")["rows"], Counter()
+    for row in rows:
+        total.update({key: row.get(key, 0) for key in ("tried", "survived", *bad)})
+    shown = [[row["row"], *(f"{row.get(key, 0):,}" for key in ("tried", "survived", *bad))] for row in rows]
+    shown.append(["**all**", *(f"**{total[key]:,}**" for key in ("tried", "survived", *bad))])
+    names = {"silent": "wrong in silence", "hang": "hangs", "memory": "above 4 GB", "left": "left behind"}
+    return table(["what", "tried", "survived", *(names.get(key, key) for key in bad)], shown)
+
+
 def targets(folder: Path) -> str:
     """What was asked of the speed, what was measured, and whether it held."""
     rows = [row for path in sorted(folder.glob("bench-*.json")) for row in read(path)["rows"]]
@@ -200,5 +215,16 @@ def targets(folder: Path) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    function.__name__: function for function in (targets, bench, streaming, gpu, startup, cells, throughput, speed)
+    function.__name__: function
+    for function in (
+        targets,
+        bench,
+        streaming,
+        gpu,
+        startup,
+        cells,
+        throughput,
+        faults,
+        speed,
+    )
 }
