@@ -3,6 +3,7 @@
 import os
 import runpy
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60
+
+
+@pytest.fixture(autouse=True)
+def nothing_read():
+    """What other tests of this process have read is none of the results of this one."""
+    if "spec_repro.base.content" in sys.modules:
+        sys.modules["spec_repro.base.content"].READ.clear()
 
 
 @pytest.fixture(scope="module")
