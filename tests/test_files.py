@@ -217,3 +217,13 @@ def test_what_was_read_is_compared(cache):
     assert content.changed({str(folder / "a"): content.READ[str(folder / "a")]}) == str(folder / "a")
     (folder / "a").unlink()
     assert content.changed({str(folder / "a"): content.READ[str(folder / "a")]}) == str(folder / "a")
+
+
+def test_a_room_of_a_process_that_nobody_has_buried_is_removed(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    room = filled(tmp_path / f".a.{files.HOST}.{child.pid}.x.partial", half="")
+    with atomic_path(tmp_path / "a") as staged:
+        staged.touch()
+    assert not room.exists()
+    child.wait()

@@ -31,7 +31,7 @@ MAY_IMPORT = {
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
     "method": 4_650,
-    "headless": 1_100,
+    "headless": 1_140,
     "offline": 650,
     "all": 6_350,
     "a file": 250,

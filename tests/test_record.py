@@ -1,6 +1,8 @@
 """The record: whole or absent, the same bytes twice, every claim accounted for."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import datasets
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from spec_repro.base import content
-from spec_repro.base.errors import InvalidInput, ParameterError, UnknownName
+from spec_repro.base.errors import DiskFull, InvalidInput, NotWritable, ParameterError, UnknownName
 from spec_repro.base.files import read_json
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.record import STAMP, Record, damaged, read_stamp, results_folder, results_root
@@ -95,6 +97,17 @@ def test_nothing_is_seen_before_close_and_old_results_stay_without_it(tiny, resu
     del unfinished
     assert contents(results) == before
     assert {path.name for path in results.parent.iterdir()} == {"tiny", ".tiny.lock"}
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFull), (errno.EACCES, NotWritable)])
+def test_a_place_without_room_is_told_in_the_notebook(tiny, results, monkeypatch, number, kind):
+    def refused(frame, path, **options):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", refused)
+    with pytest.raises(kind, match="tiny"):
+        Record(tiny).table(pd.DataFrame({"score": [1.0]}), "scores")
+    assert not results.exists()
 
 
 def test_a_close_replaces_what_an_older_one_wrote_and_keeps_the_rest(tiny, results, caplog):

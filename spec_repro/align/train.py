@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
 from spec_repro.base.errors import CheckpointError, DiskFull, InvalidInput, NotConverged, unknown_name
-from spec_repro.base.files import exclusive, patience
+from spec_repro.base.files import atomic_path, exclusive, patience
 from spec_repro.base.processes import answered, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
@@ -75,7 +75,7 @@ def align(
         dataset: training rows, see :class:`ImageTexts`; both losses see them as ``dataset`` gives them. Use the
             evaluation transform as its ``prepare`` unless the reference was made with the same augmentation.
         reference: features of the embedding to align to, for all ids of ``dataset``.
-        out: folder of the run: the two newest checkpoints ``step-*.safetensors``, and at the end the last of them and
+        out: folder of the run: ``metrics.csv``, the two newest checkpoints ``step-*.safetensors``, at the end the last and
             ``model.safetensors``. Other files there are left alone. Another run into it waits for this one.
         card: JSON for the header of the weights: the ``card`` of :func:`trainable_clip`, versions, a commit.
         evaluate: numbers by name from the model in eval mode (see :func:`evaluator`), before the first step, every
@@ -304,6 +304,8 @@ class _Run:
                 self.out / f"step-{history['step']:08d}.safetensors", tensors, history | {"scaler": scaler}
             )
             self.prune(keep=2)
+            with atomic_path(self.out / "metrics.csv") as staged:  # for people: never read back
+                pd.DataFrame(history["metrics"]).to_csv(staged, index=False)
         self.accelerator.wait_for_everyone()
 
     def prune(self, keep: int) -> None:

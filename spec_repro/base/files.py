@@ -250,6 +250,8 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except OSError as error:
         return isinstance(error, PermissionError)  # of somebody else
+    with contextlib.suppress(OSError):  # one that has ended, and whose parent has not asked how, is there, too
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 
 

@@ -7,6 +7,7 @@ and the state of the data that were read; what it does not name is not ours, and
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,15 +22,23 @@ import sys
 import textwrap
 import time
 import weakref
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from spec_repro.base.content import READ
 from spec_repro.base.errors import InvalidInput, SpecError, unknown_name
-from spec_repro.base.files import atomic_folder, given_path, project_root, read_json, recovered, sha256, write_json
+from spec_repro.base.files import (
+    atomic_folder,
+    given_path,
+    project_root,
+    read_json,
+    recovered,
+    sha256,
+    write_json,
+    writing,
+)
 from spec_repro.headless.claims import VERDICTS, Claim, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
 from spec_repro.headless.notebooks import check_parameters
@@ -83,6 +92,17 @@ def damaged(folder: Path, stamp: Mapping) -> list[str]:
     return [name for name, digest in stamp.get("files", {}).items() if _sha256(folder / name) != digest]
 
 
+def _writes(method: Callable) -> Callable:
+    """A method that writes into the staged folder: a full or forbidden disk is a typed error in the notebook, too."""
+
+    @functools.wraps(method)
+    def wrapped(self, *args, **options):
+        with writing(self.place):
+            return method(self, *args, **options)
+
+    return wrapped
+
+
 class Record:
     """Results of one run of ``experiment``, a name or alias, or the `Experiment` itself.
 
@@ -104,8 +124,9 @@ class Record:
         self._claims, self._arrays, self._used = {}, {}, {"data": [], "models": []}
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
-        folder = results_folder(self.profile, self.experiment.name)
-        self._folder = self._swap.enter_context(atomic_folder(folder, partial(_ours, self.experiment.path.stem)))
+        self.place = results_folder(self.profile, self.experiment.name)
+        ours = functools.partial(_ours, self.experiment.path.stem)
+        self._folder = self._swap.enter_context(atomic_folder(self.place, ours))
         # A kernel that ends before close() leaves no half-filled folder.
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
 
@@ -115,6 +136,7 @@ class Record:
             found = _identity(thing)
             self._used["models" if "modality" in found else "data"].append(found)
 
+    @_writes
     def figure(self, figure, name: str):
         """Save a matplotlib figure as ``<name>.png`` and ``<name>.pdf``, without dates, and return it."""
         figure.savefig(self._path(f"{name}.png"), dpi=DPI, metadata={"Software": None, "Run": self.run_id})
@@ -122,6 +144,7 @@ class Record:
         figure.savefig(self._path(f"{name}.pdf"), metadata={"Subject": f"run {self.run_id}", **dates})
         return figure
 
+    @_writes
     def table(self, frame, name: str):
         """Save a data frame as ``tables/<name>.csv``, numbers to six digits, and return it.
 
@@ -133,6 +156,7 @@ class Record:
         safe.to_csv(path, index=not numbered, float_format="%.6g", lineterminator="\n")
         return frame
 
+    @_writes
     def export(self, frame, name: str) -> None:
         """Save a large data frame as ``<name>.parquet``, for other tools; it is neither compared nor committed."""
         frame.to_parquet(self._path(f"{name}.parquet"), index=False)
@@ -200,6 +224,7 @@ class Record:
         for row in rows:
             print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
 
+    @_writes
     def close(self) -> None:
         """Write claims, arrays and the run record, and replace the older results."""
         self._path("run.json")

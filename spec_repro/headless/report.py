@@ -17,7 +17,7 @@ from spec_repro.base.errors import unknown_name
 from spec_repro.base.files import atomic_path, exclusive, read_json
 from spec_repro.headless.claims import VERDICTS, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
-from spec_repro.headless.record import damaged, read_claims, read_stamp, results_folder
+from spec_repro.headless.record import STAMP, damaged, read_claims, read_stamp, results_folder
 
 
 def write_report(profile: str) -> Path:
@@ -88,7 +88,7 @@ def _section(experiment: Experiment, profile: str) -> dict:
 
 
 def _has_run(experiment: Experiment, profile: str) -> bool:
-    return (results_folder(profile, experiment.name) / "run.json").is_file()
+    return any((results_folder(profile, experiment.name) / name).is_file() for name in ("run.json", STAMP))
 
 
 def _run_of(experiment: Experiment, path: Path) -> tuple[dict, dict]:

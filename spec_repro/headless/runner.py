@@ -25,7 +25,17 @@ from typing import NamedTuple
 import nbformat
 
 from spec_repro.base import content, errors
-from spec_repro.base.files import atomic_path, exclusive, project_root, read_json, sha256, sweep, write_json, writing
+from spec_repro.base.files import (
+    atomic_path,
+    exclusive,
+    project_root,
+    read_json,
+    recovered,
+    sha256,
+    sweep,
+    write_json,
+    writing,
+)
 from spec_repro.headless.experiments import Experiment
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
 from spec_repro.headless.record import STAMP, damaged, read_stamp, results_folder, write_stamp
@@ -175,6 +185,8 @@ def _failure(item: Plan, executed: Path) -> str:
         message = f"in cell [{error.exec_count}] of {source.name}:\n"
         if issubclass(getattr(errors, error.ename, Exception), errors.SpecError):
             return message + error.evalue
+        if error.ename == "KeyboardInterrupt":
+            return f"{message}interrupted"
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
         return "\n".join([message + error.source, "", *traceback[-12:]])
     except DeadKernelError:
@@ -185,6 +197,7 @@ def _failure(item: Plan, executed: Path) -> str:
         return f"in {source.name}: {error or 'interrupted'}"
     finally:
         sweep(item.folder)
+        recovered(item.folder)
     return ""
 
 
