@@ -75,8 +75,8 @@ def align(
         dataset: training rows, see :class:`ImageTexts`; both losses see them as ``dataset`` gives them. Use the
             evaluation transform as its ``prepare`` unless the reference was made with the same augmentation.
         reference: features of the embedding to align to, for all ids of ``dataset``.
-        out: folder of the run: ``metrics.csv``, the two newest checkpoints ``step-*.safetensors``, at the end the last and
-            ``model.safetensors``. Other files there are left alone. Another run into it waits for this one.
+        out: folder of the run: ``metrics.csv``, the two newest checkpoints ``step-*.safetensors``, at the end the last
+            and ``model.safetensors``. Other files there are left alone. Another run into it waits for this one.
         card: JSON for the header of the weights: the ``card`` of :func:`trainable_clip`, versions, a commit.
         evaluate: numbers by name from the model in eval mode (see :func:`evaluator`), before the first step, every
             ``settings.evaluate_every`` steps and after the last; runs in the first process.
