@@ -125,8 +125,8 @@ def history_of(out):
 
 
 def names_in(out):
-    """What a user sees in a folder; hidden is the lock."""
-    return sorted(path.name for path in out.iterdir() if path.name != ".model.safetensors.lock")
+    """What a run goes on from and leaves in a folder: neither the lock nor the table for people."""
+    return sorted(path.name for path in out.iterdir() if path.name not in (".model.safetensors.lock", "metrics.csv"))
 
 
 def flipped(content, rng):

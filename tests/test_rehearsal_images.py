@@ -9,8 +9,10 @@ CHANGES = {
         "studies": [
             {"name": "afhq", "n": 0, "comparisons": [["dinov2", "clip"]]},
             {"name": "ffhq", "n": 0, "comparisons": [["inception", "clip"]]},
-        ]
+        ],
+        "samples_per_cluster": 16,  # a half of them, on a half of the rows, must still be enough for a map
     },
+    "fig12": {"samples_per_cluster": 16},
 }
 
 
