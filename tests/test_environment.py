@@ -109,13 +109,16 @@ def test_an_interrupted_installation_does_not_count_and_a_finished_one_is_not_re
     calls = log.read_text().splitlines()
     assert machine.run().returncode == 0
     assert log.read_text().splitlines() == calls
-    assert "--no-deps --quiet --require-hashes --requirement .venv/requirements.txt" in calls[-2]
+    assert "--require-hashes --only-binary :all: --requirement .venv/uv.txt" in calls[-3]
+    assert "-m uv pip install" in calls[-2]
+    assert calls[-2].endswith("--no-deps --require-hashes --requirement .venv/requirements.txt")
     assert calls[-1].endswith("--no-deps --quiet --no-build-isolation --editable .")
+    assert locked(machine.root / ".venv/uv.txt") == {"uv": locked(project_root() / "requirements.lock")["uv"]}
     assert (machine.root / ".venv/requirements.txt").read_text() == (machine.root / "requirements.lock").read_text()
     with (machine.root / "requirements.lock").open("a") as lock:
         lock.write("another==1.0\n")
     assert machine.run().returncode == 0
-    assert len(log.read_text().splitlines()) == len(calls) + 2
+    assert len(log.read_text().splitlines()) == len(calls) + 3
 
 
 def test_an_installed_torch_is_reused_and_its_packages_left_out(machine):
@@ -130,6 +133,20 @@ def test_an_installed_torch_is_reused_and_its_packages_left_out(machine):
     assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-bindings"} <= lock.keys() - wanted.keys()
     assert all(name.startswith(("torch", "triton", "nvidia-", "cuda-")) for name in lock.keys() - wanted.keys())
     assert wanted.items() <= lock.items()  # the others with all their hashes
+
+
+@pytest.mark.parametrize("missing", ["--only-binary", "-m uv"], ids=["no wheel of uv", "uv fails"])
+def test_pip_installs_what_uv_cannot(machine, missing):
+    log = machine.root / "pip.log"
+    calls = f'case "$*" in *{missing}*) exit 1;; *"pip install"*) echo "$*" >> {log}; exit 0;; esac'.replace(
+        "-m uv", '"-m uv"'
+    )
+    machine.python(machine.root / ".venv" / "bin" / "python", extra=calls)
+    result = machine.run()
+    assert result.returncode == 0
+    assert "uv could not install the lock (above), pip does" in result.stdout
+    assert "pip install" in log.read_text()
+    assert "--require-hashes --requirement .venv/requirements.txt\n" in log.read_text()
 
 
 def locked(path):
