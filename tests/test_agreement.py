@@ -314,7 +314,7 @@ def test_planted_gap_is_beyond_gaussian_pairs_and_holds_out_of_sample(planted_pa
     sides = np.where(table["score"] == "distance", -1, 1)  # a smaller distance is the better one
     np.testing.assert_allclose(table["gap"], sides * (table["own"] - table["other"]))
     last = of(table, "nmi", "backward")
-    assert (last["null"], last["out"]) == (null.gaps("backward", "nmi").mean(), out.gaps("backward", "nmi").mean())
+    assert (last["null"], last["out"]) == (null.gaps(40, "backward", "nmi").mean(), out.gaps("backward", "nmi").mean())
     assert (last["out_low"], last["out_high"]) == out.interval("backward", "nmi")
     assert (last["low"], last["high"]) == out.around(last["gap"], "backward", "nmi", "gap")
     distances = table.query("score == 'distance'")
@@ -535,6 +535,19 @@ def test_calibration_seeds_both_ways(planted_pair, drawn):
     pd.testing.assert_frame_equal(first, again)
     assert not first["gap"].equals(other["gap"])
     pd.testing.assert_frame_equal(first, longer[: len(first)])  # more repeats add, they change none
+
+
+def test_sizes_share_the_draws_of_one_surrogate(planted_pair):
+    x, y, *_ = planted_pair
+    options = {"repeats": 2, "runs": 1}
+    found, both = surrogate(x, y, compare(x, y, COSINES, k=3), size=[10, 20], **options)
+    for size in (10, 20):
+        again, alone = surrogate(x, y, compare(x, y, COSINES, k=3), size=size, **options)
+        assert both.gaps(size, "backward", "nmi").tolist() == alone.gaps(size, "backward", "nmi").tolist()
+        np.testing.assert_array_equal(found.x_only.p_values, again.x_only.p_values)
+    assert both.gaps(10, "forward").tolist() != both.gaps(20, "forward").tolist()
+    with pytest.raises(InvalidInput, match="size = 30"):
+        evidence(x, y, found, 30, both, runs=1)
 
 
 def test_equal_embeddings_have_no_clusters_and_no_score():

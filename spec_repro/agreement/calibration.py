@@ -176,7 +176,7 @@ def evidence(
             row |= dict(zip(("out", "out_low", "out_high"), unseen, strict=True))
             row |= {"null": np.nan, "null_high": np.nan, "p": np.nan}
             if null:  # of as many runs of K-means as the draws had
-                few, gaps = slice(None if distance else null.runs), null.gaps(side.key, score)
+                few, gaps = slice(None if distance else null.runs), null.gaps(size, side.key, score)
                 real = (other[few].mean() - own[few].mean()) * (1 if distance else -1)
                 row |= {"null": gaps.mean(), "null_high": gaps.max(), "p": p_value(real, gaps)}
             if distance:

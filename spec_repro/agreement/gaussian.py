@@ -19,6 +19,7 @@ import pandas as pd
 
 from spec_repro.agreement.distances import cluster_distances
 from spec_repro.agreement.kmeans import kmeans_agreement
+from spec_repro.base.errors import InvalidInput
 from spec_repro.core.compare import compare
 from spec_repro.core.directions import Comparison, Direction
 
@@ -98,26 +99,28 @@ def p_value(real, null: np.ndarray):
 
 @dataclass(frozen=True)
 class Surrogate:
-    """The gaps of Gaussian pairs: one row of ``table`` per (repeat, key, score), from ``runs`` runs of K-means each."""
+    """The gaps of Gaussian pairs: a row of ``table`` per (repeat, size, key, score), from ``runs`` runs of K-means."""
 
     table: pd.DataFrame
     runs: int
     spec_diffs: np.ndarray  # (repeats,)
 
-    def gaps(self, key: str, score: str = "ami") -> np.ndarray:
-        """The gap of each draw in a direction, ``key`` "forward" or "backward", (repeats,)."""
-        return self.table.query("key == @key and score == @score")["gap"].to_numpy()
+    def gaps(self, size: int, key: str, score: str = "ami") -> np.ndarray:
+        """The gap of each draw at ``size`` members a cluster, in a direction, "forward" or "backward", (repeats,)."""
+        if size not in self.table["size"].values:
+            raise InvalidInput(f"Gaussian pairs: expected size = {size} members a cluster among those of surrogate().")
+        return self.table.query("size == @size and key == @key and score == @score")["gap"].to_numpy()
 
 
 def surrogate(
-    x, y, found: Comparison, *, size: int = 100, repeats: int = 39, runs: int = 3, seed: int = 0
+    x, y, found: Comparison, *, size: int | Sequence[int] = 100, repeats: int = 39, runs: int = 3, seed: int = 0
 ) -> tuple[Comparison, Surrogate]:
     """``found`` with a p-value for each eigenvalue, and the gaps of agreement, both from Gaussian pairs.
 
     The p-value of rank j is among the j-th eigenvalues of the draws (parallel analysis). The clusters of a direction
     are those up to the first rank whose p-value exceeds 0.05 (`Direction.beyond`). Kernels, k and all other settings
-    are those of ``found``, the comparison of x and y; size: members of a cluster; runs: of K-means, 0 for eigenvalues
-    alone. Fewer than 19 repeats cannot give a p-value of 0.05.
+    are those of ``found``, the comparison of x and y; size: members of a cluster, or several sizes, for which the draws
+    are made once; runs: of K-means, 0 for eigenvalues alone. Fewer than 19 repeats cannot give a p-value of 0.05.
     """
     settings = {name: value for name, value in found.settings.items() if name in compare.__kwdefaults__}
     k, own, spectra, spec_diffs, rows = settings["k"], settings.pop("seed"), [], [], []
@@ -125,8 +128,8 @@ def surrogate(
         drawn = compare(a, b, seed=own + 1 + repeat, tol=1e-3, **settings)
         spec_diffs.append(drawn.spec_diff)
         spectra.append([np.pad(side.eigenvalues, (0, k - len(side))) for side in drawn])
-        if runs:
-            rows += gaps_of(a, b, [side.top(size) for side in drawn], runs, seed, repeat=repeat)
+        for each in np.atleast_1d(size).tolist() if runs else ():
+            rows += gaps_of(a, b, [side.top(each) for side in drawn], runs, seed, repeat=repeat, size=each)
     sides = zip(found, np.stack(spectra, axis=1), strict=True)
     judged = [replace(side, p_values=p_value(side.eigenvalues, null[:, : len(side)])) for side, null in sides]
     return replace(found, x_only=judged[0], y_only=judged[1]), Surrogate(pd.DataFrame(rows), runs, np.array(spec_diffs))

@@ -21,19 +21,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import numpy as np
-
-from spec_repro import Cosine, Gaussian, compare, match_bandwidths
+import spec_repro
 from spec_repro.base.content import regular
 from spec_repro.base.errors import InvalidInput, SpecError
 from spec_repro.base.files import atomic_path, given_path
-from spec_repro.base.processes import launched, world
 from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments, the_paper
 from spec_repro.headless.notebooks import lines_with, parse_overrides
 
 SETTINGS = "NAME=VALUE: a notebook's parameter, an argument of compare() or match_bandwidths(), or one of AlignSettings"
 OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
-MATCHING = match_bandwidths.__kwdefaults__.keys() - OWN - {"seed"}
 SPENT = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
 TOLD = (  # of the error that ends a command: the exit status and the line
     (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
@@ -53,9 +49,9 @@ def count(text: str) -> int:
     return int(text)
 
 
-def kernel(text: str) -> Cosine | Gaussian:
+def kernel(text: str):
     """``cosine``, or a Gaussian kernel by its bandwidth."""
-    return Cosine() if text == "cosine" else Gaussian(float(text))
+    return spec_repro.Cosine() if text == "cosine" else spec_repro.Gaussian(float(text))
 
 
 COMMANDS = "list doctor run check report compare embed align"
@@ -177,7 +173,11 @@ def _report(options: Namespace) -> None:
 
 def _compare(options: Namespace) -> None:
     """clusters of samples that one embedding sees and the other does not"""
-    declared = {**match_bandwidths.__kwdefaults__, **compare.__kwdefaults__}
+    import numpy as np
+
+    from spec_repro.base.processes import world
+
+    declared = {**spec_repro.match_bandwidths.__kwdefaults__, **spec_repro.compare.__kwdefaults__}
     settings = parse_overrides({name: declared[name] for name in declared.keys() - OWN}, options.settings, "compare")
     first = world()[0] == 0
     keeps = first and options.out is not None
@@ -220,15 +220,19 @@ def _is_result(path) -> bool:
 
 def _found(options: Namespace, settings: dict):
     """The comparison, and the ids of its samples if they have any."""
-    from spec_repro import embed
+    import numpy as np
+
+    from spec_repro.base.processes import launched
     from spec_repro.embeddings.arrays import joined
 
-    matching = {name: settings.pop(name) for name in MATCHING & settings.keys()}
+    matched = spec_repro.match_bandwidths.__kwdefaults__.keys() - OWN - {"seed"}
+    matching = {name: settings.pop(name) for name in matched & settings.keys()}
     if options.kernels and matching:
         raise InvalidInput(f"--kernels leaves nothing to match: leave out {', '.join(matching)}.")
     if options.data or options.n is not None or options.split:
         dataset, names = _dataset(options), [options.x, options.y]
-        arrays = [embed(dataset, name, device=options.device, on_error=options.on_error) for name in names]
+        look = {"device": options.device, "on_error": options.on_error}
+        arrays = [spec_repro.embed(dataset, name, **look) for name in names]
         ids = np.array(dataset["id"][:])
         if options.on_error == "skip":
             kept = ~np.isnan([array[:, 0] for array in arrays]).any(axis=0)
@@ -236,41 +240,39 @@ def _found(options: Namespace, settings: dict):
     else:
         names, arrays, ids = joined((options.x, options.y))
     seed = settings.get("seed", 0)
-    kernels = options.kernels or match_bandwidths(*arrays, device=options.device, seed=seed, **matching)
+    kernels = options.kernels or spec_repro.match_bandwidths(*arrays, device=options.device, seed=seed, **matching)
     with launched() as processes:
         settings |= {"device": options.device, "names": names, "processes": processes}
-        return compare(*arrays, kernels, **settings), ids
+        return spec_repro.compare(*arrays, kernels, **settings), ids
 
 
 def _embed(options: Namespace) -> None:
     """vectors of a data set, cached; prints the file of each embedding"""
-    from spec_repro import embed
+    from spec_repro.base.processes import world
 
     dataset = _dataset(options)
     for name in options.names:
-        vectors = embed(dataset, name, device=options.device, on_error=options.on_error)
+        vectors = spec_repro.embed(dataset, name, device=options.device, on_error=options.on_error)
         if world()[0] == 0:
             print(f"{name}: {len(vectors):,} x {vectors.shape[1]}, {getattr(vectors, 'filename', 'in memory')}")
 
 
 def _align(options: Namespace) -> None:
     """fine-tune a CLIP towards another embedding by SPEC-diff"""
-    from spec_repro import embed
     from spec_repro.align import AlignSettings, ImageTexts, Reference, align, trainable_clip
+    from spec_repro.base.processes import world
 
     # Names and words alone are parsed here: AlignSettings checks types and ranges itself.
     settings = AlignSettings.of(parse_overrides(dict.fromkeys(vars(AlignSettings())), options.settings, "align"))
     dataset, clip = _dataset(options), trainable_clip(options.model)
     rows = ImageTexts(dataset, clip.prepare, clip.tokenize, text=options.text)
-    goal = Reference(rows.ids, embed(dataset, options.reference))
+    goal = Reference(rows.ids, spec_repro.embed(dataset, options.reference))
     run = align(clip.model, rows, goal, settings, out=options.out, card=clip.card)
     if world()[0] == 0:
         print(run.weights)
 
 
 def _dataset(options: Namespace):
-    from spec_repro import load_data
-
     if not options.data:
         raise InvalidInput("expected --data NAME, the data set that --n and --split choose from.")
-    return load_data(options.data, n=options.n, split=options.split)
+    return spec_repro.load_data(options.data, n=options.n, split=options.split)
