@@ -1,5 +1,6 @@
 """Every test, and every notebook kernel that a test starts: offline, one thread, results in a temporary folder."""
 
+import contextlib
 import os
 import runpy
 import shutil
@@ -24,19 +25,26 @@ def pytest_configure(config):
     """A temporary home for results and for IPython, shared with xdist's workers; no personal profile is read."""
     if hasattr(config, "workerinput"):
         return
-    config.rooms = tempfile.mkdtemp(prefix="spec_repro-tests-")
+    config.stack = contextlib.ExitStack()
+    config.rooms = config.stack.enter_context(
+        tempfile.TemporaryDirectory(prefix="spec_repro-tests-", ignore_cleanup_errors=True)
+    )
     startup = Path(config.rooms, "ipython", "profile_default", "startup")
     startup.mkdir(parents=True)
     shutil.copy(HERE / "no_network.py", startup / "00-no-network.py")
     os.environ["SPEC_CACHE"] = str(Path(config.rooms, "cache"))
     os.environ["SPEC_RESULTS"] = str(Path(config.rooms, "results"))
     os.environ["IPYTHONDIR"] = str(Path(config.rooms, "ipython"))
+    if any(Path(part).is_dir() for part in config.args):  # not for a file or two: the start costs two kernels
+        from spec_repro.headless.kernels import warm_kernels
+
+        os.environ |= config.stack.enter_context(warm_kernels())
 
 
 def pytest_unconfigure(config):
-    """Remove the temporary home."""
+    """Remove the temporary home, and the process of warm kernels."""
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(config.rooms, ignore_errors=True)
+        config.stack.close()
 
 
 def pytest_collection_modifyitems(items):

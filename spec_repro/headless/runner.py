@@ -37,6 +37,7 @@ from spec_repro.base.files import (
     writing,
 )
 from spec_repro.headless.experiments import Experiment
+from spec_repro.headless.kernels import warm_kernels
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
 from spec_repro.headless.record import STAMP, damaged, read_stamp, results_folder, write_stamp
 
@@ -97,8 +98,10 @@ def run(
     stale = [i for i, item in enumerate(plans) if again or not item.current(say)]
     minutes = sum(plans[i].experiment.cards[plans[i].profile]["minutes"] for i in stale) / jobs
     say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes:.0f} min")
-    with ThreadPoolExecutor(jobs) as pool:
-        runs = {pool.submit(_apart, plans[i], again, save_outputs): i for i in stale}
+    # The process of warm kernels takes as long to start as two notebooks.
+    warm = len(stale) > jobs + 2 and all(plans[i].profile == "mini" for i in stale)
+    with warm_kernels() if warm else contextlib.nullcontext({}) as variables, ThreadPoolExecutor(jobs) as pool:
+        runs = {pool.submit(_apart, plans[i], variables, again, save_outputs): i for i in stale}
         try:
             for done in as_completed(runs):
                 outcomes[runs[done]] = outcome = done.result()
@@ -113,9 +116,9 @@ def run(
     return outcomes
 
 
-def _apart(item: Plan, *options) -> Outcome:
+def _apart(item: Plan, variables: dict[str, str], *options) -> Outcome:
     """Run one notebook in a process of its own: one that is killed takes no other run with it."""
-    spawn, start = multiprocessing.get_context("spawn"), (item.profile == "mini", os.getcwd())
+    spawn, start = multiprocessing.get_context("spawn"), (item.profile == "mini", os.getcwd(), variables)
     try:
         with ProcessPoolExecutor(1, spawn, _start, start) as alone:
             return alone.submit(_run, item, *options).result()
@@ -125,7 +128,7 @@ def _apart(item: Plan, *options) -> Outcome:
         return Outcome(item.experiment.name, "failed", said)
 
 
-def _start(mini: bool, folder: str) -> None:
+def _start(mini: bool, folder: str, variables: dict[str, str]) -> None:
     """What a process does before its notebook; Ctrl-C in the terminal reaches it through the runner alone.
 
     Kernels find silence, ``folder`` as the start of relative paths and, for mini, no network and one thread.
@@ -139,7 +142,7 @@ def _start(mini: bool, folder: str) -> None:
     os.environ.pop("MPLBACKEND", None)
     os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if mini else {}
-    os.environ["SPEC_FROM"] = folder
+    os.environ |= {"SPEC_FROM": folder, **variables}
 
 
 def _follow() -> None:

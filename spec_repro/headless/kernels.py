@@ -1,0 +1,129 @@
+"""Kernels that start with their libraries imported: forks of one process that has imported them once.
+
+Importing torch, scikit-learn and UMAP, which compiles itself, takes longer than most cells of a notebook on a CPU.
+`warm_kernels` starts a process that does it, and shows Jupyter a kernel specification that starts a small client in the
+kernel's place. The client passes its folder, environment and streams on; the process forks, and the fork is the kernel.
+Until this process is ready, and when it has gone, the client becomes an ordinary kernel. For Linux, and for runs on the
+CPU: a GPU does not survive a fork.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Nothing that reads the environment when imported (the clients of hubs and ipykernel do): each kernel has its own.
+LIBRARIES = "torch pandas seaborn sklearn.cluster sklearn.metrics sklearn.manifold IPython zmq"
+LIBRARIES += " spec_repro.agreement spec_repro.core.loss spec_repro.headless.record spec_repro.plots.maps"
+# A fork has one thread: no other may hold a lock then.
+ALONE = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+STARTED = b"+"
+
+
+@contextlib.contextmanager
+def warm_kernels() -> Iterator[dict[str, str]]:
+    """The environment variables with which Jupyter's kernels are such forks; none where they cannot be."""
+    if sys.platform != "linux":
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="spec_repro-") as folder:
+        spec, place = Path(folder, "kernels", "python3", "kernel.json"), str(Path(folder, "socket"))
+        spec.parent.mkdir(parents=True)
+        client = [sys.executable, "-I", "-S", __file__, place, "-f", "{connection_file}"]
+        # A signal would reach the client alone.
+        spec.write_text(json.dumps({"argv": client, "display_name": "Python 3", "interrupt_mode": "message"}))
+        server, alone = [sys.executable, "-P", "-m", __name__, place], os.environ | ALONE
+        with subprocess.Popen(server, stdin=subprocess.PIPE, env=alone, start_new_session=True):  # until its input ends
+            yield {"JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))}
+
+
+def ask(place: str, arguments: list[str]) -> int:
+    """The client: be the kernel's process for Jupyter, as long as the kernel lives; the kernel's exit status."""
+    answer = b""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as server:
+        server.connect(place)
+        asked = json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode()
+        socket.send_fds(server, [len(asked).to_bytes(8, "big")], [0, 1, 2])
+        server.sendall(asked)
+        answer = server.recv(1)
+        if status := server.recv(1):
+            return status[0]
+    if answer != STARTED:
+        os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])
+    return 1  # the process of all kernels was killed, and this kernel with it
+
+
+def serve(place: str) -> list | None:
+    """Fork a kernel for each client. Returns in a kernel what its client asked, None at the end of the input.
+
+    A client that goes takes its kernel with it; kernels end, too, when this process does.
+    """
+    import numpy as np
+
+    for name in LIBRARIES.split():
+        importlib.import_module(name)
+    sys.modules["spec_repro.plots.maps"].coordinates(np.random.default_rng(0).random((50, 9)), "umap")
+    kernels: dict[socket.socket, tuple[int, int]] = {}  # of each client: process, and a file that tells of its end
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place)
+        listener.listen()
+        while True:
+            ready, _, _ = select.select([0, listener, *kernels, *(end for _, end in kernels.values())], [], [])
+            if 0 in ready:
+                return None
+            for client, (pid, end) in list(kernels.items()):
+                if client in ready or end in ready:
+                    _ended(client, pid, end)
+                    del kernels[client]
+            if listener in ready:
+                client, _ = listener.accept()
+                head, streams, *_ = socket.recv_fds(client, 8, 3)
+                asked = json.loads(client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+                pid = os.fork()
+                for number, stream in enumerate(streams):
+                    if pid == 0:
+                        os.dup2(stream, number)
+                    os.close(stream)
+                if pid == 0:
+                    return asked
+                client.sendall(STARTED)
+                kernels[client] = pid, os.pidfd_open(pid)
+
+
+def _ended(client: socket.socket, pid: int, end: int) -> None:
+    """Tell a client how its kernel ended; if it is the client that has gone, end the kernel."""
+    with contextlib.suppress(ProcessLookupError):
+        if not select.select([end], [], [], 0)[0]:
+            os.kill(pid, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(OSError):
+        client.sendall(bytes([status % 256]))
+    client.close()
+    os.close(end)
+
+
+def main() -> None:
+    """Server, client or, in a fork of the server, kernel."""
+    place, *arguments = sys.argv[1:]
+    if arguments:
+        sys.exit(ask(place, arguments))
+    if asked := serve(place):
+        arguments, folder, environment = asked
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = ["ipykernel_launcher", *arguments]
+        runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Kernels forked from a process that has the libraries: they are what ordinary kernels are, and end when those do."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell, new_notebook
+
+from spec_repro.headless.kernels import warm_kernels
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks of this kind are for Linux")
+FORKED = "import os, sys\nprint('torch' in sys.modules)"
+SELF = """import json, os, sys
+print(json.dumps([os.getcwd(), os.environ["MARK"], "UNSET" in os.environ, sys.path, sys.argv[0], sys.executable,
+                  __name__, sys.flags.hash_randomization]))"""
+NUMBERS = """import numpy as np
+from spec_repro import compare, match_bandwidths
+from spec_repro.plots.maps import coordinates
+x, y = np.random.default_rng(0).standard_normal((2, 80, 6)).astype("float32")
+found = compare(x, y, match_bandwidths(x, y), k=3)
+print(found.x_only.eigenvalues.tolist(), coordinates(x, "umap").tolist())"""
+
+
+def until(met, what):
+    limit = time.monotonic() + 200
+    while not met():
+        assert time.monotonic() < limit, what
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def forks(monkeypatch):
+    """A process that forks, ready; its number."""
+    monkeypatch.setenv("UNSET", "when the process starts")
+    with warm_kernels() as variables:
+        folder = Path(variables["JUPYTER_PATH"].split(os.pathsep)[0])
+        until((folder / "socket").exists, "no process of warm kernels")
+        monkeypatch.delenv("UNSET")
+        monkeypatch.setenv("JUPYTER_PATH", variables["JUPYTER_PATH"])
+        yield folder
+
+
+def run(*code, **options):
+    """What each cell of a notebook printed."""
+    notebook = new_notebook(cells=[new_code_cell(part) for part in code])
+    NotebookClient(notebook, kernel_name="python3", **options).execute()
+    return ["".join(output.get("text", "") for output in cell.outputs).strip() for cell in notebook.cells]
+
+
+def test_a_fork_is_an_ordinary_kernel_with_its_libraries_imported(forks, monkeypatch, tmp_path):
+    monkeypatch.setenv("MARK", "mine")
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    monkeypatch.chdir(tmp_path)
+    warm = run(FORKED, SELF, NUMBERS)
+    monkeypatch.delenv("JUPYTER_PATH")
+    ordinary = run(FORKED, SELF, NUMBERS)
+    assert (warm[0], ordinary[0]) == ("True", "False")
+    assert warm[1:] == ordinary[1:]
+    assert str(tmp_path) in warm[1]
+
+
+def test_it_is_interrupted_and_ends_as_ordinary_kernels_do(forks, tmp_path):
+    told = f"open({str(tmp_path / 'pids')!r}, 'a').write(f'{{os.getpid()}} {{os.getppid()}}\\n')"
+    asleep = "import time\ntry:\n    time.sleep(100)\nexcept KeyboardInterrupt:\n    print('interrupted')"
+    assert run(asleep, "print(1)", timeout=2, interrupt_on_timeout=True) == ["interrupted", "1"]
+    with pytest.raises(DeadKernelError):
+        run(FORKED, told, "os.kill(os.getpid(), 9)")
+    with pytest.raises(CellTimeoutError):
+        run(
+            FORKED,
+            told,
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nimport time; time.sleep(1000)",
+            timeout=1,
+        )
+    kernels, servers = zip(*(line.split() for line in (tmp_path / "pids").read_text().splitlines()), strict=True)
+    assert len(set(servers)) == 1  # forks they were
+    for pid in kernels:
+        until(lambda pid=pid: not Path("/proc", pid).exists(), "a kernel is left")
+
+
+def test_without_the_process_of_warm_kernels_they_are_ordinary(forks, tmp_path):
+    end = "import signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
+    with pytest.raises(DeadKernelError):
+        run(FORKED, f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))", end)
+    until(lambda: not Path("/proc", (tmp_path / "pid").read_text()).exists(), "a kernel is left")
+    assert run(FORKED) == ["False"]
