@@ -12,7 +12,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 600 --nbval-saniti
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help data figures notebooks report check list test test-unit faults lint format lock environment experiment clean mini-models bench bench-streaming bench-gpu tables
+.PHONY: help lab data figures notebooks report check list test test-unit faults lint format lock environment experiment clean mini-models bench bench-streaming bench-gpu tables
 
 help:  ## this list
 	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
@@ -47,6 +47,9 @@ report: $(ENVIRONMENT)  ## results/PROFILE/REPORT.md and report.html from the re
 
 check: $(ENVIRONMENT)  ## what moved between results/PROFILE and its committed copy
 	@$(PY) -m spec_repro check --profile $(PROFILE)
+
+lab: $(ENVIRONMENT)  ## open the notebooks in JupyterLab
+	@$(PY) -m jupyter lab notebooks $(ARGS)
 
 list: $(ENVIRONMENT)  ## every figure and table: names, notebook, YAML, the lines that draw, what each profile needs
 	@$(PY) -m spec_repro list

@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m spec_repro", description="SPEC: the experiments, and your own comparisons.")
+    parser.add_argument("--version", action="version", version=f"spec_repro {spec_repro.__version__}")
     commands, subs = parser.add_subparsers(required=True, metavar="COMMAND"), {}
     for command in (_list, _doctor, _run, _check, _report, _compare, _embed, _align):
         name = command.__name__[1:]
