@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Nothing that reads the environment when imported (the clients of hubs and ipykernel do): each kernel has its own.
-LIBRARIES = "torch pandas seaborn sklearn.cluster sklearn.metrics sklearn.manifold IPython zmq"
-LIBRARIES += " spec_repro.agreement spec_repro.core.loss spec_repro.headless.record spec_repro.plots.maps"
+IMPORTED = "torch pandas seaborn sklearn.cluster sklearn.metrics sklearn.manifold IPython zmq"
+IMPORTED += " spec_repro.agreement spec_repro.core.loss spec_repro.headless.record spec_repro.plots.maps"
 # A fork has one thread: no other may hold a lock then.
-ALONE = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
 STARTED = b"+"
 
 
@@ -41,7 +41,7 @@ def warm_kernels() -> Iterator[dict[str, str]]:
         client = [sys.executable, "-I", "-S", __file__, place, "-f", "{connection_file}"]
         # A signal would reach the client alone.
         spec.write_text(json.dumps({"argv": client, "display_name": "Python 3", "interrupt_mode": "message"}))
-        server, alone = [sys.executable, "-P", "-m", __name__, place], os.environ | ALONE
+        server, alone = [sys.executable, "-P", "-m", __name__, place], os.environ | ONE_THREAD
         with subprocess.Popen(server, stdin=subprocess.PIPE, env=alone, start_new_session=True):  # until its input ends
             yield {"JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))}
 
@@ -69,7 +69,7 @@ def serve(place: str) -> list | None:
     """
     import numpy as np
 
-    for name in LIBRARIES.split():
+    for name in IMPORTED.split():
         importlib.import_module(name)
     sys.modules["spec_repro.plots.maps"].coordinates(np.random.default_rng(0).random((50, 9)), "umap")
     kernels: dict[socket.socket, tuple[int, int]] = {}  # of each client: process, and a file that tells of its end
@@ -111,7 +111,7 @@ def _ended(client: socket.socket, pid: int, end: int) -> None:
     os.close(end)
 
 
-def main() -> None:
+def _main() -> None:
     """Server, client or, in a fork of the server, kernel."""
     place, *arguments = sys.argv[1:]
     if arguments:
@@ -126,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()
