@@ -138,11 +138,10 @@ def test_damaged_inputs(name, workshop, tmp_path_factory, tally):
         place = Path(shutil.copytree(start, scene.folder / "damaged", symlinks=True))
         damage(place / "inputs" / file, kind)
         ended = scene.start(place, words)
-        tally.add(
-            ended.verdict if words[0] != "run" else scene.verdict(ended),
-            f"{kind}: {file}, {' '.join(words)}",
-            ended.brief(),
-        )
+        verdict = ended.verdict if words[0] != "run" else scene.verdict(ended)
+        if name == "ipynb" and "failed in cell [" in ended.out:  # code of the user's, whose cell is shown
+            verdict = "survived"
+        tally.add(verdict, f"{kind}: {file}, {' '.join(words)}", ended.brief())
         shutil.rmtree(place)
     tally.close(allowed=0.01)
 
