@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
 from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotConverged, readable, unknown_name
-from spec_repro.base.files import atomic_path, exclusive, patience
+from spec_repro.base.files import atomic_path, exclusive, patience, sweep
 from spec_repro.base.processes import UNSET, answered, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
@@ -100,6 +100,7 @@ def align(
     last = min(len(run.steps), stop_after or len(run.steps))
     with exclusive(weights) if run.main else contextlib.nullcontext(), answered():
         run.accelerator.wait_for_everyone()  # no other run writes from here on
+        sweep(weights)
         tensors, history = run.newest()
         finished, written = {}, {}
         try:
