@@ -85,15 +85,23 @@ def test_weights_load_as_the_embedding_and_as_the_start_of_another_run(tmp_path)
 def test_a_finished_run_is_only_loaded(base, monkeypatch):
     monkeypatch.setattr(Rows, "__getitem__", lambda self, row: pytest.fail("the data was read"))
     before = {name: (base.weights.parent / name).stat().st_mtime_ns for name in names_in(base.weights.parent)}
+    (base.weights.parent / f".metrics.csv.{files.HOST}.{10**9}.x.partial").mkdir()  # of a process that is dead
     found = run(base.weights.parent, short(), look=False)
     assert same_weights(found.model, base.model)
     assert before == {name: (base.weights.parent / name).stat().st_mtime_ns for name in names_in(base.weights.parent)}
 
 
+def test_the_history_of_a_finished_run_is_made_again(base, tmp_path, caplog):
+    shutil.copy(base.weights, tmp_path / "model.safetensors")
+    found = run(tmp_path, short(), look=False)
+    assert "the history of this run is gone; made again from step 0" in caplog.text
+    assert same_weights(found.model, base.model)
+    assert found.metrics.equals(base.metrics)
+    assert len(found.metrics) == 3
+
+
 def test_weights_of_another_run_are_not_taken_for_a_finished_one(base, tmp_path):
     shutil.copy(base.weights, tmp_path / "model.safetensors")  # without its checkpoint, which is large
-    assert same_weights(run(tmp_path, short(), look=False).model, base.model)
-    assert names_in(tmp_path) == ["model.safetensors"]
     found = run(tmp_path, short(lr=0.01), look=False)
     assert not same_weights(found.model, base.model)
     assert read(found.weights)[1]["settings"]["lr"] == 0.01
@@ -376,7 +384,9 @@ def test_settings_that_do_not_fit_the_model_or_the_device_are_refused(tmp_path):
     with pytest.MonkeyPatch.context() as stale:  # as SLURM leaves them
         stale.setenv("RANK", "1")
         stale.setenv("WORLD_SIZE", "2")
-        with pytest.raises(InvalidInput, match=r"found RANK=1, WORLD_SIZE=2, MASTER_ADDR=, .* in the environment"):
+        with pytest.raises(
+            InvalidInput, match=r"found RANK=1, WORLD_SIZE=2, LOCAL_RANK=, MASTER_ADDR=, .* in the environment"
+        ):
             run(tmp_path, short())
     with pytest.raises(InvalidInput, match="precision='fp16' needs a GPU, and there is none here; use 'bf16' or 'no'"):
         run(tmp_path, short(precision="fp16"))

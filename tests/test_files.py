@@ -222,8 +222,12 @@ def test_what_was_read_is_compared(cache):
 def test_a_room_of_a_process_that_nobody_has_buried_is_removed(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
-    room = filled(tmp_path / f".a.{files.HOST}.{child.pid}.x.partial", half="")
+    rooms = [filled(tmp_path / f".{name}.{files.HOST}.{child.pid}.x.partial", half="") for name in ("a", "b.c")]
+    ours, notes = (
+        filled(tmp_path / f".b.{files.HOST}.{os.getpid()}.x.partial", half=""),
+        filled(tmp_path / ".a.partial"),
+    )
     with atomic_path(tmp_path / "a") as staged:
         staged.touch()
-    assert not room.exists()
+    assert [room.exists() for room in [*rooms, ours, notes]] == [False, False, True, True]
     child.wait()

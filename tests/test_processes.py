@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import socket
 import sys
 import time
@@ -14,7 +15,7 @@ from support import planted
 
 from spec_repro import Cosine, Gaussian, compare
 from spec_repro.base import processes
-from spec_repro.base.errors import Busy, InvalidInput
+from spec_repro.base.errors import Busy, CheckpointError, InvalidInput
 from spec_repro.base.processes import Processes, answered, launched, world
 from spec_repro.base.rows import resolve_device
 
@@ -214,8 +215,9 @@ def environment(monkeypatch, setting):
     [
         ("", (0, 1)),
         ("RANK= WORLD_SIZE=", (0, 1)),
-        ("MASTER_ADDR=a MASTER_PORT=1 LOCAL_RANK=0", (0, 1)),
+        ("MASTER_ADDR=a MASTER_PORT=1", (0, 1)),
         ("RANK=0 WORLD_SIZE=1", (0, 1)),
+        ("RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 MASTER_ADDR=a MASTER_PORT=1", (0, 1)),
         ("RANK=3 WORLD_SIZE=4 MASTER_ADDR=a MASTER_PORT=1", (3, 4)),
     ],
 )
@@ -230,12 +232,16 @@ ADDRESS = "MASTER_ADDR=127.0.0.1 MASTER_PORT=1"
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("RANK=0", "found RANK=0, WORLD_SIZE=, MASTER"),
-        ("WORLD_SIZE=1", "found RANK=, WORLD_SIZE=1, MASTER"),
-        (f"WORLD_SIZE=2 {ADDRESS}", "found RANK=, WORLD_SIZE=2, MASTER"),
-        ("RANK=0 WORLD_SIZE=2", "found RANK=0, WORLD_SIZE=2, MASTER_ADDR=, MASTER_PORT= in"),
-        (f"RANK=2 WORLD_SIZE=2 {ADDRESS}", "found RANK=2, WORLD_SIZE=2, MASTER"),
-        (f"RANK=0 WORLD_SIZE=0 {ADDRESS}", "found RANK=0, WORLD_SIZE=0, MASTER"),
+        ("RANK=0", "found RANK=0, WORLD_SIZE=, LOCAL"),
+        ("WORLD_SIZE=1", "found RANK=, WORLD_SIZE=1, LOCAL"),
+        (f"WORLD_SIZE=2 {ADDRESS}", "found RANK=, WORLD_SIZE=2, LOCAL"),
+        ("RANK=0 WORLD_SIZE=2", "found RANK=0, WORLD_SIZE=2, LOCAL_RANK=, MASTER_ADDR=, MASTER_PORT= in"),
+        (f"RANK=2 WORLD_SIZE=2 {ADDRESS}", "found RANK=2, WORLD_SIZE=2, LOCAL"),
+        (f"RANK=0 WORLD_SIZE=0 {ADDRESS}", "found RANK=0, WORLD_SIZE=0, LOCAL"),
+        (f"LOCAL_RANK=0 {ADDRESS}", "found RANK=, WORLD_SIZE=, LOCAL_RANK=0, MASTER"),
+        (f"RANK=0 WORLD_SIZE=2 LOCAL_RANK=7 {ADDRESS}", "found RANK=0, WORLD_SIZE=2, LOCAL_RANK=7, MASTER"),
+        ("RANK=0 WORLD_SIZE=1 LOCAL_RANK=0", "LOCAL_RANK=0, MASTER_ADDR=, MASTER_PORT= in"),
+        ("LOCAL_RANK=x", "found LOCAL_RANK='x' in the environment, expected a whole number from 0"),
         (f"RANK=-1 WORLD_SIZE=2 {ADDRESS}", "found RANK='-1' in the environment, expected a whole number from 0"),
         (f"RANK=0 WORLD_SIZE=two {ADDRESS}", "found WORLD_SIZE='two' in the environment"),
         (f"RANK=\u00b2 WORLD_SIZE=4 {ADDRESS}", "in the environment, expected a whole number"),
@@ -262,9 +268,14 @@ def test_a_whole_set_of_leftovers_ends_in_time(monkeypatch, caplog, rank):
     assert f"process {rank} of 2: waiting for the others" in caplog.text
 
 
-def test_other_errors_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="shape"), answered():
-        raise RuntimeError("shape '[3]' is invalid for input of size 2")
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("shape '[3]' is invalid for input of size 2"), CheckpointError("/closed/connect is damaged")],
+)
+def test_other_errors_stay_what_they_are(error):
+    with pytest.raises(RuntimeError, match=re.escape(str(error))) as caught, answered():
+        raise error
+    assert caught.value is error
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100])

@@ -16,7 +16,7 @@ from experiment_files import CARD, write
 from nbformat.v4 import new_code_cell, new_notebook
 
 from spec_repro.base.errors import InvalidInput, ParameterError
-from spec_repro.base.files import read_json, sweep
+from spec_repro.base.files import HOST, read_json, sweep
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import find_experiment, load_experiments
 from spec_repro.headless.notebooks import clean_notebook, read_notebook
@@ -146,7 +146,10 @@ def test_a_run_end_to_end_is_current_until_something_changes(place):
     cells = read_json(place.results / "timing.json")["cells"]
     assert [cell["code"] for cell in cells][-2:] == ["import numpy as np", "# NBVAL_CHECK_OUTPUT"]
     assert max(cell["seconds"] for cell in cells) > 0
+    left = place.results / f".timing.json.{HOST}.{10**9}.x.partial"  # by a process that is dead
+    left.mkdir()
     assert place.run("n_samples=3").status == "current"
+    assert not left.exists()
     assert not place.plan().current()
     (place.results / "arrays.npz").unlink()
     assert not place.plan("n_samples=3").current()

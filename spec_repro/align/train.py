@@ -30,9 +30,9 @@ from tqdm.auto import tqdm
 
 from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
-from spec_repro.base.errors import CheckpointError, DiskFull, InvalidInput, NotConverged, unknown_name
-from spec_repro.base.files import atomic_path, exclusive, patience
-from spec_repro.base.processes import answered, world
+from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotConverged, readable, unknown_name
+from spec_repro.base.files import atomic_path, exclusive, patience, sweep
+from spec_repro.base.processes import UNSET, answered, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
 
@@ -98,8 +98,9 @@ def align(
         raise InvalidInput(f"card: expected what JSON can hold ({error}).") from error
     run, weights = _Run(model, dataset, reference, settings, device, Path(out)), Path(out, "model.safetensors")
     last = min(len(run.steps), stop_after or len(run.steps))
-    with exclusive(weights) if run.main else contextlib.nullcontext():
+    with exclusive(weights) if run.main else contextlib.nullcontext(), answered():
         run.accelerator.wait_for_everyone()  # no other run writes from here on
+        sweep(weights)
         tensors, history = run.newest()
         finished, written = {}, {}
         try:
@@ -108,10 +109,13 @@ def align(
             if not history["step"]:
                 raise
             _log.warning("%s It is made again from step %d.", error, history["step"])
-        if written.get("settings") == run.identity and written["step"] >= last:
+        done = written["step"] if written.get("settings") == run.identity else 0
+        if min(done, history["step"]) >= last:
             checkpoints.load_into(run.clip, finished, weights)
         else:
-            with answered(), torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
+            if done >= last:
+                _log.warning("%s: the history of this run is gone; made again from step %d", weights, history["step"])
+            with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
                 run.train(tensors, history, last, evaluate)
             card = {**card, "settings": run.identity, "step": last}
             if run.main:
@@ -198,8 +202,9 @@ class _Run:
         _, size = world()
         cpu = device == "cpu" or (size > 1 and not torch.cuda.is_available())  # else each would believe to be alone
         limit = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=patience()))
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision, kwargs_handlers=[limit])
-        if self.accelerator.num_processes < size:
+        with readable(f"{size} processes, each of which answers", "others", UNSET, Busy):
+            self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision, kwargs_handlers=[limit])
+        if self.accelerator.num_processes != size:
             raise InvalidInput(f"WORLD_SIZE={size}, and accelerate runs {self.accelerator.num_processes} processes.")
         self.main, self.device, self.out = self.accelerator.is_main_process, self.accelerator.device, out
         if settings.precision == "fp16" and self.device.type == "cpu":

@@ -207,9 +207,8 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def sweep(path: str | os.PathLike) -> None:
-    """Remove what processes that are dead have left beside ``path``."""
-    path = Path(path)
-    for room in path.parent.glob(f".{_short(path)}.{HOST}.*.partial"):
+    """Remove what processes that are dead have left beside ``path``, whichever file there they were writing."""
+    for room in Path(path).parent.glob(f".*.{HOST}.*.partial"):
         pid = room.name.split(".")[-3]
         if os.name == "posix" and pid.isdigit() and not _lives(int(pid)):
             shutil.rmtree(room, ignore_errors=True)

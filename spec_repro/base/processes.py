@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from spec_repro.base.errors import Busy, InvalidInput
+from spec_repro.base.errors import Busy, InvalidInput, SpecError
 from spec_repro.base.files import SOON, patience
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ class Processes:
 
 
 ALONE = Processes()
-UNSET = "Start with torchrun, or alone after: unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT."
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+UNSET = f"Start with torchrun, or alone after: unset {' '.join(LAUNCHER)}."
 
 
 def own_gpu() -> torch.device | None:
@@ -99,15 +100,16 @@ def as_processes(handle: Any) -> Processes:
 def world() -> tuple[int, int]:
     """Rank and number of the processes that ``torchrun`` started; (0, 1) for one process alone.
 
-    Raises InvalidInput if RANK and WORLD_SIZE are not what torchrun sets, but left from something else.
+    Raises InvalidInput if RANK, WORLD_SIZE and LOCAL_RANK are not what torchrun sets, but left from something else.
     """
-    rank, size = _told("RANK"), _told("WORLD_SIZE")
-    if rank is None and size is None:
+    rank, size, local = map(_told, ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if rank is None and size is None and local is None:
         return 0, 1
-    set_by_torchrun = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
-    if rank is None or size is None or rank >= size or (size > 1 and "" in set_by_torchrun):
-        found = "RANK={}, WORLD_SIZE={}, MASTER_ADDR={}, MASTER_PORT={}".format(*set_by_torchrun)
-        raise InvalidInput(f"found {found} in the environment, which torchrun does not set so. {UNSET}")
+    found = {name: os.environ.get(name, "") for name in LAUNCHER}
+    master = (size == 1 and local is None) or "" not in (found["MASTER_ADDR"], found["MASTER_PORT"])
+    if rank is None or size is None or max(rank, local or 0) >= size or not master:
+        told = ", ".join(f"{name}={value}" for name, value in found.items())
+        raise InvalidInput(f"found {told} in the environment, which torchrun does not set so. {UNSET}")
     return rank, size
 
 
@@ -125,7 +127,8 @@ def answered(advice: str = "Start all of them again.") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not (isinstance(error, dist.DistError) or re.search("connect|tim(ed )?out|peer|closed", str(error), re.I)):
+        said = isinstance(error, dist.DistError) or re.search("connect|tim(ed )?out|peer|closed", str(error), re.I)
+        if isinstance(error, SpecError) or not said:
             raise
         first = str(error).strip().partition("\n")[0]
         raise Busy(f"another process of this computation has died or does not answer ({first}). {advice}") from error

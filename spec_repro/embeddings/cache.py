@@ -28,7 +28,7 @@ import numpy as np
 
 from spec_repro.base.content import regular, state
 from spec_repro.base.errors import NotWritable
-from spec_repro.base.files import atomic_path, exclusive, read_json, write_json, writing
+from spec_repro.base.files import atomic_path, exclusive, read_json, sweep, write_json, writing
 from spec_repro.base.rows import slices
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Store:
         # A data set that has moved has another name, "folder:PATH", and the same key.
         self.folder = next((found for found in sorted(place.glob(f"*-{key}")) if found.is_dir()), own)
         with exclusive(self.folder / "entry"):
+            sweep(self.folder / "record.json")
             self._describe(record)
             anew = self._make("embeddings.npy", (n, dim), False)
             self._make("checks.npy", (n,), anew)

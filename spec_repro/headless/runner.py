@@ -55,7 +55,11 @@ class Plan:
     key: str
 
     def current(self, say: Callable = print) -> bool:
-        """Whether the results were made here from the same key and data, and are still the files that were made."""
+        """Whether the results were made here from the same key and data, and are still the files that were made.
+
+        What a run that was killed has left among them is removed.
+        """
+        sweep(self.folder / STAMP)
         stamp, start = read_stamp(self.folder), os.getcwd()
         if stamp.get("key") != self.key or damaged(self.folder, stamp):
             return False

@@ -451,6 +451,16 @@ def test_a_model_of_another_shape(texts):
         embed(texts, Faulty(lambda vectors: vectors[0]))
 
 
+def test_what_a_dead_process_has_left_in_a_finished_entry_is_removed(texts, cache):
+    embed(texts, Lengths())
+    (entry,) = cache.glob("lengths/*/record.json")
+    room = entry.with_name(f".checks.npy.{files.HOST}.{10**9}.x.partial")
+    room.mkdir()
+    embed(texts, model := Lengths())
+    assert model.seen == []
+    assert not room.exists()
+
+
 def failing(number):
     def call(*arguments):
         raise OSError(number, os.strerror(number))

@@ -7,6 +7,7 @@ of an order is ``folder`` (where it starts), ``room`` (for what it says), ``envi
 is called first), ``wire`` (see ``tripwire``) and ``limits``.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -39,6 +40,8 @@ def prepare() -> None:
     for name in HEAVY:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # no child looks through what is here, which would copy it page by page
 
 
 def child(order: dict) -> None:

@@ -69,7 +69,7 @@ OPTIONS = {
 @pytest.mark.parametrize("call", SHARES)
 def test_hostile_arrays(call, workshop, tmp_path, tally):
     tally.row = f"hostile arguments: {call}"
-    examples = SHARES[call] if WHOLE else max(8, SHARES[call] // 25)
+    examples = SHARES[call] if WHOLE else max(4, SHARES[call] // 50)
 
     @seed(SEED)
     @settings(

@@ -64,7 +64,7 @@ def place(tmp_path):
 def tried(tally, examples, strategy, one):
     @seed(SEED)
     @settings(
-        max_examples=examples if WHOLE else max(6, examples // 30),
+        max_examples=examples if WHOLE else max(3, examples // 60),
         deadline=None,
         database=None,
         phases=[Phase.generate],

@@ -9,16 +9,11 @@ import random
 import shutil
 
 import pytest
-from faults.scenes import SCENES, Scene
+from faults.scenes import SCENES
 from faults.tripwire import OTHERWISE, WAYS
-from faults.workshop import chosen, leftovers
+from faults.workshop import WHOLE, chosen, leftovers
 
-QUICK = {"embed": 5, "compare": 5, "align": 4, "run": 6, "report": 4}
-
-
-@pytest.fixture(scope="module")
-def scene(request, workshop, tmp_path_factory):
-    return Scene(workshop, request.param, tmp_path_factory.mktemp(request.param))
+QUICK = {"embed": 4, "compare": 3, "align": 2, "run": 3, "report": 2}
 
 
 def look(scene, place) -> str:
@@ -52,8 +47,9 @@ def judge(scene, place, ended, how) -> tuple[str, str]:
     return "survived", ""
 
 
-@pytest.mark.parametrize("scene", SCENES, indirect=True)
-def test_a_fault_at_any_change(scene, tally):
+@pytest.mark.parametrize("command", SCENES)
+def test_a_fault_at_any_change(command, scene_of, tally):
+    scene = scene_of(command)
     tally.row = f"{scene.command}: ended or refused at a change"
     changes = scene.changes()
     faults = [(number, event, path, how) for number, event, path in changes for how in WAYS.get(event, OTHERWISE)]
@@ -70,8 +66,9 @@ def test_a_fault_at_any_change(scene, tally):
     tally.close()
 
 
-@pytest.mark.parametrize("scene", SCENES, indirect=True)
-def test_a_kill_at_any_moment(scene, tally):
+@pytest.mark.parametrize("command", SCENES if WHOLE else ["compare", "embed"])
+def test_a_kill_at_any_moment(command, scene_of, tally):
+    scene = scene_of(command)
     tally.row = f"{scene.command}: kill -9 at seeded moments"
     place = scene.fresh()
     whole = scene.run(place).seconds

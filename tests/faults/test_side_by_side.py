@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from faults.scenes import ALIGN, COMPARE, EMBED, RUN, Scene, environment
+from faults.scenes import ALIGN, COMPARE, EMBED, RUN, environment
 from faults.workshop import WHOLE, chosen, leftovers
 
 # Two or three commands at once, each after so many seconds: the scene whose result is looked at comes first.
@@ -26,11 +26,11 @@ PAIRS = {
 GAPS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_side_by_side(name, workshop, tmp_path_factory, tally):
+@pytest.mark.parametrize("name", PAIRS if WHOLE else ["three embed, two models", "two compare, one file", "two run"])
+def test_side_by_side(name, workshop, scene_of, tally):
     tally.row = "side by side"
     command, lines = PAIRS[name]
-    scene = Scene(workshop, command, tmp_path_factory.mktemp("beside"))
+    scene = scene_of(command)
     for gap in chosen(list(GAPS), 8, 1):
         place, started = scene.fresh(), []
         for words in lines:
@@ -75,10 +75,10 @@ def ranks(world: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("command", ["compare", "embed", "align"])
-def test_a_rank_that_dies(command, workshop, tmp_path_factory, tally):
+def test_a_rank_that_dies(command, workshop, scene_of, tally):
     """Without torchrun, which would end the others: each ends by itself, soon after the patience it was given."""
     tally.row = "a rank killed or stopped, no torchrun"
-    scene = Scene(workshop, command, tmp_path_factory.mktemp("ranks"))
+    scene = scene_of(command)
     words = scene.words if command != "embed" else [*EMBED, "--n", "25"]
     cases = list(itertools.product((0.05, 0.2, 0.5, 1.0), (0, 1), (signal.SIGKILL, signal.SIGSTOP)))
     for moment, victim, how in chosen(cases, 9, 1):
@@ -118,10 +118,10 @@ LEFT = [
 
 
 @pytest.mark.parametrize("command", ["embed", "compare", "align", "run"])
-def test_what_a_launcher_has_left(command, workshop, tmp_path_factory, tally):
+def test_what_a_launcher_has_left(command, workshop, scene_of, tally):
     """The right result, or one typed line, within the patience of five seconds and some."""
     tally.row = "stale RANK, WORLD_SIZE"
-    scene = Scene(workshop, command, tmp_path_factory.mktemp("stale"))
+    scene = scene_of(command)
     for left in chosen(LEFT, 10, 1):
         place = scene.fresh()
         told = environment(place, command) | left | {"SPEC_PATIENCE": "5"}
@@ -138,10 +138,10 @@ def test_what_a_launcher_has_left(command, workshop, tmp_path_factory, tally):
 @pytest.mark.skipif(not WHOLE, reason="half a minute a case: make faults")
 @pytest.mark.parametrize("command", ["compare", "embed", "align"])
 @pytest.mark.parametrize("killed", [False, True])
-def test_under_torchrun(command, killed, workshop, tmp_path_factory, tally):
+def test_under_torchrun(command, killed, scene_of, tally):
     """From the shell without a GPU: the right result, and with a rank that dies an end with a status."""
     tally.row = "torchrun, a rank killed" if killed else "torchrun"
-    scene = Scene(workshop, command, tmp_path_factory.mktemp("torchrun"))
+    scene = scene_of(command)
     place = scene.fresh()
     launch = [
         sys.executable,
