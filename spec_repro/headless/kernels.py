@@ -26,6 +26,7 @@ IMPORTED = "torch pandas seaborn sklearn.cluster sklearn.metrics sklearn.manifol
 IMPORTED += " spec_repro.agreement spec_repro.core.loss spec_repro.headless.record spec_repro.plots.maps"
 # A fork has one thread: no other may hold a lock then.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+ONE_THREAD |= {"NUMBA_THREADING_LAYER": "workqueue"}  # GNU's OpenMP ends a fork that uses it
 STARTED = b"+"
 
 
@@ -41,7 +42,7 @@ def warm_kernels() -> Iterator[dict[str, str]]:
         client = [sys.executable, "-I", "-S", __file__, place, "-f", "{connection_file}"]
         # A signal would reach the client alone.
         spec.write_text(json.dumps({"argv": client, "display_name": "Python 3", "interrupt_mode": "message"}))
-        server, alone = [sys.executable, "-P", "-m", __name__, place], os.environ | ONE_THREAD
+        server, alone = [sys.executable, "-m", __name__, place], os.environ | ONE_THREAD
         with subprocess.Popen(server, stdin=subprocess.PIPE, env=alone, start_new_session=True):  # until its input ends
             yield {"JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))}
 
@@ -69,6 +70,8 @@ def serve(place: str) -> list | None:
     """
     import numpy as np
 
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder in which it was started
     for name in IMPORTED.split():
         importlib.import_module(name)
     sys.modules["spec_repro.plots.maps"].coordinates(np.random.default_rng(0).random((50, 9)), "umap")
