@@ -8,7 +8,7 @@ PY ?= .venv/bin/python
 # PY=python (a conda environment, Binder) is used as it is; otherwise .venv is made from the lock.
 ENVIRONMENT := $(if $(filter .venv/bin/python,$(PY)),environment)
 NOTEBOOKS := $(wildcard notebooks)
-NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval.cfg
+NBVAL := --nbval-lax --nbval-kernel-name python3 --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval.cfg
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help

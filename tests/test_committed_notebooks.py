@@ -94,7 +94,7 @@ def test_notebooks_stay_on_the_skeleton(notebook):
 
 
 def run_nbval(path):
-    options = "--nbval-lax --nbval-current-env --color=no -q -p no:cacheprovider --nbval-sanitize-with"
+    options = "--nbval-lax --nbval-kernel-name python3 --color=no -q -p no:cacheprovider --nbval-sanitize-with"
     command = [sys.executable, "-m", "pytest", *options.split(), str(project_root() / "tests" / "nbval.cfg")]
     return subprocess.run([*command, str(path)], cwd=path.parent, capture_output=True, text=True)
 

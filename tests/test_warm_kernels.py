@@ -1,6 +1,7 @@
 """Kernels forked from a process that has the libraries: they are what ordinary kernels are, and end when those do."""
 
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -32,16 +33,22 @@ def until(met, what):
         time.sleep(0.1)
 
 
-@pytest.fixture
-def forks(monkeypatch):
-    """A process that forks, ready; its number."""
-    monkeypatch.setenv("UNSET", "when the process starts")
+@pytest.fixture(scope="module")
+def ready():
+    """The folder of a process that forks; it takes 20 seconds to start."""
+    os.environ["UNSET"] = "when the process starts"
     with warm_kernels() as variables:
         folder = Path(variables["JUPYTER_PATH"].split(os.pathsep)[0])
         until((folder / "socket").exists, "no process of warm kernels")
-        monkeypatch.delenv("UNSET")
-        monkeypatch.setenv("JUPYTER_PATH", variables["JUPYTER_PATH"])
+        del os.environ["UNSET"]
         yield folder
+
+
+@pytest.fixture
+def forks(ready, monkeypatch):
+    """The same, in Jupyter's path."""
+    monkeypatch.setenv("JUPYTER_PATH", str(ready))
+    return ready
 
 
 def run(*code, **options):
@@ -80,6 +87,14 @@ def test_it_is_interrupted_and_ends_as_ordinary_kernels_do(forks, tmp_path):
     assert len(set(servers)) == 1  # forks they were
     for pid in kernels:
         until(lambda pid=pid: not Path("/proc", pid).exists(), "a kernel is left")
+
+
+def test_a_client_that_ends_before_it_has_asked_ends_nothing_else(forks):
+    for sent in (b"", b"\0\0", (9).to_bytes(8, "big") + b"{"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(forks / "socket"))
+            client.sendall(sent)
+    assert run(FORKED) == ["True"]
 
 
 def test_without_the_process_of_warm_kernels_they_are_ordinary(forks, tmp_path):

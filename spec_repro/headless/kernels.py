@@ -89,8 +89,12 @@ def serve(place: str) -> list | None:
                     del kernels[client]
             if listener in ready:
                 client, _ = listener.accept()
-                head, streams, *_ = socket.recv_fds(client, 8, 3)
-                asked = json.loads(client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+                try:
+                    head, streams, *_ = socket.recv_fds(client, 8, 3)
+                    asked = json.loads(client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+                except (OSError, ValueError):  # the client has ended
+                    client.close()
+                    continue
                 pid = os.fork()
                 for number, stream in enumerate(streams):
                     if pid == 0:
@@ -98,8 +102,9 @@ def serve(place: str) -> list | None:
                     os.close(stream)
                 if pid == 0:
                     return asked
-                client.sendall(STARTED)
                 kernels[client] = pid, os.pidfd_open(pid)
+                with contextlib.suppress(OSError):
+                    client.sendall(STARTED)
 
 
 def _ended(client: socket.socket, pid: int, end: int) -> None:
