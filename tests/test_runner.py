@@ -340,7 +340,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
     runner.run([runner.plan(experiment, "mini")])
 """
-    command, surroundings = [sys.executable, "-c", script], {**os.environ, "TMPDIR": str(temporary)}
+    # The parent of a warm kernel is not the process of its run.
+    command, surroundings = [sys.executable, "-c", script], os.environ | {"TMPDIR": str(temporary), "JUPYTER_PATH": ""}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=surroundings) as process:
         try:
             processes = [int(word) for word in wait_for(lambda: marker.is_file() and marker.read_text()).split()]
