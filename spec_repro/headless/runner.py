@@ -184,7 +184,7 @@ def _failure(item: Plan, executed: Path) -> str:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    source, options = item.experiment.path, {"kernel_name": "python3", "progress_bar": False}
+    source, options = item.experiment.path, {"kernel_name": "python3", "progress_bar": False, "start_timeout": 600}
     try:
         with writing(executed):
             papermill.execute_notebook(str(source), str(executed), item.changed, cwd=str(source.parent), **options)
