@@ -64,7 +64,6 @@ format: $(ENVIRONMENT)  ## ruff: mend what can be mended
 	@$(PY) -m ruff check --fix . && $(PY) -m ruff format .
 
 lock: $(ENVIRONMENT)  ## resolve pyproject.toml again into the universal requirements.lock
-	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile --universal --python-version 3.11 --no-annotate --no-header --upgrade --generate-hashes \
 	  --extra all --extra test pyproject.toml --output-file requirements.lock
 

@@ -27,7 +27,7 @@ print(found.x_only.eigenvalues.tolist(), coordinates(x, "umap").tolist())"""
 
 
 def until(met, what):
-    limit = time.monotonic() + 200
+    limit = time.monotonic() + 600
     while not met():
         assert time.monotonic() < limit, what
         time.sleep(0.1)
@@ -73,7 +73,7 @@ def test_a_fork_is_an_ordinary_kernel_with_its_libraries_imported(forks, monkeyp
 def test_it_is_interrupted_and_ends_as_ordinary_kernels_do(forks, tmp_path):
     told = f"open({str(tmp_path / 'pids')!r}, 'a').write(f'{{os.getpid()}} {{os.getppid()}}\\n')"
     asleep = "import time\ntry:\n    time.sleep(100)\nexcept KeyboardInterrupt:\n    print('interrupted')"
-    assert run(asleep, "print(1)", timeout=2, interrupt_on_timeout=True) == ["interrupted", "1"]
+    assert run(asleep, "print(1)", timeout=10, interrupt_on_timeout=True) == ["interrupted", "1"]
     with pytest.raises(DeadKernelError):
         run(FORKED, told, "os.kill(os.getpid(), 9)")
     with pytest.raises(CellTimeoutError):
@@ -81,7 +81,7 @@ def test_it_is_interrupted_and_ends_as_ordinary_kernels_do(forks, tmp_path):
             FORKED,
             told,
             "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nimport time; time.sleep(1000)",
-            timeout=1,
+            timeout=10,
         )
     kernels, servers = zip(*(line.split() for line in (tmp_path / "pids").read_text().splitlines()), strict=True)
     assert len(set(servers)) == 1  # forks they were

@@ -80,7 +80,7 @@ def own_gpu() -> torch.device | None:
     """The GPU of this process, under ``torchrun`` one of its own; None without CUDA."""
     if not torch.cuda.is_available():
         return None
-    rank = _told("LOCAL_RANK")
+    rank = _count_in("LOCAL_RANK")
     return torch.device("cuda") if rank is None else torch.device("cuda", rank % torch.cuda.device_count())
 
 
@@ -102,18 +102,18 @@ def world() -> tuple[int, int]:
 
     Raises InvalidInput if RANK, WORLD_SIZE and LOCAL_RANK are not what torchrun sets, but left from something else.
     """
-    rank, size, local = map(_told, ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    rank, size, local = map(_count_in, ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if rank is None and size is None and local is None:
         return 0, 1
     found = {name: os.environ.get(name, "") for name in LAUNCHER}
     master = (size == 1 and local is None) or "" not in (found["MASTER_ADDR"], found["MASTER_PORT"])
     if rank is None or size is None or max(rank, local or 0) >= size or not master:
-        told = ", ".join(f"{name}={value}" for name, value in found.items())
-        raise InvalidInput(f"found {told} in the environment, which torchrun does not set so. {UNSET}")
+        shown = ", ".join(f"{name}={value}" for name, value in found.items())
+        raise InvalidInput(f"found {shown} in the environment, which torchrun does not set so. {UNSET}")
     return rank, size
 
 
-def _told(name: str) -> int | None:
+def _count_in(name: str) -> int | None:
     """A count from the environment; None if it is not set."""
     text = os.environ.get(name) or None
     if text is not None and not re.fullmatch(r"[0-9]{1,9}", text):
