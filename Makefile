@@ -12,7 +12,7 @@ NBVAL := --nbval-lax --nbval-kernel-name python3 --nbval-cell-timeout 600 --nbva
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab data figures notebooks report check list test test-unit faults lint format lock environment experiment clean mini-models bench bench-streaming bench-gpu tables
+.PHONY: help lab data figures notebooks report check reference list test test-unit faults lint format lock environment experiment clean mini-models bench bench-streaming bench-gpu tables
 
 help:  ## this list
 	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
@@ -21,7 +21,7 @@ help:  ## this list
 	@echo "Switches for the environment: PYTHON=/path/to/python3.12; TORCH=system reuses an installed torch;"
 	@echo "PY=python uses the active environment and installs nothing."
 
-figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed results, write the report
+figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed reference, write the report
 	@$(PY) -m spec_repro run $(OPTIONS); ran=$$?; \
 	$(PY) -m spec_repro check --profile $(PROFILE); same=$$?; \
 	$(MAKE) --no-print-directory report && exit $$((ran | same))
@@ -45,8 +45,11 @@ report: $(ENVIRONMENT)  ## results/PROFILE/REPORT.md and report.html from the re
 	-@$(if $(wildcard $(EXECUTED)),$(PY) -m nbconvert --to html --template classic --log-level ERROR $(EXECUTED))
 	@$(PY) -m spec_repro report --profile $(PROFILE)
 
-check: $(ENVIRONMENT)  ## what moved between results/PROFILE and its committed copy
+check: $(ENVIRONMENT)  ## what moved between results/PROFILE and results/reference/PROFILE, which is committed
 	@$(PY) -m spec_repro check --profile $(PROFILE)
+
+reference: $(ENVIRONMENT)  ## take results/PROFILE as the new reference, and render the tables from it
+	@$(PY) -m spec_repro check --profile $(PROFILE) --renew && $(PY) scripts/render_tables.py
 
 lab: $(ENVIRONMENT)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyter lab notebooks $(ARGS)

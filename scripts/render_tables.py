@@ -1,7 +1,7 @@
-"""The tables of README.md and benchmarks/README.md, from YAML (experiments, data sets), results/mini and benchmarks.
+"""The tables of README.md and benchmarks/README.md, from YAML, results/reference/mini and benchmarks/results.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; ``make tables`` renders all, a test checks that all are
-current. Every claim is in results/mini/REPORT.md.
+current. Every claim is in results/reference/mini/REPORT.md.
 """
 
 import re
@@ -58,16 +58,16 @@ def gallery(results: Path) -> str:
             best = next((name for name in ("clusters", "texts", "kernels") if name in pictures), min(pictures))
             cells.append(
                 f'<td width="33%"><a href="notebooks/{item.path.name}">'
-                f'<img alt="{item.title}" src="results/mini/{item.name}/{pictures[best]}"></a><br>'
+                f'<img alt="{item.title}" src="results/reference/mini/{item.name}/{pictures[best]}"></a><br>'
                 f"<sub>{item.title} ({item.reference})</sub></td>"
             )
     rows = ["<tr>" + "".join(cells[i : i + 3]) + "</tr>" for i in range(0, len(cells), 3)]
     return "<table>\n" + "\n".join(rows) + "\n</table>"
 
 
-def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
-    """Each page with its tables as they should be; ``results`` is another folder than ``results/mini``."""
-    results, figures = results or root / "results" / "mini", root / "benchmarks" / "results"
+def rendered(root: Path) -> dict[Path, str]:
+    """Each page with its tables as they should be."""
+    results, figures = root / "results" / "reference" / "mini", root / "benchmarks" / "results"
     tables = {name: table(figures) for name, table in TABLES.items()}
     tables |= {"experiments": experiments(results), "data": data(), "gallery": gallery(results)}
     pages = {}

@@ -1,12 +1,11 @@
 """What moved is listed line by line; only a changed verdict counts as failure."""
 
-import subprocess
-
 import numpy as np
 import pandas as pd
 import pytest
 from experiment_files import write
 
+from spec_repro.base.errors import InvalidInput
 from spec_repro.base.files import read_json, write_json
 from spec_repro.headless import drift
 from spec_repro.headless.experiments import load_experiments
@@ -127,21 +126,22 @@ def test_damaged_results_are_named_and_hide_no_other(make, name, content):
     assert changed
 
 
-def test_the_committed_copy_is_read_from_git(make, tmp_path, monkeypatch):
-    def git(*words):
-        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words]
-        subprocess.run(command, cwd=checkout, check=True, capture_output=True)
-
-    checkout = make("checkout").parents[1]
-    monkeypatch.setattr(drift, "project_root", lambda: checkout)
-    git("init", "-q")
-    git("commit", "-q", "--allow-empty", "-m", "empty")
-    nothing = ["nothing to compare with: no git, or no results/mini in the last commit"]
-    assert drift.compare_with_committed("mini") == (nothing, False)
-    git("add", "results")
-    git("commit", "-q", "-m", "results")
-    assert drift.compare_with_committed("mini") == ([], False)
+def test_the_reference_is_renewed_whole_or_not_at_all(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(drift, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(drift, "load_experiments", lambda: load_experiments(tmp_path / "notebooks"))
+    nothing = ["nothing to compare with: no results/reference/mini"]
+    ours = make("checkout")
+    assert drift.compare_with_reference("mini") == (nothing, False)
+    older = tmp_path / "results" / "reference" / "mini" / "older"
+    older.mkdir(parents=True)
+    (older / "claims.json").write_text("[]")
+    kept = sorted(path.name for path in drift.renew("mini").rglob("*.*"))
+    assert kept == ["agreement.csv", "arrays.npz", "claims.json", "run.json"]  # and neither a stamp nor what is no more
+    assert drift.compare_with_reference("mini") == ([], False)
     make("checkout", colour=0.1)
-    assert drift.compare_with_committed("mini")[1]
-    monkeypatch.setattr(drift.shutil, "which", lambda name: None)
-    assert drift.compare_with_committed("mini") == (nothing, False)
+    assert drift.compare_with_reference("mini")[1]
+    before = (ours / "tiny" / "claims.json").read_bytes()
+    (ours / "tiny" / "claims.json").write_bytes(before + b" ")  # not as it was measured
+    with pytest.raises(InvalidInput, match="tiny has no whole result"):
+        drift.renew("mini")
+    assert drift.compare_with_reference("mini")[1]

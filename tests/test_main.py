@@ -1,5 +1,6 @@
 """The command line: what is known, what is refused, and its exit codes."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -63,15 +64,17 @@ def test_a_wrong_request_is_one_line(asked, capsys):
 
 @pytest.mark.parametrize(("changed", "status"), [(True, 1), (False, 0)])
 def test_check_fails_for_a_changed_verdict_alone(monkeypatch, capsys, changed, status):
-    monkeypatch.setattr(drift, "compare_with_committed", lambda profile: (["moved"] * changed, changed))
+    monkeypatch.setattr(drift, "compare_with_reference", lambda profile: (["moved"] * changed, changed))
     assert main(["check"]) == status
-    assert capsys.readouterr().out == ("moved\n" if changed else "nothing moved\n")
+    assert capsys.readouterr().out == ("moved\n" if changed else "nothing moved against the reference\n")
 
 
 def test_report_prints_its_path(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("SPEC_RESULTS", str(tmp_path))
     assert main(["report", "--profile", "paper"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path}/paper/report.html\n"
+    counts, place = capsys.readouterr().out.rsplit(": ", 1)
+    assert place == f"{tmp_path}/paper/report.html\n"
+    assert re.fullmatch(r"0 held, 0 differs, 0 inconclusive, [1-9]\d* not run, 0 observed", counts)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_every_error_is_one_line_and_a_status(monkeypatch, capsys, error, status
     def fail(profile):
         raise error
 
-    monkeypatch.setattr(drift, "compare_with_committed", fail)
+    monkeypatch.setattr(drift, "compare_with_reference", fail)
     assert main(["check"]) == status
     said = capsys.readouterr().err
     assert said.startswith(f"spec_repro: {line}")

@@ -78,7 +78,7 @@ class Page(HTMLParser):
 
 def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_path):
     record(tiny, 0.912)
-    path = report.write_report("mini")
+    path = report.write_report("mini")[1]
     assert path == tmp_path / "results" / "mini" / "report.html"
     page, text = path.read_text(), path.with_name("REPORT.md").read_text()
     for content in (page, text):
@@ -102,7 +102,7 @@ def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_p
 )
 def test_a_verdict_other_than_held_is_shown_with_its_reason(tiny, colour, ends, word, mark):
     record(tiny, colour)
-    page = report.write_report("mini").read_text()
+    page = report.write_report("mini")[1].read_text()
     assert f"the interval {ends}, expected at least 0.5" in page
     assert re.search(rf'class="verdict {word}">{mark} {word}', page)
     assert re.search(rf'<li class="{word}"><b>1</b>{mark} {word}</li>', page)
@@ -111,20 +111,20 @@ def test_a_verdict_other_than_held_is_shown_with_its_reason(tiny, colour, ends, 
 
 def test_other_values_than_the_profiles_are_told(tiny):
     record(tiny, 0.9, seed=7)
-    path = report.write_report("mini")
+    path = report.write_report("mini")[1]
     assert "<code>seed = 7</code>" in path.read_text()
     assert "`seed = 7`" in path.with_name("REPORT.md").read_text()
 
 
 def test_the_reports_text_depends_on_the_results_alone(tiny):
     record(tiny, 0.9)
-    first = report.write_report("mini").with_name("REPORT.md").read_bytes()
+    first = report.write_report("mini")[1].with_name("REPORT.md").read_bytes()
     record(tiny, 0.9)
-    assert report.write_report("mini").with_name("REPORT.md").read_bytes() == first
+    assert report.write_report("mini")[1].with_name("REPORT.md").read_bytes() == first
 
 
 def test_a_profile_without_any_result_lists_its_commands():
-    text = report.write_report("paper").with_name("REPORT.md").read_text()
+    text = report.write_report("paper")[1].with_name("REPORT.md").read_text()
     assert "make tiny PROFILE=paper" in text
     assert "Other" not in text
     assert "Stand-in" not in text
@@ -132,11 +132,11 @@ def test_a_profile_without_any_result_lists_its_commands():
 
 def test_a_rehearsal_is_never_taken_for_a_result(tiny, monkeypatch):
     record(tiny, 0.9)
-    path = report.write_report("mini")
+    path = report.write_report("mini")[1]
     assert "ehearsal" not in path.read_text() + path.with_name("REPORT.md").read_text()
     monkeypatch.setenv("SPEC_REHEARSAL", "1")
     record(tiny, 0.9)
-    page = report.write_report("mini").read_text()
+    page = report.write_report("mini")[1].read_text()
     assert page.count("no result") == 2  # at the top and in the section
     assert "**Rehearsal, no results:** tiny" in path.with_name("REPORT.md").read_text()
 
@@ -145,7 +145,7 @@ PARTS = ["claims.json", "run.json", "timing.json", "clusters.png", "tables/agree
 
 
 def texts():
-    path = report.write_report("mini")
+    path = report.write_report("mini")[1]
     return path.with_name("REPORT.md").read_text(), path.read_text()
 
 

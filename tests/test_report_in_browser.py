@@ -65,7 +65,7 @@ def reports(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         shutil.copytree(project_root() / "results" / "mini", room / "mini")
         patch.setenv("SPEC_RESULTS", str(room))
-        return {profile: report.write_report(profile).parent for profile in ("mini", "paper")}
+        return {profile: report.write_report(profile)[1].parent for profile in ("mini", "paper")}
 
 
 @pytest.mark.parametrize("profile", ["mini", "paper"])

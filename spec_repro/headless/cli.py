@@ -62,6 +62,7 @@ ARGUMENTS = (
     ("run", "--jobs", {"type": count, "default": 1, "help": "notebooks at a time"}),
     ("run", "--force", {"action": "store_true", "help": "run what is current, too"}),
     ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
+    ("check", "--renew", {"action": "store_true", "help": "take the results as the new reference"}),
     ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
     ("compare", "y", {"help": "the same, of the same samples in the same order"}),
     ("compare", "--kernels", {"nargs": 2, "type": kernel, "help": "bandwidths, or cosine; matched by default"}),
@@ -157,19 +158,23 @@ def _run(options: Namespace) -> int:
 
 
 def _check(options: Namespace) -> int:
-    """compare results/PROFILE with the committed copy; fails if a verdict changed"""
+    """compare results/PROFILE with results/reference/PROFILE, which is committed; fails if a verdict changed"""
     from spec_repro.headless import drift
 
-    lines, changed = drift.compare_with_committed(options.profile)
-    print("\n".join(lines or ["nothing moved"]))
+    if options.renew:
+        print(drift.renew(options.profile))
+        return 0
+    lines, changed = drift.compare_with_reference(options.profile)
+    print("\n".join(lines or ["nothing moved against the reference"]))
     return int(changed)
 
 
 def _report(options: Namespace) -> None:
-    """write results/PROFILE/REPORT.md and report.html"""
+    """write results/PROFILE/REPORT.md and report.html; prints how many claims have each verdict"""
     from spec_repro.headless import report
 
-    print(report.write_report(options.profile))
+    counts, page = report.write_report(options.profile)
+    print(f"{', '.join(f'{count} {verdict}' for verdict, count in counts.items())}: {page}")
 
 
 def _compare(options: Namespace) -> None:

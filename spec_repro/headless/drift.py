@@ -1,4 +1,4 @@
-"""Drift: what moved between ``results/<profile>`` and its committed copy. Only a changed verdict is a failure.
+"""Drift: what moved between ``results/<profile>`` and its reference, which is committed. Only a changed verdict fails.
 
 A move between *inconclusive* and *held* or *differs* is none: where an interval ends near a bound, rounding decides.
 
@@ -6,36 +6,56 @@ Tables and arrays are compared number by number within a tolerance, claims by ve
 compared, and neither are the coordinates of 2-D maps (arrays named ``map_...``), which differ between processors.
 """
 
-import io
 import shutil
-import subprocess
-import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from spec_repro.base.errors import CheckpointError, brief
-from spec_repro.base.files import project_root, recovered
-from spec_repro.headless.record import read_claims, results_folder
+from spec_repro.base.errors import CheckpointError, InvalidInput, brief
+from spec_repro.base.files import atomic_folder, project_root, recovered
+from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.record import damaged, read_claims, read_stamp, results_folder
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4
+# Of a reference: what is compared or shown, and not what runs, stamps or times it.
+KEPT = ("REPORT.md", "*/claims.json", "*/run.json", "*/arrays.npz", "*/*.png", "*/tables/*.csv")
 BORDERLINE = ({"held", "inconclusive"}, {"differs", "inconclusive"})
 
 
-def compare_with_committed(profile: str) -> tuple[list[str], bool]:
-    """``compare_results`` with those of ``profile`` in the last commit; a line says so if there are none."""
-    ours = results_folder(profile)
-    command = ["git", "archive", "--format=zip", "HEAD", f"results/{profile}"]
-    archive = shutil.which("git") and subprocess.run(command, cwd=project_root(), capture_output=True)
-    if not archive or archive.returncode:
-        return [f"nothing to compare with: no git, or no results/{profile} in the last commit"], False
-    with tempfile.TemporaryDirectory() as room:
-        with zipfile.ZipFile(io.BytesIO(archive.stdout)) as committed:
-            committed.extractall(room)
-        return compare_results(ours, Path(room) / "results" / profile)
+def reference(profile: str) -> Path:
+    """``results/reference/<profile>`` of the checkout, which is committed; SPEC_RESULTS does not move it."""
+    return project_root() / "results" / "reference" / profile
+
+
+def compare_with_reference(profile: str) -> tuple[list[str], bool]:
+    """``compare_results`` with the reference of ``profile``; a line says so if there is none."""
+    there = reference(profile)
+    if not there.is_dir():
+        return [f"nothing to compare with: no {there.relative_to(project_root())}"], False
+    return compare_results(results_folder(profile), there)
+
+
+def renew(profile: str) -> Path:
+    """Take the results of ``profile`` as its reference: all that can be compared or shown, for experiments of today.
+
+    Raises InvalidInput if an experiment has no result, or one that is not as it was measured.
+    """
+    ours, there = results_folder(profile), reference(profile)
+    for item in (item for item in load_experiments().values() if profile in item.cards):
+        folder = recovered(ours / item.name)
+        if not (folder / "claims.json").is_file() or damaged(folder, read_stamp(folder)):
+            raise InvalidInput(f"{item.name} has no whole result in {ours}; run it, then renew the reference.")
+    with atomic_folder(there, lambda old: _files(old, "**/*")) as staged:
+        for name in (name for pattern in KEPT for name in _files(ours, pattern)):
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ours / name, staged / name)
+    return there
+
+
+def _files(folder: Path, pattern: str) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
 def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:

@@ -20,8 +20,8 @@ from spec_repro.headless.experiments import PROFILES, Experiment, load_experimen
 from spec_repro.headless.record import STAMP, damaged, read_claims, read_stamp, results_folder
 
 
-def write_report(profile: str) -> Path:
-    """Write ``REPORT.md`` and ``report.html``; return the path of the second."""
+def write_report(profile: str) -> tuple[dict[str, int], Path]:
+    """Write ``REPORT.md`` and ``report.html``; how many claims have each verdict, and the path of the second."""
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
     layout = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
@@ -31,7 +31,7 @@ def write_report(profile: str) -> Path:
         environment.filters |= {"show": show, "measured": show_measured, "flat": _flat}
         with atomic_path(results_folder(profile, name)) as path:
             path.write_text(environment.get_template(name).render(content), encoding="utf-8")
-    return results_folder(profile, "report.html")
+    return content["counts"], results_folder(profile, "report.html")
 
 
 def collect(profile: str) -> dict:
