@@ -16,7 +16,8 @@ def asked(monkeypatch):
     """Record what would be run, and run nothing."""
     calls = []
 
-    def plan(experiment, profile, overrides):
+    def plan(experiment, profile, overrides, name):
+        assert name == ""
         calls.append((experiment.name, profile, tuple(overrides)))
         return SimpleNamespace(experiment=experiment)
 

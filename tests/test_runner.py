@@ -54,8 +54,8 @@ class Place:
         load_experiments.cache_clear()
         self.experiment = load_experiments(self.notebooks)[entry["name"]]
 
-    def plan(self, *overrides, profile="mini"):
-        return runner.plan(self.experiment, profile, overrides)
+    def plan(self, *overrides, profile="mini", name=""):
+        return runner.plan(self.experiment, profile, overrides, name)
 
     def run(self, *overrides, **options):
         self.said = []
@@ -173,10 +173,31 @@ def test_a_result_is_current_only_while_its_data_are(place, tmp_path, monkeypatc
     assert place.said[-1] == "fig01: pictures has changed, running again"
     data.unlink()
     outcome = place.run()
-    assert (outcome.status, outcome.message) == (
-        "failed",
-        f"in cell [3] of tiny.ipynb:\nexpected an ordinary file at {data}, found nothing.",
+    said = f"in cell [3] of tiny.ipynb:\nexpected an ordinary file at {data}, found nothing."
+    assert (outcome.status, outcome.message.rpartition("\nThe notebook")[0]) == ("failed", said)
+
+
+def test_results_on_own_data_have_a_place_of_their_own(place, tmp_path):
+    own, words = tmp_path / "results" / "own", f"data=folder:{tmp_path}/my photos.v2/"
+    place.write(
+        *(cell.replace("n_samples * 2", "data") for cell in (RECORD, CLOSE)), parameters=PARAMETERS | {"data": "digits"}
     )
+    before = place.finished()
+    first, second = place.plan(words), place.plan(words, name="holiday")
+    assert [first.folder, second.folder] == [own / "my-photos-fig01", own / "holiday"]
+    outcomes = runner.run([first, second], say=print)
+    assert [outcome.status for outcome in outcomes] == ["done", "done"], outcomes
+    assert f"{own}/holiday/tiny.ipynb" in outcomes[1].message
+    for item in (first, second):
+        assert read_json(item.folder / "run.json")["parameters"]["data"] == words.removeprefix("data=")
+        assert item.current()
+    assert place.contents() == before
+    assert place.plan("n_samples=3").folder == place.plan("data=digits").folder == place.results
+    for wrong in ("..", "a/b", ".hidden"):
+        with pytest.raises(InvalidInput, match="expected a name"):
+            place.plan(words, name=wrong)
+    with pytest.raises(InvalidInput, match=r"runs on the profile's data; give -p data="):
+        place.plan(name="holiday")
 
 
 def test_a_relative_path_is_of_the_folder_where_the_command_was_given(place, tmp_path, monkeypatch):
@@ -212,7 +233,7 @@ def test_a_torn_stamp_is_not_current_and_blocks_nothing(place, torn):
 def test_a_kill_while_a_run_is_completed_leaves_results_as_they_were_measured(place, monkeypatch, renamed):
     """Whichever file was the last, nothing differs from the stamp; only after the last one the result is current."""
     place.finished()
-    executed = place.results.parent / "tiny.failed.ipynb"
+    executed = place.results.parent / "fig01.failed.ipynb"
     nbformat.write(nbformat.read(place.experiment.path, as_version=4), executed)
     replace_file, left = os.replace, [None] * renamed
 
@@ -271,13 +292,13 @@ def test_a_broken_run_leaves_finished_results_as_they_are(place, how):
     outcome = place.run()
     assert outcome.status == "failed"
     assert outcome.message.startswith(f"in cell [3] of tiny.ipynb:\n{BREAKS[how]}\n")
-    if how == "error":
-        assert outcome.message.endswith("ZeroDivisionError: division by zero")
-        assert (place.results.parent / "tiny.failed.ipynb").is_file()
-    else:
-        assert outcome.message.endswith(f"\n\nThe kernel that ran it {runner.GONE}.")
+    message, _, copy = outcome.message.rpartition("\nThe notebook as far as it ran: ")
+    assert copy == str(place.results.parent / "fig01.failed.ipynb")
+    assert message.endswith(
+        "ZeroDivisionError: division by zero" if how == "error" else f"\n\nThe kernel that ran it {runner.GONE}."
+    )
     assert place.contents() == before
-    assert place.beside() <= {"fig01", "tiny.failed.ipynb"}
+    assert place.beside() <= {"fig01", "fig01.failed.ipynb"}
 
 
 def test_a_notebook_that_closes_no_record_fails(place):
@@ -311,7 +332,8 @@ def test_an_error_of_the_package_is_its_message_alone(place):
     place.write(
         RECORD, "from spec_repro.base.errors import DataMissing\nraise DataMissing('expected a set, found none.')"
     )
-    assert place.run().message == "in cell [3] of tiny.ipynb:\nexpected a set, found none."
+    message = place.run().message.partition("\nThe notebook")[0]
+    assert message == "in cell [3] of tiny.ipynb:\nexpected a set, found none."
 
 
 def test_relative_paths_start_where_the_command_was_given(place, tmp_path, monkeypatch):
@@ -353,7 +375,7 @@ if __name__ == "__main__":
     wait_for(lambda: not any(map(alive, processes)))
     assert place.contents() == before
     sweep(place.results)  # as the next run does
-    assert place.beside() <= {"fig01", "tiny.failed.ipynb"}
+    assert place.beside() <= {"fig01", "fig01.failed.ipynb"}
     assert list(temporary.iterdir()) == []
 
 

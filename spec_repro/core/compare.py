@@ -113,7 +113,8 @@ def compare(
     """
     kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
     pair = as_pair(x, y)
-    _check_options(pair[0].n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory)
+    switches = {"independent": independent, "noise_floor": noise_floor}
+    _check_options(pair[0].n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory, **switches)
     k, frequencies, seed = int(k), int(frequencies), int(seed)  # numpy's would overflow in what follows
     if solver == "covariance" and not frequencies and any(isinstance(kernel, Gaussian) for kernel in kernels):
         raise InvalidInput(
@@ -210,7 +211,7 @@ def _kernels(matched: tuple | None, kernel_x: Kernel | None, kernel_y: Kernel | 
     return kernels[0], kernels[1]
 
 
-def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory) -> None:
+def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory, **switches) -> None:
     """A typed error that states what was expected."""
     two = isinstance(names, Sequence) and len(names) == 2 and all(isinstance(name, str) and name for name in names)
     expect(
@@ -223,6 +224,7 @@ def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign
         ("seed", seed, whole(seed), "an integer >= 0"),
         ("sign", sign, sign in ("cubes", "sum"), "cubes or sum"),
         ("memory", memory, memory is None or whole(memory) or real(memory, 0), "None or a number of bytes >= 0"),
+        *((name, value, isinstance(value, bool | np.bool_), "True or False") for name, value in switches.items()),
     )
 
 

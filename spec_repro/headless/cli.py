@@ -61,6 +61,7 @@ ARGUMENTS = (
     ("run", "names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
     ("run", "--jobs", {"type": count, "default": 1, "help": "notebooks at a time"}),
     ("run", "--force", {"action": "store_true", "help": "run what is current, too"}),
+    ("run", "--name", {"default": "", "help": "of results on data of your own, results/own/NAME; else from the data"}),
     ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
     ("check", "--renew", {"action": "store_true", "help": "take the results as the new reference"}),
     ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
@@ -150,7 +151,7 @@ def _run(options: Namespace) -> int:
 
     every = [item for item in load_experiments().values() if options.profile in item.cards]
     chosen = {item.name: item for item in [find_experiment(name) for name in options.names] or every}
-    plans = [runner.plan(item, options.profile, options.settings) for item in chosen.values()]
+    plans = [runner.plan(item, options.profile, options.settings, options.name) for item in chosen.values()]
     outcomes = runner.run(plans, jobs=options.jobs, force=options.force, save_outputs=options.save_outputs)
     if failed := [outcome.name for outcome in outcomes if outcome.status == "failed"]:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

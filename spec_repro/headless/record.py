@@ -44,6 +44,7 @@ from spec_repro.headless.experiments import Experiment, find_experiment, plain_n
 from spec_repro.headless.notebooks import check_parameters
 
 DPI = 110
+OWN_RESULTS = "own"  # beside the profiles: results on data that are not a profile's
 WORDED = ("id", "statement", "data", "rule", "why", "reason")  # texts of a claim
 STAMP = ".stamp.json"  # never committed: a fresh clone has none, and computes everything
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell of text
@@ -87,6 +88,18 @@ def read_stamp(folder: Path) -> dict:
     return {}
 
 
+def place_of(experiment: Experiment, parameters: Mapping[str, object], name: str = "") -> tuple[str, str]:
+    """Profile and experiment, the folders of a run's results; ``own`` and a name if the data are not the profile's.
+
+    By default the name is that of the data, of a file or folder its last part, and the experiment's.
+    """
+    data = experiment.changed(parameters).get("data")
+    if data is None:
+        return parameters["profile"], experiment.name
+    words = re.sub(r"[^\w-]+", "-", Path(str(data).rpartition(":")[2]).stem).strip("-")[:60]
+    return OWN_RESULTS, name or f"{words or 'data'}-{experiment.name}"
+
+
 def damaged(folder: Path, stamp: Mapping) -> list[str]:
     """The files that are not as the stamp has them."""
     return [name for name, digest in stamp.get("files", {}).items() if _sha256(folder / name) != digest]
@@ -124,7 +137,8 @@ class Record:
         self._claims, self._arrays, self._used = {}, {}, {"data": [], "models": []}
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
-        self.place = results_folder(self.profile, self.experiment.name)
+        place = place_of(self.experiment, self.parameters, os.environ.get("SPEC_NAME", ""))
+        self.place = results_folder(*place)
         ours = functools.partial(_ours, self.experiment.path.stem)
         self._folder = self._swap.enter_context(atomic_folder(self.place, ours))
         # A kernel that ends before close() leaves no half-filled folder.
@@ -245,7 +259,7 @@ class Record:
         self._swap.close()
         verdicts = [row["verdict"] for row in rows]
         counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)) or "none"
-        print(f"{self.profile}/{self.experiment.name}: run {self.run_id}, claims: {counts}")
+        print(f"{'/'.join(self.place.parts[-2:])}: run {self.run_id}, claims: {counts}")
 
     def _rows(self) -> list[dict]:
         """One row for each claim of this profile, in the order of the experiment's YAML."""

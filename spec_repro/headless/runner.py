@@ -39,7 +39,7 @@ from spec_repro.base.files import (
 from spec_repro.headless.experiments import Experiment
 from spec_repro.headless.kernels import warm_kernels
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
-from spec_repro.headless.record import STAMP, damaged, read_stamp, results_folder, write_stamp
+from spec_repro.headless.record import OWN_RESULTS, STAMP, damaged, place_of, read_stamp, results_folder, write_stamp
 
 GONE = "was killed, most often because memory ran out: take fewer samples, smaller batches, or one of --jobs at a time"
 
@@ -79,14 +79,20 @@ class Outcome(NamedTuple):
     message: str = ""
 
 
-def plan(experiment: Experiment, profile: str, overrides: Sequence[str] = ()) -> Plan:
-    """Check everything that can be checked before a kernel starts; raises ``ParameterError`` or ``UnknownName``."""
+def plan(experiment: Experiment, profile: str, overrides: Sequence[str] = (), name: str = "") -> Plan:
+    """Check everything that can be checked before a kernel starts; raises ``ParameterError`` or ``UnknownName``.
+
+    name: of the results, if the data are not the profile's (`record.place_of`).
+    """
     path, declared = experiment.path, experiment.declared
     parameters = experiment.parameters(profile)
     check_parameters(declared, parameters, f"{path.name}, from {path.stem}.yml")
     parameters |= parse_overrides(declared, overrides, path.name)
     changed = {name: value for name, value in parameters.items() if declared[name] != value}
-    return Plan(experiment, profile, results_folder(profile, experiment.name), changed, _key(experiment, parameters))
+    place = place_of(experiment, parameters, name)
+    if name and place[0] != OWN_RESULTS:
+        raise errors.InvalidInput(f"--name {name}: {experiment.name} runs on the profile's data; give -p data=.")
+    return Plan(experiment, profile, results_folder(*place), changed, _key(experiment, parameters))
 
 
 def run(
@@ -122,6 +128,7 @@ def run(
 
 def _apart(item: Plan, variables: dict[str, str], *options) -> Outcome:
     """Run one notebook in a process of its own: one that is killed takes no other run with it."""
+    variables = {**variables, "SPEC_NAME": item.folder.name}
     spawn, start = multiprocessing.get_context("spawn"), (item.profile == "mini", os.getcwd(), variables)
     try:
         with ProcessPoolExecutor(1, spawn, _start, start) as alone:
@@ -129,6 +136,8 @@ def _apart(item: Plan, variables: dict[str, str], *options) -> Outcome:
     except Exception as error:
         said = str(error) if isinstance(error, errors.SpecError) else f"{type(error).__name__}: {error}"
         said = f"its process {GONE}." if isinstance(error, BrokenProcessPool) else said
+        with contextlib.suppress(errors.SpecError):
+            recovered(item.folder)
         return Outcome(item.experiment.name, "failed", said)
 
 
@@ -160,22 +169,30 @@ def _follow() -> None:
 def _run(item: Plan, again: bool, save_outputs: bool) -> Outcome:
     """Run one notebook, keep the executed copy with its results, and stamp them; one run of an experiment at a time.
 
-    After a failure the copy is ``<notebook>.failed.ipynb`` beside the results. An error of this package is reported by
+    After a failure the copy is ``<name>.failed.ipynb`` beside the results. An error of this package is reported by
     its message alone, any other error by the failing cell and the end of the traceback.
     """
     source, name, began = item.experiment.path, item.experiment.name, time.time()
-    executed = results_folder(item.profile, f"{source.stem}.failed.ipynb")
-    with exclusive(item.folder.with_name(f"{name}.run")):
+    executed = item.folder.with_name(f"{item.folder.name}.failed.ipynb")
+    with exclusive(item.folder.with_name(f"{item.folder.name}.run")):
         if not again and item.current(lambda line: None):  # the run that this one waited for
             return Outcome(name, "current")
         if message := _failure(item, executed):
-            return Outcome(name, "failed", message)
+            kept = f"\nThe notebook as far as it ran: {_shown(executed)}" if executed.is_file() else ""
+            return Outcome(name, "failed", message + kept)
         timing = item.folder / "timing.json"
         if not timing.is_file() or timing.stat().st_mtime < began:
             return Outcome(name, "failed", f"{source.name} ran, but did not close a Record of {name}")
         others = _complete(item, executed, [source] * save_outputs)
     kept = f"; kept, though not of this package: {', '.join(others)}" if others else ""
-    return Outcome(name, "done", f"in {time.time() - began:.0f} s{kept}")
+    place = f": {_shown(item.folder / source.name)}" if item.folder.parent.name == OWN_RESULTS else ""
+    return Outcome(name, "done", f"in {time.time() - began:.0f} s{place}{kept}")
+
+
+def _shown(path: Path) -> str:
+    """A path as seen from where the command was given."""
+    start = os.environ["SPEC_FROM"]
+    return os.path.relpath(path, start) if path.is_relative_to(start) else str(path)
 
 
 def _failure(item: Plan, executed: Path) -> str:
@@ -195,7 +212,8 @@ def _failure(item: Plan, executed: Path) -> str:
         if error.ename == "KeyboardInterrupt":
             return f"{message}interrupted"
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
-        return "\n".join([message + error.source, "", *traceback[-12:]])
+        cut = ["    ..."] if len(traceback) > 24 else []
+        return "\n".join([message + error.source, "", *traceback[:12], *cut, *traceback[12:][-12:]])
     except DeadKernelError:
         code = [cell for cell in read_notebook(executed).cells if cell.cell_type == "code"]
         begun = [cell for cell in code if cell.metadata.papermill.start_time]
