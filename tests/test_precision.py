@@ -349,3 +349,12 @@ def test_the_tolerance_hides_no_small_cluster(size, dtype):
     found = compare(x, base, match_bandwidths(x, base, target=0.05), k=2)
     assert found.x_only.largest > 20 * found.settings["rounding"]
     assert set(found.x_only.top(size)[0]) == set(rows)
+
+
+@pytest.mark.parametrize("solver", ["dense", "covariance", "krylov"])
+def test_embeddings_that_differ_by_rounding_have_no_clusters(solver):
+    """In float64 the covariance keeps half of the digits of what nearly cancels; the rest would be told as clusters."""
+    x = np.random.default_rng(0).normal(size=(60, 7))
+    found = compare(x, x.astype(np.float32), (Cosine(), Cosine()), k=3, solver=solver, device="cpu")
+    assert [len(side) for side in found] == [0, 0]
+    assert found.spec_diff <= found.settings["rounding"] < 1e-6

@@ -125,8 +125,8 @@ def kernel_matrix(z: np.ndarray, kernel) -> np.ndarray:
         return unit @ unit.T
 
 
-def close(found, right, rho: float, double: bool) -> bool:
-    return np.allclose(found, right, rtol=0, atol=max(1e-5 * rho, 1e-9 if double else 2e-6))
+def close(found, right, rho: float, double: bool, rounding: float = 0.0) -> bool:
+    return np.allclose(found, right, rtol=0, atol=max(1e-5 * rho, 1e-9 if double else 2e-6, rounding))
 
 
 def kernels_of(options: dict) -> list:
@@ -142,7 +142,7 @@ def compare_call(x, y, plain, options):
     found = compare(x, y, kernels, **options)
     if plain[0] is None or plain[1] is None:
         return "a result for what is no array of numbers"
-    double = found.settings["precision"] == "float64"
+    double, least = found.settings["precision"] == "float64", found.settings["rounding"]
     values = np.concatenate([found.x_only.eigenvalues, -found.y_only.eigenvalues])
     if not (np.isfinite(values).all() and (np.abs(values) <= 1 + 1e-5).all()):
         return f"eigenvalues {values}"
@@ -156,9 +156,9 @@ def compare_call(x, y, plain, options):
         told = np.asarray(side.eigenvalues, float)
         k = min(int(options.get("k", 10)), len(expected))
         missing = expected[len(told) : k]
-        if not close(told, expected[: len(told)], rho, double) or (missing > 1e-4 + 1e-4 * rho).any():
+        if not close(told, expected[: len(told)], rho, double, least) or (missing > 1e-4 + 1e-4 * rho).any():
             return f"{side.key} eigenvalues {told[:4]}, right {expected[: min(k, 4)]}"
-    return "" if close(found.spec_diff, rho, rho, double) else f"SPEC-diff {found.spec_diff}, right {rho}"
+    return "" if close(found.spec_diff, rho, rho, double, least) else f"SPEC-diff {found.spec_diff}, right {rho}"
 
 
 def match_call(x, y, plain, options):
