@@ -27,10 +27,10 @@ figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed refer
 	$(MAKE) --no-print-directory report && exit $$((ran | same))
 
 test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed notebooks re-run against their stored outputs
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests --ignore=tests/faults spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
 
 test-unit: $(ENVIRONMENT)  ## the unit tests and docstring examples alone
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests --ignore=tests/faults spec_repro/core $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(ARGS)
 
 faults: $(ENVIRONMENT)  ## kills, full disks, damaged files, hostile input: all of tests/faults, a quarter of an hour
 	@mkdir -p build && rm -f build/faults.jsonl
