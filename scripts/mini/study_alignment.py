@@ -10,7 +10,8 @@ script; the captions are the same, and name the thing. Settings, training and he
 of ``fig05``. Written to data/mini-models/alignment: sweep.csv, curves.csv, summary.csv, losses.csv, correct.npz (which
 test samples each linear probe classifies correctly), and the weights of the first seed of both ``spec-align``.
 
-A run that is done lies in data/cache/alignment-study; an interrupted study goes on with the others.
+A training that is done lies in data/cache/alignment-study; an interrupted study goes on with the others. What came out
+of all of them is measured at the end.
 """
 
 import argparse
@@ -97,7 +98,9 @@ class Outcome:
     def __init__(self):
         self.clip = trainable_clip(FIG05["model"])
         self.rows, self.goal = rows_of(load_data(**FIG05["held_out_data"]), self.clip)
-        self.evaluate = evaluator(self.rows, self.goal, AlignSettings.of(FIG05["settings"]))
+        settings, plain = AlignSettings.of(FIG05["settings"]), FIG05["held_out_data"] | {"name": "pictograms"}
+        self.evaluate = evaluator(self.rows, self.goal, settings)
+        self.evaluate_plain = evaluator(*rows_of(load_data(**plain), self.clip), settings)
         before = tower_features(self.clip.model, self.rows)
         found = compare(self.goal.features, before, (Cosine(), Cosine()), k=FIG05["clusters"])
         self.members = found.x_only.top(FIG05["images_per_cluster"])
@@ -105,10 +108,14 @@ class Outcome:
         self.sets = {name: [load_data(name, n=n, seed=seed) for n, seed in sides] for name in TABLE2["data"]}
 
     def __call__(self, model: nn.Module, seed: int) -> tuple[dict, dict]:
-        """The numbers of one row of summary.csv, and whether each test sample was classified correctly."""
+        """The numbers of one row of summary.csv, and whether each test sample was classified correctly.
+
+        "plain_..." is measured on held-out pictures without words.
+        """
         kernel = Cosine()(torch.from_numpy(tower_features(model, self.rows)[self.members.ravel()])).numpy()
         same = np.equal.outer(*[np.repeat(np.arange(len(self.members)), self.members.shape[1])] * 2)
-        row = {**self.evaluate(model), "blocks": float(kernel[same].mean() - kernel[~same].mean())}
+        row = self.evaluate(model) | {f"plain_{name}": value for name, value in self.evaluate_plain(model).items()}
+        row["blocks"] = float(kernel[same].mean() - kernel[~same].mean())
         followed, correct = self.followed(lambda samples: tower_features(model, self.pairs(samples)), seed)
         return row | followed, correct
 
@@ -137,55 +144,49 @@ def outcome() -> Outcome:
     return Outcome()
 
 
-def measured(job: tuple[str, str, int]) -> tuple[dict, dict, dict]:
-    """Row, correct test samples and, if there was a training, curve, losses and weights of one run."""
+def trained(job: tuple[str, str, int]) -> Path:
+    """The folder with the weights, curve and losses of one run; made once, whole or not at all."""
+    kind, variant, seed = job
+    begun = {name: FIG05[name] for name in ("model", "reference", "training", "settings", "held_out_data")}
+    begun = json.dumps(begun).encode() + (mini_models_root() / "cards.json").read_bytes()
+    folder = cache_root() / "alignment-study" / hashlib.sha256(begun).hexdigest()[:12] / f"{kind}-{variant}-{seed}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as temporary, atomic_folder(folder) as made:
+            done = run(FIG05["held_out_data"], Path(temporary), kind, seed=seed, **VARIANTS[variant])
+            shutil.copy(done.weights, made / "weights.safetensors")
+            done.evaluation.to_csv(made / "curve.csv", index=False)
+            done.metrics.to_csv(made / "losses.csv", index=False)
+        print(folder.name, done.evaluation.iloc[-1].to_dict(), flush=True)
+    return folder
+
+
+def measured(job: tuple[str, str, int]) -> tuple[dict, dict]:
+    """The row of one run, or of one of the models before it, and which test samples its probes classify correctly."""
     kind, variant, seed = job
     if variant == FIG05["reference"]:
-        return *outcome().followed(lambda samples: embed(samples, variant), seed), {}
-    if variant == FIG05["model"]:
-        return *outcome()(outcome().clip.model, seed), {}
-    with tempfile.TemporaryDirectory() as temporary:
-        done = run(FIG05["held_out_data"], Path(temporary), kind, seed=seed, **VARIANTS[variant])
-        return *outcome()(done.model, seed), {
-            "curve.csv": done.evaluation, "losses.csv": done.metrics, "weights.safetensors": done.weights.read_bytes()
-        }  # fmt: skip
-
-
-def studied(job: tuple[str, str, int]) -> Path:
-    """The folder with all that came out of one run; made once, whole or not at all."""
-    begun = json.dumps([FIG05, TABLE2]).encode() + (mini_models_root() / "cards.json").read_bytes()
-    folder = cache_root() / "alignment-study" / hashlib.sha256(begun).hexdigest()[:12] / "-".join(map(str, job))
-    if not folder.is_dir():
-        row, correct, files = measured(job)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(folder) as made:
-            named = dict(zip(("training", "variant", "seed"), job, strict=True))
-            (made / "row.json").write_text(json.dumps(named | row))
-            np.savez_compressed(made / "correct.npz", **correct)
-            for name, content in files.items():
-                if isinstance(content, bytes):
-                    (made / name).write_bytes(content)
-                else:
-                    content.to_csv(made / name, index=False)
-        print(named | row, flush=True)
-    return folder
+        row, correct = outcome().followed(lambda samples: embed(samples, variant), seed)
+    else:
+        weights = "" if variant == FIG05["model"] else f":{trained(job) / 'weights.safetensors'}"
+        row, correct = outcome()(trainable_clip(FIG05["model"] + weights).model, seed)
+    named = dict(zip(("training", "variant", "seed"), job, strict=True))
+    return named | row, {f"{kind}/{variant}/{seed}/{name}": values for name, values in correct.items()}
 
 
 def study(folder: Path, seeds: list[int], jobs: int) -> pd.DataFrame:
     """All runs and seeds: curves, and one row each of what came out; the untouched models come first."""
+    wanted = [(kind, variant, seed) for seed in seeds for kind, variant in RUNS]
+    made = dict(zip(wanted, in_parallel(trained, wanted, jobs), strict=True))
     untouched = [("none", FIG05["model"], 0), ("none", FIG05["reference"], 0)]
-    wanted = [*untouched, *((kind, variant, seed) for seed in seeds for kind, variant in RUNS)]
-    made = dict(zip(wanted, in_parallel(studied, wanted, jobs), strict=True))
-    frame = pd.DataFrame([json.loads((part / "row.json").read_text()) for part in made.values()])
+    rows, correct = zip(*in_parallel(measured, [*untouched, *wanted], jobs), strict=True)
+    frame = pd.DataFrame(rows)
     frame.to_csv(folder / "summary.csv", index=False, float_format="%.6g")
-    correct, curves = {}, []
-    for (kind, variant, seed), part in made.items():
-        with np.load(part / "correct.npz") as stored:
-            correct |= {f"{kind}/{variant}/{seed}/{name}": stored[name] for name in stored}
-        if kind != "none":
-            curves.append(pd.read_csv(part / "curve.csv").assign(training=kind, variant=variant, seed=seed))
+    np.savez_compressed(folder / "correct.npz", **{name: values for part in correct for name, values in part.items()})
+    curves = [
+        pd.read_csv(part / "curve.csv").assign(training=kind, variant=variant, seed=seed)
+        for (kind, variant, seed), part in made.items()
+    ]
     pd.concat(curves).to_csv(folder / "curves.csv", index=False, float_format="%.6g")
-    np.savez_compressed(folder / "correct.npz", **correct)
     losses = pd.read_csv(made["plain", "spec-align", seeds[0]] / "losses.csv")
     losses.to_csv(folder / "losses.csv", index=False, float_format="%.6g")
     for kind, name in KEPT.items():

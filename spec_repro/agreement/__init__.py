@@ -23,7 +23,7 @@ from spec_repro.agreement.distances import cluster_distances, similarity_ranking
 from spec_repro.agreement.gaussian import eigenvalue_table, gaussian_pairs, p_value, surrogate
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.agreement.purity import factor_margin, purity, purity_table
-from spec_repro.agreement.targets import kernel_target_alignment, kmeans_ami
+from spec_repro.agreement.targets import kernel_target_alignment, kmeans_ami, word_trace
 
 __all__ = [
     "LEGEND",
@@ -45,4 +45,5 @@ __all__ = [
     "purity_table",
     "similarity_ranking",
     "surrogate",
+    "word_trace",
 ]
