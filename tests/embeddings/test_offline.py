@@ -254,7 +254,7 @@ def test_pixels_do_not_see_the_brightness_of_a_picture():
     """Pictures that differ in nothing else have one vector; a glyph on another ground still has another one."""
     grey = np.random.default_rng(0).integers(60, 120, (6, 64, 64, 1)).repeat(3, axis=3).astype(np.uint8)
     lighter = grey + np.uint8(40)
-    samples = images_of(*map(Image.fromarray, [*grey, *lighter]))
+    samples = images_of(*map(PIL.Image.fromarray, [*grey, *lighter]))
     dark, light = np.split(embed(samples, "pixels"), 2)
     np.testing.assert_allclose(dark, light, atol=1e-4)
     assert np.linalg.norm(dark[0] - dark[1]) > 0.1
