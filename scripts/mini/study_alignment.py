@@ -44,7 +44,7 @@ TABLE2 = find_experiment("table2").parameters("mini")
 VARIANTS = {"spec-align": {}, "weight 0": {"weight": 0.0}, "mis-paired": {"mispaired": True}}
 RUNS = [("plain", variant) for variant in VARIANTS] + [("words", "spec-align"), ("words", "weight 0")]
 KEPT = {"plain": "mini-clip-aligned", "words": "mini-clip-aligned-on-words"}  # weights of spec-align, first seed
-VALIDATION = {"name": "typographic", "n": 600, "seed": 3000}  # rows of the sweep, none of them in a result
+VALIDATION = {"name": "pictograms", "n": 600, "seed": 3000}  # rows of the sweep, none of them in a result
 
 
 def training_pairs(kind: str):
