@@ -113,21 +113,33 @@ def linear_probe(
 
 
 def bootstrap_interval(values, *, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values`` (n,).
+    """Percentile bootstrap interval of the mean of ``values`` (n,), or (s, n) of s seeds on the same n test rows.
 
     ``probe.correct`` gives the interval of an accuracy; the difference of two probes' ``correct`` on the same test rows
-    (as floats) the paired interval of their difference; accuracies of several seeds that of their mean.
+    (as floats) the paired interval of their difference. Of several seeds, both seeds and rows are drawn again.
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or not real(level, 0, 1):
+    if values.ndim not in (1, 2) or not values.size or not np.isfinite(values).all() or not real(level, 0, 1):
         raise InvalidInput(
-            f"expected values (n,) and a level in (0, 1), all finite, got shape {values.shape} and level {level}."
+            f"expected values (n,) or (s, n) and a level in (0, 1), all finite, got shape {values.shape} and {level}."
         )
     expect(("draws", draws, whole(draws, 1), "an integer >= 1"), ("seed", seed, whole(seed), "an integer >= 0"))
-    # A resample of n values is a multinomial draw over the different ones, of which accuracies have two.
-    different, count = np.unique(values, return_counts=True)
-    shares = np.random.default_rng(seed).multinomial(len(values), count / len(values), size=draws) / len(values)
-    low, high = np.quantile(shares @ different, [(1 - level) / 2, (1 + level) / 2])
+    rng = np.random.default_rng(seed)
+    if values.ndim == 1:
+        # A resample of n values is a multinomial draw over the different ones, of which accuracies have two.
+        different, count = np.unique(values, return_counts=True)
+        means = rng.multinomial(len(values), count / len(values), size=draws) @ different / len(values)
+    else:
+        s, n = values.shape
+        seeds = rng.multinomial(s, np.full(s, 1 / s), size=draws)
+        rows = (rng.multinomial(n, np.full(n, 1 / n), size=len(part)) for part in np.array_split(seeds, 20))
+        means = np.concatenate(
+            [
+                np.einsum("ds,sn,dn->d", part, values, drawn, optimize=True) / (s * n)
+                for part, drawn in zip(np.array_split(seeds, 20), rows, strict=True)
+            ]
+        )
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

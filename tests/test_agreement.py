@@ -230,6 +230,21 @@ def test_random_sets_lie_in_the_interval_and_average_zero(levels):
     assert (found["p_value"] < 0.05).mean() < 0.08
 
 
+def test_a_cluster_is_no_larger_than_its_level():
+    """A class of 45 among 50 members: the first 45 are judged, and only their order tells a cluster from a jumble."""
+    labels = np.repeat(["small", "large"], [45, 555])
+    ordered = np.arange(50)
+    shuffled = np.random.default_rng(0).permutation(ordered)
+    found = purity(labels, np.stack([ordered, shuffled, np.arange(100, 150)]))
+    assert found["level"].tolist() == ["small", "small", "large"]
+    assert found["size"].tolist() == [45, 45, 50]
+    assert found["purity"].tolist()[::2] == [1, 1]
+    assert found["purity"][1] < 1
+    alone = purity(np.repeat(["only", "rest"], [1, 99]), np.array([[0, 5], [1, 2]]))
+    assert alone["size"].tolist() == [2, 2]  # never fewer than two
+    assert alone["purity"][0] == 0.5
+
+
 def test_purity_seeds_both_ways_and_any_type_of_level():
     labels = np.random.default_rng(0).integers(4, size=100)
     members = np.arange(40).reshape(2, 20)

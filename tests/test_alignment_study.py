@@ -1,5 +1,6 @@
-"""The shipped alignment study is whole, made with the settings of fig05, and its checkpoint gives its numbers."""
+"""The shipped alignment study is whole, made with the settings of fig05, and its checkpoints give its numbers."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,7 +13,13 @@ from spec_repro.headless.experiments import find_experiment
 
 FIG05 = find_experiment("fig05").parameters("mini")
 FOLDER = mini_models_root() / "alignment"
-ALIGNED = FOLDER / "mini-clip-aligned.safetensors"
+CHECKPOINTS = {
+    "plain": FOLDER / "mini-clip-aligned.safetensors",
+    "words": FOLDER / "mini-clip-aligned-on-words.safetensors",
+}
+RUNS = [("plain", "spec-align"), ("plain", "weight 0"), ("plain", "mis-paired"), ("words", "spec-align")]
+RUNS += [("words", "weight 0")]
+KEYS = ["training", "variant", "seed"]
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +27,27 @@ def summary():
     return pd.read_csv(FOLDER / "summary.csv")
 
 
-def test_three_seeds_of_three_variants_and_the_models_they_start_from(summary):
-    runs = summary.groupby("variant").seed.apply(sorted).to_dict()
-    seeds = [0, 1, 2]
-    assert runs == {"mini-clip": [0], "mini-dino": [0], "spec-align": seeds, "weight 0": seeds, "mis-paired": seeds}
+def test_three_seeds_of_five_runs_and_the_models_they_start_from(summary):
+    runs = summary.groupby(["training", "variant"]).seed.apply(sorted).to_dict()
+    untouched = {("none", "mini-clip"): [0], ("none", "mini-dino"): [0]}
+    assert runs == untouched | {run: [0, 1, 2] for run in RUNS}
     curves = pd.read_csv(FOLDER / "curves.csv")
-    assert curves.groupby(["variant", "seed"]).step.max().eq(FIG05["settings"]["steps"]).all()
-    last = curves[curves.step == FIG05["settings"]["steps"]].set_index(["variant", "seed"]).spec_diff
-    final = summary.set_index(["variant", "seed"]).spec_diff
+    assert curves.groupby(KEYS).step.max().eq(FIG05["settings"]["steps"]).all()
+    last = curves[curves.step == FIG05["settings"]["steps"]].set_index(KEYS).spec_diff
+    final = summary.set_index(KEYS).spec_diff
     pd.testing.assert_series_equal(last.sort_index(), final[last.index].sort_index(), rtol=1e-3)
+
+
+def test_accuracies_are_the_means_of_the_samples_that_are_kept(summary):
+    with np.load(FOLDER / "correct.npz") as stored:
+        found = {name: stored[name].mean() for name in stored}
+    columns = [name for name in summary if name.startswith("probe_")]
+    expected = {
+        f"{row.training}/{row.variant}/{row.seed}/{name.removeprefix('probe_')}": row[name]
+        for _, row in summary.iterrows()
+        for name in columns
+    }
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_weight_and_rate_are_those_that_the_sweep_chose():
@@ -38,18 +57,17 @@ def test_weight_and_rate_are_those_that_the_sweep_chose():
     assert (chosen.weight, chosen.lr) == (FIG05["settings"]["weight"], FIG05["settings"]["lr"])
 
 
-def test_the_checkpoint_was_made_with_the_settings_of_fig05():
-    _, card = read(ALIGNED)
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_was_made_with_the_settings_of_fig05_and_gives_the_numbers_of_the_table(summary, kind):
+    _, card = read(CHECKPOINTS[kind])
     expected = AlignSettings.of(FIG05["settings"] | {"seed": 0}).record()
     assert expected.items() <= card["settings"].items()
-
-
-def test_the_checkpoint_gives_the_numbers_of_the_table(summary):
-    clip = trainable_clip(f"mini-clip:{ALIGNED}")
+    assert (card["training"], card["pictures"]) == (FIG05["training"], kind)
+    clip = trainable_clip(f"mini-clip:{CHECKPOINTS[kind]}")
     samples = load_data(**FIG05["held_out_data"])
     reference = Reference(list(samples["id"]), embed(samples, FIG05["reference"]))
     rows = ImageTexts(samples, clip.prepare, clip.tokenize, text="id")
     found = evaluator(rows, reference, AlignSettings.of(FIG05["settings"]))(clip.model)
-    shown = summary[(summary.variant == "spec-align") & (summary.seed == 0)].iloc[0]
+    shown = summary.set_index(KEYS).loc[(kind, "spec-align", 0)]
     for name, value in found.items():
         assert value == pytest.approx(shown[name], rel=0.02, abs=1e-3)

@@ -134,6 +134,8 @@ def test_a_rule_may_bring_a_second_claim_of_each_direction(load):
         ({"name": 7}, "found 7"),
         ({"claims": 7}, "expected keys and values as .*rules.yml explains them in tiny_one.yml, found .*: TypeError"),
         ({"claims": [{**CLAIM, "statement": "{nobody}"}]}, "in tiny_one.yml, found .*KeyError: 'nobody'"),
+        ({"findings": {"mini": {"c2": "so"}}}, "unknown key in tiny_one.yml, findings, mini 'c2'. Known: c1"),
+        ({"findings": {"mini": {"c1": 7}}}, "in tiny_one.yml, found .*: TypeError"),
         ({"claims": ["c1"]}, "tiny_one.yml, a claim: expected keys with values, found 'c1'"),
     ],
 )

@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 4_680,
+    "method": 4_740,
     "headless": 1_280,
     "offline": 650,
-    "all": 6_540,
+    "all": 6_575,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_000,

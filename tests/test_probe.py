@@ -50,6 +50,18 @@ def test_shuffled_labels_are_at_chance():
     assert high < linear_probe(x, y, x_test, y_test, device="cpu").accuracy - 0.2
 
 
+def test_rows_and_seeds_are_drawn_again():
+    """Equal seeds add nothing; seeds that differ widen the interval, as the sum of both variances does."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=400)
+    one, same = bootstrap_interval(values), bootstrap_interval(np.tile(values, (3, 1)))
+    np.testing.assert_allclose(one, same, atol=0.01)
+    shifts = np.linspace(-1, 1, 30)
+    low, high = bootstrap_interval(values + shifts[:, None])
+    expected = 2 * 1.96 * np.sqrt(values.var() / 400 + shifts.var() / 30)
+    assert high - low == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("n", "d", "c", "spread"), [(300, 10, 4, 1.5), (2000, 64, 10, 2.0), (5000, 32, 5, 3.0), (90, 120, 3, 3.0)]

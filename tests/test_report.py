@@ -29,6 +29,7 @@ claims:
     why: planted
     paper: {{where: Fig. 98, value: 0.68}}
     data: {{mini: pictograms, paper: AFHQ}}
+findings: {{mini: {{colour: The pictures are grey.}}}}
 """
 OTHER = """
 title: Other
@@ -94,6 +95,12 @@ def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_p
     sources = Page(page).sources
     assert len(sources) == 1
     assert all(source.startswith("data:image/") for source in sources)
+
+
+@pytest.mark.parametrize(("colour", "told"), [(0.3, True), (0.45, True), (0.7, False)])
+def test_a_finding_explains_a_verdict_that_is_not_held(tiny, colour, told):
+    record(tiny, colour)
+    assert ("; The pictures are grey." in report.write_report("mini").read_text()) == told
 
 
 @pytest.mark.parametrize(

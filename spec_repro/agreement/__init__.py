@@ -23,6 +23,7 @@ from spec_repro.agreement.distances import cluster_distances, similarity_ranking
 from spec_repro.agreement.gaussian import eigenvalue_table, gaussian_pairs, p_value, surrogate
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.agreement.purity import factor_margin, purity, purity_table
+from spec_repro.agreement.targets import kernel_target_alignment, kmeans_ami, word_trace
 
 __all__ = [
     "LEGEND",
@@ -35,11 +36,14 @@ __all__ = [
     "gaussian_pairs",
     "held_out",
     "interval_of_halves",
+    "kernel_target_alignment",
     "kmeans_agreement",
+    "kmeans_ami",
     "over_halves",
     "p_value",
     "purity",
     "purity_table",
     "similarity_ranking",
     "surrogate",
+    "word_trace",
 ]

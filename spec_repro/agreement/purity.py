@@ -15,10 +15,15 @@ def purity(labels: np.ndarray, members: np.ndarray, *, draws: int = 1000, seed: 
     adjusted = (p - p0) / (1 - p0), with p the share of the most frequent level among the members and p0 the mean
     of p over ``draws`` random sets of as many samples.
 
-    Columns: cluster (from 1), level (the most frequent), purity p, chance p0, adjusted, low and high (95 % of the
-    adjusted purity of random sets), p_value (share of random sets at least as pure, the observed one counted in).
+    No cluster is larger than its level: where fewer than ``size`` samples have the level that is the most frequent
+    among its members, as many of the first members are judged (at least two). Else no cluster of a small class could be
+    pure.
 
-    labels: (n,) levels of any type, at least two different; members: (k, size), size >= 2.
+    Columns: cluster (from 1), level (the most frequent), size (the members judged), purity p, chance p0, adjusted, low
+    and high (95 % of the adjusted purity of random sets), p_value (share of random sets at least as pure, the observed
+    one counted in).
+
+    labels: (n,) levels of any type, at least two different; members: (k, size), size >= 2, by decreasing score.
     """
     codes, levels = pd.factorize(np.asarray(labels), use_na_sentinel=False)
     members = checked_members(members, len(codes))
@@ -28,15 +33,22 @@ def purity(labels: np.ndarray, members: np.ndarray, *, draws: int = 1000, seed: 
             f"purity: expected at least 2 levels and 2 members, got {len(levels)} and {size}; such a purity is always "
             "1. Leave this factor out."
         )
-    rng = np.random.default_rng(seed)
-    random = rng.multivariate_hypergeometric(np.bincount(codes), size, size=draws).max(axis=1) / size  # (draws,)
+    totals, rng = np.bincount(codes), np.random.default_rng(seed)
     counts = np.stack([np.bincount(codes[row], minlength=len(levels)) for row in members])  # (k, levels)
-    p, p0 = counts.max(axis=1) / size, random.mean()
+    followed, sizes = _judged(counts, totals)
+    p = np.array([np.mean(codes[row[:m]] == level) for row, level, m in zip(members, followed, sizes, strict=True)])
+    # The members of a random set are in random order, so those of its level among the first are hypergeometric.
+    drawn = rng.multivariate_hypergeometric(totals, size, size=draws)
+    levels_drawn, sizes_drawn = _judged(drawn, totals)
+    have = drawn[np.arange(draws), levels_drawn]
+    random = rng.hypergeometric(have, size - have, sizes_drawn) / sizes_drawn  # (draws,)
+    p0 = random.mean()
     low, high = (np.quantile(random, [0.025, 0.975]) - p0) / (1 - p0)
     return pd.DataFrame(
         {
             "cluster": np.arange(1, len(members) + 1),
-            "level": levels[counts.argmax(axis=1)],
+            "level": levels[followed],
+            "size": sizes,
             "purity": p,
             "chance": p0,
             "adjusted": (p - p0) / (1 - p0),
@@ -45,6 +57,12 @@ def purity(labels: np.ndarray, members: np.ndarray, *, draws: int = 1000, seed: 
             "p_value": [(1 + np.count_nonzero(random >= value)) / (1 + draws) for value in p],
         }
     )
+
+
+def _judged(counts: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of sets with ``counts`` (k, levels): the level that each follows, of equal ones the more frequent; its size."""
+    followed = (counts + totals / (1 + totals.sum())).argmax(axis=1)
+    return followed, np.clip(totals[followed], 2, counts[0].sum())
 
 
 def purity_table(

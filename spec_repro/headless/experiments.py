@@ -32,6 +32,7 @@ class Experiment:
 
     ``cards`` says for each profile what a run needs: data, models, device, minutes, memory. The notebook's parameters
     cell is the mini profile; ``changes`` holds what other profiles change. ``paper`` holds the paper's numbers.
+    ``findings`` explains, in one sentence each, claims of a profile that differ or are inconclusive.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Experiment:
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     paper: Mapping[str, object] | None = None
     claims: tuple[Claim, ...] = ()
+    findings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @functools.cached_property
     def declared(self) -> dict[str, object]:
@@ -134,13 +136,22 @@ def _names(experiment: Experiment) -> set[str]:
 
 def _experiment(path: Path, rules: Mapping) -> Experiment:
     where = path.name
-    fields = _keys(_keyed(path), where, "title reference cards", "name aliases profiles paper directions data claims")
+    fields = _keys(
+        _keyed(path), where, "title reference cards", "name aliases profiles paper directions data claims findings"
+    )
     with _reading(path):
         cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
         changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
         cards = {name: _keys(card, f"{where}, cards, {name}", CARD_KEYS) for name, card in cards.items()}
         claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
-        given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
+        findings = _keys(fields.get("findings", {}), f"{where}, findings", optional=" ".join(cards))
+        for profile, sentences in findings.items():
+            measured = " ".join(claim.id for claim in claims if profile in claim.data)
+            _keys(sentences, f"{where}, findings, {profile}", optional=measured)
+            "".join(sentences.values())  # texts, or a TypeError
+        given = {"name": path.stem.partition("_")[0], "findings": findings} | {
+            key: fields[key] for key in FILE_KEYS if key in fields
+        }
         plain_name(given["name"], where)
         return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 

@@ -78,6 +78,10 @@ def _section(experiment: Experiment, profile: str) -> dict:
         table = partial(pd.read_csv, dtype=str, na_filter=False)
         tables = {name: read(name, table) for name in files if name.startswith("tables/")}
         section["claims"] = read("claims.json", read_claims, unmeasured("damaged, run again"))
+        for claim in section["claims"]:
+            if claim["verdict"] in ("differs", "inconclusive"):
+                said = experiment.findings.get(profile, {}).get(claim["id"], "")
+                claim["reason"] = "; ".join(filter(None, (claim["reason"], said)))
         section["run"], section["changed"] = read("run.json", partial(_run_of, experiment), ({}, {}))
         section["timing"] = read("timing.json", read_json) if "timing.json" in files else None
     return section | {

@@ -261,5 +261,6 @@ def _key(experiment: Experiment, parameters: dict) -> str:
     code = [cell.source for cell in read_notebook(experiment.path).cells if cell.cell_type == "code"]
     files = [*package.rglob("*.py"), root / "requirements.lock", *(root / "data" / "mini-models").rglob("*")]
     hashes = {os.path.relpath(path, package.parent): sha256(path) for path in files if path.is_file()}
-    content = json.dumps([code, dataclasses.asdict(experiment), parameters, hashes], sort_keys=True, default=str)
+    stated = dataclasses.asdict(experiment) | {"findings": {}}  # written after the run, of what it has measured
+    content = json.dumps([code, stated, parameters, hashes], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()

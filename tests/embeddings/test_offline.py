@@ -248,3 +248,13 @@ def test_ngrams_of_a_text_do_not_depend_on_case_and_estimate_overlap():
     assert torch.equal(x[0], x[1])
     assert x[0] @ x[2] < 0.2
     assert torch.allclose(x.norm(dim=1), torch.ones(3))
+
+
+def test_pixels_do_not_see_the_brightness_of_a_picture():
+    """Pictures that differ in nothing else have one vector; a glyph on another ground still has another one."""
+    grey = np.random.default_rng(0).integers(60, 120, (6, 64, 64, 1)).repeat(3, axis=3).astype(np.uint8)
+    lighter = grey + np.uint8(40)
+    samples = images_of(*map(PIL.Image.fromarray, [*grey, *lighter]))
+    dark, light = np.split(embed(samples, "pixels"), 2)
+    np.testing.assert_allclose(dark, light, atol=1e-4)
+    assert np.linalg.norm(dark[0] - dark[1]) > 0.1

@@ -27,8 +27,12 @@ COARSE, COMPONENTS, TOPICS = 16, 64, 100
 
 @embedding("pixels")
 def pixels() -> Embedding:
-    """Principal components of the 16 x 16 RGB values: at most 64, fewer if there are fewer samples."""
-    identity = ("pixels", COMPONENTS, "image", "fitted on the data set", "MIT", "RGB, 16 x 16 bicubic")
+    """Principal components of the 16 x 16 RGB values: at most 64, fewer if there are fewer samples.
+
+    The mean of each picture is taken from its values. Else its brightness is nearly all of the variance of pictures on
+    plain grounds, and the embedding has one dimension.
+    """
+    identity = ("pixels", COMPONENTS, "image", "fitted on the data set", "MIT", "RGB, 16 x 16 bicubic, less the mean")
     return Embedding(*identity, prepare=_values, fit=_fit_pixels)
 
 
@@ -71,7 +75,8 @@ def _fit_lsa(dataset: Dataset) -> Embedding:
 
 
 def _values(image: Image.Image) -> Tensor:
-    return torch.from_numpy(resized(image, COARSE).reshape(-1))
+    values = torch.from_numpy(resized(image, COARSE).reshape(-1))
+    return values - values.mean()
 
 
 def _projected(mean: Tensor, axes: Tensor, batch: Tensor) -> Tensor:
