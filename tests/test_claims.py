@@ -140,6 +140,8 @@ def test_near_takes_the_papers_value_and_a_share_of_it():
         ("1,797 handwritten digits; hog minus pixels", ("real images", "stand-in")),
         ("1,000 typographic pictograms; mini-clip minus mini-dino", ("stand-in",)),
         ("118,287 captions of MS-COCO; RoBERTa − E5", ("real model", "real text")),
+        ("1,000 plain pictograms (stand-in for ImageWoof); mini-clip", ("stand-in",)),
+        ("docstrings and generated captions; minilm, stand-ins", ("real model", "real text", "stand-in")),
         ("MS-COCO; SwAV minus DINOv2", ("real model", "real images")),
         ("synthetic text; CLIP − RoBERTa", ("real model", "stand-in")),
     ],

@@ -38,10 +38,11 @@ def kind_of(data: str) -> tuple[str, ...]:
     """The kinds of a claim, from the words on what it is measured ("2,000 docstrings; minilm − lsa").
 
     What is real is named: a model that others have trained and use, prose, pictures that are not generated. Where the
-    model or the data are not, the claim is on a stand-in, too.
+    model or the data are not, or stand-ins are named beside them, the claim is on a stand-in, too.
     """
-    kinds = [kind for kind, words in REAL.items() if re.search(words, data)]
-    both = "real model" in kinds and len(kinds) > 1
+    named = re.sub(r"\(stand-in[^)]*\)", "", data)  # what it stands for is not what it is
+    kinds = [kind for kind, words in REAL.items() if re.search(words, named)]
+    both = "real model" in kinds and len(kinds) > 1 and "stand-in" not in data
     return tuple(kinds) if both else (*kinds, "stand-in")
 
 
