@@ -137,10 +137,10 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
     for title, table in tables.items():
         column = (72 * PAGE - margin) / max(table.shape[1], 1)
         blocks.append((margin, height, title, head, "black"))
-        colors = ["0.6" if COVARIANCE in name else "black" for name in table.columns]
+        colors = ["0.5" if COVARIANCE in name else "black" for name in table.columns]
         height += 2 * leading
         for font, row in [(bold, table.columns), *((small, row) for _, row in table.iterrows())]:
-            cells = [_wrapped(text, column - 2 * margin, font, lines) for text in row]
+            cells = [_wrapped(text, column - 3 * margin, font, lines) for text in row]
             blocks += [(margin + j * column, height, cell, font, colors[j]) for j, cell in enumerate(cells)]
             height += leading * (max((cell.count("\n") for cell in cells), default=0) + 1.3)
             rules.append(height)
