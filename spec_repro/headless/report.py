@@ -15,7 +15,7 @@ import pandas as pd
 
 from spec_repro.base.errors import unknown_name
 from spec_repro.base.files import atomic_path, exclusive, read_json
-from spec_repro.headless.claims import VERDICTS, show, show_measured
+from spec_repro.headless.claims import KINDS, VERDICTS, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.headless.record import STAMP, damaged, read_claims, read_stamp, results_folder
 
@@ -28,7 +28,7 @@ def write_report(profile: str) -> tuple[dict[str, int], Path]:
     content, loader = collect(profile), jinja2.PackageLoader("spec_repro.headless")
     for name, escaped in (("REPORT.md", {"finalize": _untagged}), ("report.html", {"autoescape": True})):
         environment = jinja2.Environment(loader=loader, **escaped, **layout)
-        environment.filters |= {"show": show, "measured": show_measured, "flat": _flat}
+        environment.filters |= {"show": show, "measured": show_measured, "flat": _flat, "kinds": kind_of}
         with atomic_path(results_folder(profile, name)) as path:
             path.write_text(environment.get_template(name).render(content), encoding="utf-8")
     return content["counts"], results_folder(profile, "report.html")
@@ -38,15 +38,29 @@ def collect(profile: str) -> dict:
     """All that the templates show: counts of verdicts and one section for each experiment that has this profile."""
     experiments = load_experiments().values()
     sections = [_section(item, profile) for item in experiments if profile in item.cards]
-    verdicts = [claim["verdict"] for section in sections for claim in section["claims"]]
+    claims = [claim for section in sections for claim in section["claims"]]
+    verdicts = [claim["verdict"] for claim in claims]
     runs = {name: [_has_run(item, name) for item in experiments if name in item.cards] for name in PROFILES}
     counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
     return {
         **{"profile": profile, "names": list(load_experiments()), "sections": sections, "counts": counts},
+        **{"verdicts": VERDICTS, "by_kind": counts_by_kind(claims), "sources": _sources(sections)},
         "others": [(name, found.count(False), len(found)) for name, found in runs.items() if name != profile],
         "the_paper": the_paper(),
         "versions": next((section["run"]["versions"] for section in sections if section["run"]), {}),
     }
+
+
+def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
+    """For each kind of claim how many have each verdict; a claim of two kinds counts in both."""
+    found = {kind: [row["verdict"] for row in claims if kind in kind_of(row["data"])] for kind in KINDS}
+    return {kind: [verdicts.count(word) for word in VERDICTS] for kind, verdicts in found.items() if verdicts}
+
+
+def _sources(sections: list[dict]) -> list[tuple[str, str, str]]:
+    """Name, where from and licence of what the runs have used of others: data sets, words, weights."""
+    used = [item for section in sections if section["run"] for key in ("data", "models") for item in section["run"][key]]
+    return sorted({tuple(item[key] for key in ("name", "homepage", "license")) for item in used if item.get("homepage")})
 
 
 def _section(experiment: Experiment, profile: str) -> dict:
