@@ -30,6 +30,7 @@ SMALL = {
     "group_sizes": [4, 8],
     "kmeans_runs": 3,
     "null_repeats": 2,
+    "null_draws": 4,
     "draws": 5,
     "halves": 2,
     "resamples": 3,

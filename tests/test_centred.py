@@ -6,9 +6,10 @@ import torch
 from support import assert_eigenpairs, difference, planted
 
 from spec_repro import Cosine, Gaussian, carry, compare, spec_diff
+from spec_repro.__main__ import main
 from spec_repro.agreement import calibration, gaussian_pairs, surrogate
 
-X, GROUP = planted(260, 30, split=(1,), seed=1)
+X = planted(260, 30, split=(1,), seed=1)[0]
 Y = planted(260, 20, split=(3,), seed=2)[0]
 COSINES, GAUSSIANS = (Cosine(), Cosine()), (Gaussian(2.0), Gaussian(3.0))
 SHIFTED = X + 40.0 * X.std(), Y + 10.0  # cosines of nearly 1: the mean is nearly all of the features
@@ -140,3 +141,12 @@ def test_a_centred_comparison_is_judged_by_centred_draws(monkeypatch):
     calibration.held_out(X, Y, size=20, repeats=2, runs=1, k=3, kernels=GAUSSIANS, centred=True)
     assert [one.settings["centred"] for one in seen] == [True, True]
     assert max(side.background.max() for one in seen for side in one) < 1e-9
+
+
+def test_the_command_line_takes_it(tmp_path, capsys):
+    files = [str(tmp_path / f"{name}.npy") for name in "xy"]
+    for file, z in zip(files, (X, Y), strict=True):
+        np.save(file, z)
+    assert main(["compare", *files, "--kernels", "2", "3", "-p", "centred=True", "-p", "k=2", "--device", "cpu"]) == 0
+    expected = compare(X, Y, GAUSSIANS, k=2, centred=True, device="cpu").spec_diff
+    assert f"SPEC-diff {expected:.4f}" in capsys.readouterr().out

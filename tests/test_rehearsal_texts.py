@@ -5,7 +5,8 @@ from rehearsal import ROWS, check, run
 
 from spec_repro.headless.experiments import load_experiments
 
-NAMES = ["fig07", "fig08", "fig09", "fig10", "table_agreement", "theory", "pairwise_matrix", "sensitivity", "scaling"]
+NAMES = ["fig07", "fig08", "fig09", "fig10", "table_agreement"]
+NAMES += ["theory", "pairwise_matrix", "sensitivity", "scaling", "power"]
 CHANGES = {"table_agreement": {"n_samples": ROWS}}  # all of the sentences are twenty thousand
 ELSEWHERE = {
     "test_rehearsal_images": {"fig01", "fig02", "fig03", "fig06", "fig11", "fig12", "fig14", "fig15"},
