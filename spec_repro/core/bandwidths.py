@@ -134,7 +134,7 @@ class _Side:
         for _ in range(4):
             found = self.level(sigma, of_sample)
             miss = level - found
-            if abs(miss) <= CLOSE:
+            if abs(miss) <= CLOSE or of_sample + miss <= 0:
                 break
             try:
                 sigma = self.bandwidth(of_sample + miss, near=sigma)
