@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from support import global_states, planted
 
-from spec_repro import Gaussian, match_bandwidths
+from spec_repro import Gaussian, compare, match_bandwidths
 from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
 from spec_repro.core import bandwidths
-from spec_repro.core.bandwidths import top_eigenvalue
 
 
 def level(z, kernel):
@@ -67,30 +66,64 @@ def test_subsample_is_seeded_and_checked_on_all_rows():
 
 def test_level_that_a_subsample_misses_is_refused():
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(400, 3))
-    y = rng.normal(size=(400, 3)) * rng.choice([0.01, 100.0], size=(400, 1))
+    x, y = rng.normal(size=(400, 3)), rng.normal(size=(400, 3))
+    x[rng.permutation(400)[:120]] = 0  # all rows have 0.3 at least, six without two of these 0.17
     with pytest.raises(NotConverged, match=r"from 6 of 400 rows: expected top eigenvalues within 0.01.*larger sample="):
-        match_bandwidths(x, y, target=0.4, sample=6)
+        match_bandwidths(x, y, target=0.25, sample=6)
 
 
-@pytest.mark.parametrize("block", [100, 60])  # of 300 rows: all of them in three blocks; 240 in four
-def test_blocks_give_the_level_of_many_rows(block):
-    x, _ = pair()
-    exact = level(x, Gaussian(3.0))
-    assert top_eigenvalue(x, Gaussian(3.0), block=block) == pytest.approx(exact, abs=0.03)
-    assert top_eigenvalue(x, Gaussian(3.0), block=300) == pytest.approx(exact, abs=1e-6)
+def ties(rng, n):
+    """Five groups of one size: of any part of the rows, another group is the largest."""
+    return rng.normal(size=(5, 40))[np.arange(n) % 5] + 0.4 * rng.normal(size=(n, 40))
+
+
+def tails(rng, n):
+    return rng.normal(size=(n, 16)) * rng.standard_t(2, size=(n, 1))
+
+
+def copies(rng, n):
+    z = rng.normal(size=(n, 24))
+    z[: n // 10] = z[0]
+    return z[rng.permutation(n)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("make", [ties, tails, copies])
+def test_all_rows_meet_the_level_that_a_sample_was_searched_for(make, dtype):
+    rng = np.random.default_rng(3)
+    x, y = make(rng, 1200).astype(dtype), rng.normal(size=(1200, 30)).astype(dtype)
+    for options in ({}, {"seed": 1}, {"target": 0.4}):
+        match = match_bandwidths(x, y, **options)
+        right = [level(z.astype(np.float64), kernel) for z, kernel in ((x, match.kernel_x), (y, match.kernel_y))]
+        assert [match.eigenvalue_x, match.eigenvalue_y] == pytest.approx(right, abs=2e-3)
+        assert right == pytest.approx([options.get("target", 0.15)] * 2, abs=3e-3)  # the paper asks 0.01
+
+
+def test_levels_of_a_large_sample_are_exact():
+    rng = np.random.default_rng(3)
+    x, y = ties(rng, 1200), rng.normal(size=(1200, 30))
+    match = match_bandwidths(x, y, sample=1200)
+    assert [level(x, match.kernel_x), level(y, match.kernel_y)] == pytest.approx([0.15, 0.15], abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"sigma": 6.0}, {"sample": 100}])
+def test_above_the_sample_too_a_rotated_copy_has_no_cluster(options):
+    rng = np.random.default_rng(0)
+    x = ties(rng, 1200).astype(np.float32)
+    y = 3 * x @ np.linalg.qr(rng.normal(size=(40, 40)))[0].astype(np.float32) + 20
+    match = match_bandwidths(x, y, **options)
+    assert match.kernel_y.sigma == pytest.approx(3 * match.kernel_x.sigma, rel=1e-5)
+    assert [len(side) for side in compare(x, y, match, k=3)] == [0, 0]
 
 
 @pytest.mark.parametrize("target", [0.1, 0.3, 0.8])
 def test_a_first_search_on_few_rows_ends_where_the_search_on_all_does(target, monkeypatch):
     x, y = pair()
+    monkeypatch.setattr("spec_repro.core.bandwidths.COARSE", 300)
     whole = match_bandwidths(x, y, target=target)
     monkeypatch.setattr("spec_repro.core.bandwidths.COARSE", 150)
-    sizes = []
-    level = bandwidths._level
-    monkeypatch.setattr(
-        bandwidths, "_level", lambda squares, sigma: sizes.append(len(squares)) or level(squares, sigma)
-    )
+    sizes, leading = [], bandwidths._leading
+    monkeypatch.setattr(bandwidths, "_leading", lambda kernel, *more: sizes.append(len(kernel)) or leading(kernel, *more))
     again = match_bandwidths(x, y, target=target)
     assert set(sizes) == {150, 300}
     assert again.eigenvalue_x == pytest.approx(target, abs=bandwidths.GAP)

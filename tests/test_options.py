@@ -144,7 +144,7 @@ def test_a_bandwidth_is_a_number():
 
 def test_options_of_the_others():
     for change, text in (
-        [({"sample": value}, "sample=.*expected a number of rows >= 2") for value in (-1, 0, 1, 1.5, True, "a", None)]
+        [({"sample": value}, "sample=.*expected None or a number of rows >= 2") for value in (-1, 0, 1, 1.5, True, "a")]
         + [
             ({"target": value}, "target=.*between 1/n and 1")
             for value in (True, 0, 1, 1.5, -1, "a", None, float("nan"))

@@ -16,20 +16,23 @@ from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, NotConverged
 from spec_repro.base.options import expect, real, whole
-from spec_repro.base.rows import Rows, as_pair, as_rows, resolve_device
-from spec_repro.core.kernels import Gaussian, distances
+from spec_repro.base.rows import Rows, as_pair, resolve_device
+from spec_repro.core.kernels import NEAR, Gaussian, distances
 
 PAPER_GAP = 0.01
-COARSE = 2000  # rows of the first search
-GAP = 5e-7  # between a level and its target, on the rows used
+COARSE = 150  # rows of the first search
+LANDMARKS = 500  # rows by which all are seen, at least
+MOST = 20_000  # rows that are seen
+GAP = 5e-7  # between levels that meet, on the sample
+CLOSE = 5e-4  # between a level and its target, on all rows
 
 
 class BandwidthMatch(NamedTuple):
-    """Two kernels and the top eigenvalue of each over n, in (0, 1], as :func:`top_eigenvalue` gives it.
+    """Two kernels and the top eigenvalue of each over n, in (0, 1], on all rows.
 
-    The levels meet to 5e-7 on the rows used, not exactly. ``kernel_y.slack`` is what this alone can give to eigenvalues
-    of the kernel difference; :func:`~spec_repro.core.compare.compare` takes them for rounding, so that an embedding
-    against itself, a rotation, a shift or a multiple of it has no cluster.
+    The levels meet to 5e-7 on the rows searched, not exactly. ``kernel_y.slack`` is what this alone can give to
+    eigenvalues of the kernel difference; :func:`~spec_repro.core.compare.compare` takes them for rounding, so that an
+    embedding against itself, a rotation, a shift or a multiple of it has no cluster.
     """
 
     kernel_x: Gaussian
@@ -48,7 +51,7 @@ def match_bandwidths(
     *,
     target: float = 0.15,
     sigma: float | None = None,
-    sample: int = 5000,
+    sample: int | None = None,
     device: str | torch.device = "auto",
     seed: int = 0,
 ) -> BandwidthMatch:
@@ -59,14 +62,16 @@ def match_bandwidths(
         target: the common level, in (1/n, 1). 0.15 is the scale of the paper's settings; the median distance gives
             about 0.6, a kernel so wide that most structure is washed out.
         sigma: the bandwidth of x, whose level y then meets; ``target`` is not used.
-        sample: above this many rows, a seeded subsample of that size fixes the bandwidths.
+        sample: above this many rows, by default 25 / ``target`` from 500 to 5,000, the search is on a seeded subsample
+            of that size. Then the level of all rows (20,000 if there are more) is found from their kernel values with
+            the sample, and corrected, to 0.001 or so.
 
     Returns:
-        The kernels, and both top eigenvalues on all rows (on 20,000 of them if there are more).
+        The kernels, and both top eigenvalues on these rows.
 
     Raises:
         InvalidInput: the target is out of reach, for example because most rows are equal.
-        NotConverged: on all rows the levels differ by more than the paper's 0.01: give a larger ``sample``.
+        NotConverged: on all rows the levels miss each other by more than the paper's 0.01: give a larger ``sample``.
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(300, 8))
@@ -78,118 +83,208 @@ def match_bandwidths(
     n = pair[0].n
     expect(
         ("target", target, real(target, 0, 1), "a top eigenvalue between 1/n and 1, exclusive"),
-        ("sample", sample, whole(sample, 2), "a number of rows >= 2"),
+        ("sample", sample, sample is None or whole(sample, 2), "None or a number of rows >= 2"),
         ("seed", seed, whole(seed), "an integer >= 0"),
         ("n", n, n > 1, "2 samples or more"),
     )
     for rows in pair:
         rows.check(cosine=False)
+    sample = sample or min(5000, max(LANDMARKS, math.ceil(25 / target)))
     index = np.arange(n)
     if n > sample:
-        index = np.sort(np.random.default_rng(seed).choice(n, size=sample, replace=False))
-    (squares_x, unit_x), (squares_y, unit_y) = (_squared_distances(rows, index, device) for rows in pair)
-    kernel_x = Gaussian(_solve_level(squares_x, target, GAP, "x") * unit_x if sigma is None else sigma)
-    level_x = _level(squares_x, kernel_x.sigma / unit_x)
-    sigma_y = _solve_level(squares_y, level_x, GAP, "y")
-    level_y = _level(squares_y, sigma_y)
-    kernel_y = Gaussian(sigma_y * unit_y, _slack(squares_y, sigma_y, level_y, abs(level_x - level_y)))
-    if n > sample:
-        level_x, level_y = (top_eigenvalue(z, k, device=device) for z, k in ((x, kernel_x), (y, kernel_y)))
-        if abs(level_x - level_y) > PAPER_GAP:
-            raise NotConverged(
-                f"bandwidths from {sample:,} of {n:,} rows: expected top eigenvalues within {PAPER_GAP} on others, "
-                f"found {level_x:.4f} and {level_y:.4f}. Give a larger sample=."
-            )
+        index = np.random.default_rng(seed).choice(n, size=min(n, max(sample, MOST)), replace=False)
+        index = np.concatenate([np.sort(index[:sample]), np.sort(index[sample:])])
+    side_x, side_y = (_Side(rows, index, sample, device) for rows in pair)
+    if sigma is None:
+        sigma_x, of_sample, level_x = side_x.meet(target, target)
+        kernel_x = Gaussian(sigma_x)
+    else:
+        kernel_x = Gaussian(sigma)
+        of_sample = side_x.sample_level(kernel_x.sigma)
+        level_x = side_x.level(kernel_x.sigma, of_sample)
+    sigma_y, _, level_y = side_y.meet(level_x, of_sample)
+    kernel_y = Gaussian(sigma_y, side_y.slack(sigma_y))
+    miss = max(abs(level_x - level_y), abs(level_x - target) if sigma is None else 0.0)
+    if miss > PAPER_GAP:
+        raise NotConverged(
+            f"bandwidths from {sample:,} of {n:,} rows: expected top eigenvalues within {PAPER_GAP} on all, "
+            f"found {level_x:.4f} and {level_y:.4f}. Give a larger sample=."
+        )
     return BandwidthMatch(kernel_x, kernel_y, level_x, level_y)
 
 
-def top_eigenvalue(x, kernel: Gaussian, *, device: str | torch.device = "auto", block: int = 5000) -> float:
-    r""":math:`\lambda_{\max}(\frac1nK)` in (0, 1]; above ``block`` rows the mean of at most four interleaved blocks.
+class _Side:
+    """Squared distances of rows to the first of them, made once, and the levels that follow from them.
 
-    A block of b rows has the level of all rows to :math:`O(b^{-1/2})` of it, and all four to half of that; a thousand
-    random Fourier frequencies on all rows would be wrong by more.
+    The rows are ``index``, those of the sample first. Distances come from one product in the precision of the rows; a
+    bandwidth below ``least``, for which that is too rough, has them measured again, right to 1e-6 of each.
     """
-    rows, device = as_rows(x, "x"), resolve_device(device)
-    count = min(4, -(-rows.n // block))
-    levels = []
-    for i in range(count):
-        index = np.arange(i, rows.n, count)
-        index = index[np.linspace(0, len(index) - 1, min(block, len(index))).astype(np.int64)]
-        levels.append(_top(kernel(rows.batch(index, device, torch.float64 if rows.double else torch.float32))))
-    return sum(levels) / count
+
+    def __init__(self, rows: Rows, index: np.ndarray, sample: int, device: torch.device):
+        self.rows, self.index, self.device = rows, index, device
+        self.sample, self.landmarks = (min(size, len(index)) for size in (sample, max(sample, LANDMARKS)))
+        self._multiply()
+
+    def meet(self, level: float, of_sample: float) -> tuple[float, float, float]:
+        """The bandwidth at which all rows have ``level``, and the levels of the sample and of all rows there.
+
+        The sample is first taken to have ``of_sample``, then that is corrected by what all rows miss.
+        """
+        sigma = self.bandwidth(of_sample)
+        for _ in range(4):
+            found = self.level(sigma, of_sample)
+            miss = level - found
+            if abs(miss) <= CLOSE or of_sample + miss <= 0:
+                break
+            try:
+                sigma = self.bandwidth(of_sample + miss, near=sigma)
+            except InvalidInput:  # out of reach of the sample
+                break
+            of_sample += miss
+        return sigma, of_sample, found
+
+    def bandwidth(self, level: float, near: float | None = None) -> float:
+        """The bandwidth at which the sample has ``level`` to 2.5e-7, searched from ``near``."""
+        for _ in range(2):
+            try:
+                sigma = self.unit * _solve_level(self._sampled(), level, GAP / 2, self.rows.name, near and near / self.unit)
+            except InvalidInput:  # of products it is not the last word, since equal rows are not quite at 0
+                if not self.least:
+                    raise
+                sigma = 0.0
+            if sigma >= self.least:
+                break
+            self._measure()
+        return sigma
+
+    def sample_level(self, sigma: float) -> float:
+        """The level of the sample."""
+        return _level(self._sampled(sigma), sigma / self.unit)
+
+    def level(self, sigma: float, about: float) -> float:
+        r"""The level of all rows, known to be ``about``: exact up to ``LANDMARKS`` of them, above by Nystroem's method.
+
+        With the leading eigenpairs :math:`K_{ll} u = \mu u` of the landmarks, the columns of F in
+        :math:`K \approx F F^\top` are :math:`K_{nl} u / \sqrt\mu`: as many as eigenvalues can be near the level.
+        """
+        squares = self._sampled(sigma, self.landmarks)
+        if self.landmarks == len(self.index):
+            return _level(squares, sigma / self.unit)
+        kernel = _gaussian(self.squares, sigma / self.unit)
+        values, vectors = _leading(kernel[: self.landmarks], min(4 + math.ceil(1 / about), self.landmarks // 2))
+        kept = values > 1e-6 * values[-1]
+        f = (kernel @ (vectors[:, kept] / values[kept].sqrt())).cpu().double()
+        return min(float(torch.linalg.eigvalsh(f.T @ f)[-1]) / len(f), 1.0)
+
+    def slack(self, sigma: float) -> float:
+        """Twice the eigenvalues of the kernel difference that come with top eigenvalues that meet to GAP.
+
+        A wider bandwidth raises the top eigenvalue by less than it raises the matrix: other clusters grow more.
+        """
+        squares = self._sampled(sigma)
+        narrow, wider = (_gaussian(squares, factor * sigma / self.unit) for factor in (1, 1.01))
+        eps, rise = torch.finfo(squares.dtype).eps, _top(wider) - _top(narrow)
+        return 2 * (GAP + eps) * max(1.0, _top(wider - narrow) / max(rise, eps))
+
+    def _sampled(self, sigma: float = math.inf, count: int = 0) -> Tensor:
+        """Squared distances among the sample, or the first ``count`` rows, good for a bandwidth."""
+        if sigma < self.least:
+            self._measure()
+        return self.squares[: count or self.sample, : count or self.sample]
+
+    def _centred(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The rows in units of their largest coordinate, about where most of them are."""
+        z = self.rows.batch(self.index, device, dtype)
+        z = z - z[:: -(-len(z) // 100)].median(dim=0).values
+        self.unit = float(z.abs().max()) or 1.0
+        return z.div_(self.unit)
+
+    def _multiply(self) -> None:
+        """By a product, which is wrong by rounding of the squared norms."""
+        dtype = torch.float64 if self.rows.double else torch.float32
+        device = torch.device("cpu") if self.device.type == "mps" and self.rows.double else self.device
+        z = self._centred(device, dtype)
+        half = 0.5 * z.square().sum(dim=1)
+        self.least = self.unit * math.sqrt(float(half.max()) / NEAR[dtype])
+        if not math.isfinite(self.least):
+            return self._measure()
+        few = self.landmarks
+        squares = torch.addmm(half[:few], z, z[:few].T, alpha=-1).add_(half[:, None]).mul_(2).clamp_(min=0)
+        squares[:few].fill_diagonal_(0)
+        self.squares = squares
+        return None
+
+    def _measure(self) -> None:
+        """In float64, and from differences of coordinates where a product leaves too few digits; 0 for equal rows."""
+        z = self._centred(torch.device("cpu") if self.device.type == "mps" else self.device, torch.float64)
+        z, group = torch.unique(z, dim=0, return_inverse=True)
+        few, half = group[: self.landmarks], 0.5 * z.square().sum(dim=1)
+        own = few, torch.arange(len(few), device=z.device)
+        sums = half[:, None] + half[few]
+        squares = (sums - z @ z[few].T).mul_(2)
+        squares[own] = math.inf
+        lost = (squares <= 1e-9 * sums).any(dim=1).nonzero()[:, 0]
+        squares[lost] = distances(z[lost], z[few]).square()
+        squares[own] = math.inf
+        narrow = torch.float32 if not self.rows.double and float(squares.min()) > 1e-30 else torch.float64
+        squares[own] = 0
+        self.squares, self.least = squares.to(narrow)[group], 0.0
 
 
-def _squared_distances(rows: Rows, index: np.ndarray, device: torch.device) -> tuple[Tensor, float]:
-    """Squared distances ``(n, n)`` over the square of a unit, and the unit: right to 1e-6 of each, 0 for equal rows.
-
-    In float64, since no bandwidth tells yet which digits count, and where a product leaves too few of them from the
-    differences of coordinates.
-    """
-    device = torch.device("cpu") if device.type == "mps" else device
-    z, group = torch.unique(rows.batch(index, device, torch.float64), dim=0, return_inverse=True)
-    z = z - z[:: -(-len(z) // 100)].median(dim=0).values
-    unit = float(z.abs().max()) or 1.0
-    z /= unit
-    half = 0.5 * z.square().sum(dim=1)
-    sums = half[:, None] + half
-    squares = (sums - z @ z.T).mul_(2)
-    lost = (squares <= 1e-9 * sums).fill_diagonal_(False).any(dim=1).nonzero()[:, 0]
-    squares[lost] = distances(z[lost], z).square()
-    squares[:, lost] = squares[lost].T
-    least = float(squares.fill_diagonal_(math.inf).min())
-    narrow = torch.float32 if not rows.double and least > 1e-30 else torch.float64
-    return squares.fill_diagonal_(0).to(narrow)[group][:, group], unit
+def _gaussian(squares: Tensor, sigma: float) -> Tensor:
+    return (squares * (-0.5 / sigma**2)).exp_()
 
 
 def _level(squares: Tensor, sigma: float) -> float:
     """Top eigenvalue of exp(-squares / 2 sigma^2) / n."""
-    return _top((squares * (-0.5 / sigma**2)).exp_())
+    return _top(_gaussian(squares, sigma))
 
 
 def _top(kernel: Tensor) -> float:
-    """Top eigenvalue of a matrix of no negative entries, over n, by ARPACK from the constant vector.
+    """Top eigenvalue over n of a symmetric matrix of no negative entries."""
+    return min(float(_leading(kernel, 1)[0]) / len(kernel), 1.0)
 
-    Its top eigenvector has no negative entries either, and the constant vector meets it.
+
+def _leading(kernel: Tensor, count: int, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The ``count`` largest eigenvalues, ascending, and their vectors, by ARPACK.
+
+    From the constant vector by default: the top eigenvector of a matrix of no negative entries has none either, so they
+    meet.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    n, start = len(kernel), torch.ones(len(kernel), dtype=kernel.dtype).numpy()
+    n = len(kernel)
+    start = torch.ones(n, dtype=kernel.dtype) if start is None else start.cpu().ravel()
 
     def product(v: np.ndarray) -> np.ndarray:
         return (kernel @ torch.from_numpy(v).to(kernel)).cpu().numpy()
 
-    operator = LinearOperator((n, n), product, dtype=start.dtype)
-    top = eigsh(operator, 1, which="LA", v0=start, ncv=min(6, n), tol=1e-6, return_eigenvectors=False)
-    return min(float(top[0]) / n, 1.0)
+    operator = LinearOperator((n, n), product, dtype=start.numpy().dtype)
+    size = min(max(6, 2 * count + 1), n)
+    found = eigsh(operator, count, which="LA", v0=start.numpy(), ncv=size, tol=1e-6)
+    return tuple(torch.from_numpy(part).to(kernel) for part in found)
 
 
-def _slack(squares: Tensor, sigma: float, level: float, gap: float) -> float:
-    """Twice the eigenvalues of the kernel difference that come with a top eigenvalue wrong by ``gap``.
-
-    A wider bandwidth raises the top eigenvalue by less than it raises the matrix: other clusters grow more.
-    """
-    narrow, wider = ((squares * (-0.5 / sigma**2)).exp_() for sigma in (sigma, 1.01 * sigma))
-    eps = torch.finfo(squares.dtype).eps
-    return 2 * (gap + eps) * max(1.0, _top(wider - narrow) / max(_top(wider) - level, eps))
-
-
-def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
-    """The bandwidth at which the level is ``target`` to ``gap``: bracketed, then Brent's method in log sigma."""
+def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: float | None = None) -> float:
+    """The bandwidth at which the level is ``target`` to ``gap``: bracketed, then Brent's method on the logarithms."""
     from scipy.optimize import brentq
 
     typical = math.sqrt(float(squares.mean()))
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, reach = math.log(typical), 0.5
-    if len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
+    middle, reach = math.log(near or typical), 0.02 if near else 0.5
+    if not near and len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // COARSE), device=squares.device)
         with contextlib.suppress(InvalidInput):
             middle, reach = math.log(_solve_level(squares[some][:, some], target, target / 100, name)), 0.05
+    start = None
 
     @functools.cache
     def excess(log_sigma: float) -> float:
-        error = _level(squares, math.exp(log_sigma)) - target
-        return 0.0 if abs(error) <= gap else error
+        nonlocal start
+        value, start = _leading(_gaussian(squares, math.exp(log_sigma)), 1, start)
+        level = float(value) / len(squares)
+        return 0.0 if abs(level - target) <= gap else math.log(level / target)
 
     # In units of the largest coordinate: below ``least`` only equal rows are alike, above ``most`` all are.
     least, most = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0
@@ -200,7 +295,8 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float
         low, high, reach = high, min(high + 2 * reach, most), 2 * reach
     if excess(low) > 0 or excess(high) < 0:
         raise InvalidInput(
-            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {excess(low) + target:.4f}, "
-            f"the level of the largest set of equal rows among {len(squares):,} rows. Give a larger target=."
+            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above "
+            f"{target * math.exp(excess(low)):.4f}, the level of the largest set of equal rows among "
+            f"{len(squares):,} rows. Give a larger target=."
         )
     return math.exp(brentq(excess, low, high, xtol=1e-12))
