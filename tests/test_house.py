@@ -31,12 +31,12 @@ MAY_IMPORT = {
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
     "method": 4_740,
-    "headless": 1_250,
+    "headless": 1_260,
     "offline": 650,
-    "all": 6_575,
+    "all": 6_585,
     "a file": 250,
     "a function": 50,
-    "notebooks": 2_000,
+    "notebooks": 2_090,
 }
 ENTRIES = 11  # of spec_repro/
 
