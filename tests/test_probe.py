@@ -195,8 +195,8 @@ def test_bad_input():
     for change, error, text in cases:
         with pytest.raises(error, match=text):
             linear_probe(**(good | change))
-    for values, level in ((np.zeros((2, 2)), 0.9), (np.zeros(0), 0.9), (np.zeros(3), 1.0)):
-        with pytest.raises(InvalidInput, match=r"expected values \(n,\) and a level in \(0, 1\)"):
+    for values, level in ((np.zeros((2, 2, 2)), 0.9), (np.zeros(0), 0.9), (np.zeros(3), 1.0)):
+        with pytest.raises(InvalidInput, match=r"expected values \(n,\) or \(s, n\) and a level in \(0, 1\)"):
             bootstrap_interval(values, level=level)
 
 
