@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 4_650,
+    "method": 4_720,
     "headless": 1_245,
     "offline": 650,
-    "all": 6_470,
+    "all": 6_545,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_000,
