@@ -146,8 +146,9 @@ class _Side:
     def bandwidth(self, level: float, near: float | None = None) -> float:
         """The bandwidth at which the sample has ``level`` to 2.5e-7, searched from ``near``."""
         for _ in range(2):
+            start = near and near / self.unit
             try:
-                sigma = self.unit * _solve_level(self._sampled(), level, GAP / 2, self.rows.name, near and near / self.unit)
+                sigma = self.unit * _solve_level(self._sampled(), level, GAP / 2, self.rows.name, start)
             except InvalidInput:  # of products it is not the last word, since equal rows are not quite at 0
                 if not self.least:
                     raise
