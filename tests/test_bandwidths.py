@@ -123,7 +123,7 @@ def test_a_first_search_on_few_rows_ends_where_the_search_on_all_does(target, mo
     whole = match_bandwidths(x, y, target=target)
     monkeypatch.setattr("spec_repro.core.bandwidths.COARSE", 150)
     sizes, leading = [], bandwidths._leading
-    monkeypatch.setattr(bandwidths, "_leading", lambda kernel, *more: sizes.append(len(kernel)) or leading(kernel, *more))
+    monkeypatch.setattr(bandwidths, "_leading", lambda kernel, *of: sizes.append(len(kernel)) or leading(kernel, *of))
     again = match_bandwidths(x, y, target=target)
     assert set(sizes) == {150, 300}
     assert again.eigenvalue_x == pytest.approx(target, abs=bandwidths.GAP)

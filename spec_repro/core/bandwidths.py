@@ -22,7 +22,7 @@ from spec_repro.core.kernels import NEAR, Gaussian, distances
 PAPER_GAP = 0.01
 COARSE = 150  # rows of the first search
 LANDMARKS = 500  # rows by which all are seen, at least
-MOST = 20_000  # rows that are seen
+SEEN = 20_000  # rows that are seen
 GAP = 5e-7  # between levels that meet, on the sample
 CLOSE = 5e-4  # between a level and its target, on all rows
 
@@ -92,7 +92,7 @@ def match_bandwidths(
     sample = sample or min(5000, max(LANDMARKS, math.ceil(25 / target)))
     index = np.arange(n)
     if n > sample:
-        index = np.random.default_rng(seed).choice(n, size=min(n, max(sample, MOST)), replace=False)
+        index = np.random.default_rng(seed).choice(n, size=min(n, max(sample, SEEN)), replace=False)
         index = np.concatenate([np.sort(index[:sample]), np.sort(index[sample:])])
     side_x, side_y = (_Side(rows, index, sample, device) for rows in pair)
     if sigma is None:
@@ -146,8 +146,9 @@ class _Side:
     def bandwidth(self, level: float, near: float | None = None) -> float:
         """The bandwidth at which the sample has ``level`` to 2.5e-7, searched from ``near``."""
         for _ in range(2):
+            start = near and near / self.unit
             try:
-                sigma = self.unit * _solve_level(self._sampled(), level, GAP / 2, self.rows.name, near and near / self.unit)
+                sigma = self.unit * _solve_level(self._sampled(), level, GAP / 2, self.rows.name, start)
             except InvalidInput:  # of products it is not the last word, since equal rows are not quite at 0
                 if not self.least:
                     raise
