@@ -18,10 +18,11 @@ from spec_repro.base.errors import InvalidInput, UnknownName, readable, unknown_
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
+from spec_repro.headless.tables import BESIDE
 
 PROFILES = ("mini", "paper")
 CARD_KEYS = "data models device minutes memory"
-FILE_KEYS = ("name", "title", "reference", "aliases", "paper")
+FILE_KEYS = ("name", "title", "reference", "aliases", "look", "paper", "beside")
 CLAIM_KEYS = "statement why data paper directions profiles"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
 
@@ -31,7 +32,8 @@ class Experiment:
     """One notebook, at ``path``; it writes ``results/<profile>/<name>/``.
 
     ``cards`` says for each profile what a run needs: data, models, device, minutes, memory. The notebook's parameters
-    cell is the mini profile; ``changes`` holds what other profiles change. ``paper`` holds the paper's numbers.
+    cell is the mini profile; ``changes`` holds what other profiles change. ``look`` says what to look at; ``paper`` has
+    the paper's numbers, ``beside`` the tables of a run that are shown beside the paper's.
     """
 
     name: str
@@ -41,7 +43,9 @@ class Experiment:
     cards: Mapping[str, Mapping]
     aliases: Sequence[str] = ()
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    look: str = ""
     paper: Mapping[str, object] | None = None
+    beside: Sequence[Mapping] = ()
     claims: tuple[Claim, ...] = ()
 
     @functools.cached_property
@@ -134,12 +138,16 @@ def _names(experiment: Experiment) -> set[str]:
 
 def _experiment(path: Path, rules: Mapping) -> Experiment:
     where = path.name
-    fields = _keys(_keyed(path), where, "title reference cards", "name aliases profiles paper directions data claims")
+    fields = _keys(
+        _keyed(path), where, "title reference cards", "name aliases look profiles paper beside directions data claims"
+    )
     with _reading(path):
         cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
         changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
         cards = {name: _keys(card, f"{where}, cards, {name}", CARD_KEYS) for name, card in cards.items()}
         claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
+        for table in fields.get("beside", ()):
+            _keys(table, f"{where}, beside", *BESIDE)
         given = {"name": path.stem.partition("_")[0]} | {key: fields[key] for key in FILE_KEYS if key in fields}
         plain_name(given["name"], where)
         return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
