@@ -18,23 +18,23 @@ class Shown(NamedTuple):
     rows: list[list[str]]
 
 
-def significant(text: str) -> str:
-    """A number of a CSV with three significant digits, or as it is if it has no more; other text as it is."""
+def significant(text: str, whole: bool = False) -> str:
+    """A number of a CSV with three significant digits, or without a fraction if it is ``whole`` or large."""
     if not NUMBER.fullmatch(text):
         return text
     value = float(text)
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return text if text.lstrip("-").isdigit() else f"{value:.3g}"
+    whole = (whole and "." not in text) or abs(value) >= 1000 or value == 0
+    return f"{value:,.0f}" if whole else f"{value:#.3g}".removesuffix(".")
 
 
 def for_people(frame: pd.DataFrame) -> Shown:
     """A table that was read as text; a head that pandas made up is empty."""
     columns = [frame.iloc[:, i].astype(str) for i in range(frame.shape[1])]
     numeric = [all(not cell or NUMBER.fullmatch(cell) for cell in column) for column in columns]
+    counts = [not any("." in cell for cell in column) for column in columns]
     heads = ["" if str(name).startswith("Unnamed: ") else str(name) for name in frame.columns]
-    rows = [[significant(cell) for cell in row] for row in zip(*columns, strict=True)]
-    return Shown(heads, numeric, rows)
+    cells = [[significant(cell, whole) for cell in column] for column, whole in zip(columns, counts, strict=True)]
+    return Shown(heads, numeric, [list(row) for row in zip(*cells, strict=True)])
 
 
 def beside_the_paper(spec: Mapping, frame: pd.DataFrame) -> Shown:
@@ -63,7 +63,7 @@ def _cells(frame: pd.DataFrame, values: str | Sequence[str], percent: bool) -> l
     """The value of each row, with its interval where ``values`` names three columns."""
 
     def text(cell: str) -> str:
-        return f"{100 * float(cell):.1f}" if percent and NUMBER.fullmatch(cell) else significant(cell)
+        return f"{100 * float(cell):.1f}" if percent and NUMBER.fullmatch(cell) else significant(cell, True)
 
     if isinstance(values, str):
         return [text(cell) for cell in frame[values]]
