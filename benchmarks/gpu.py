@@ -67,7 +67,9 @@ def measured(x, y, kernels, m: int, memory: int | None, device: torch.device, re
 def features_once(x, y, kernels, m: int, device: torch.device) -> None:
     """One pass that computes the features, or the kernel tiles, and keeps nothing."""
     pair = as_rows(x, "x"), as_rows(y, "y")
-    operator = kernel_difference(pair, kernels[:2], frequencies=m, device=device, memory=0, seed=0)
+    setting = {"frequencies": m, "seed": 0, "independent": False, "centred": False}
+    setting |= {"device": device, "batch_size": None, "memory": 0}
+    operator = kernel_difference(pair, kernels[:2], **setting)
     for _ in operator.blocks("features") if m else operator.tiles():
         pass
 

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spec_repro.base.errors import InvalidInput, UnknownName
-from spec_repro.headless.claims import RULES, Claim, Rule, show, show_measured
+from spec_repro.headless.claims import KINDS, RULES, Claim, Rule, kind_of, show, show_measured
+from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.notebooks import read_notebook
 
 
 @pytest.mark.parametrize(
@@ -128,3 +130,32 @@ def test_near_takes_the_papers_value_and_a_share_of_it():
     assert Rule.parse({"near": {"tolerance": 0.1}}, "test", 0.68) == Rule("near", (0.68, 0.1))
     with pytest.raises(InvalidInput, match="near takes value and tolerance"):
         Rule.parse({"near": {"tolerance": 0.1}}, "test")
+
+
+@pytest.mark.parametrize(
+    ("data", "kinds"),
+    [
+        ("2,000 docstrings; minilm − lsa", ("real model", "real text")),
+        ("1,000 sentences of the grid; minilm − lsa", ("real model", "stand-in")),
+        ("1,797 handwritten digits; hog minus pixels", ("real images", "stand-in")),
+        ("1,000 typographic pictograms; mini-clip minus mini-dino", ("stand-in",)),
+        ("118,287 captions of MS-COCO; RoBERTa − E5", ("real model", "real text")),
+        ("1,000 plain pictograms (stand-in for ImageWoof); mini-clip", ("stand-in",)),
+        ("docstrings and generated captions; minilm, stand-ins", ("real model", "real text", "stand-in")),
+        ("MS-COCO; SwAV minus DINOv2", ("real model", "real images")),
+        ("synthetic text; CLIP − RoBERTa", ("real model", "stand-in")),
+    ],
+)
+def test_kinds_of_a_claim(data, kinds):
+    assert kind_of(data) == kinds
+    assert set(kinds) <= set(KINDS)
+
+
+def test_what_a_claim_says_it_is_measured_on_is_what_its_notebook_loads():
+    """In the mini profile: names of what is real stand in the code and in claims, or in neither."""
+    names = {"real model": ("minilm",), "real text": ("docstrings", "pydoc"), "real images": ("digits",)}
+    for item in load_experiments().values():
+        code = " ".join(cell.source for cell in read_notebook(item.path).cells if cell.cell_type == "code")
+        loaded = {kind for kind, each in names.items() if any(f'"{name}"' in code for name in each)}
+        told = {kind for claim in item.claims_of("mini") for kind in kind_of(claim.data["mini"])}
+        assert (item.name, told - {"stand-in"}) == (item.name, loaded)

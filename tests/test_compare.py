@@ -423,6 +423,7 @@ BAD = {
     "sign": ({"sign": "max"}, InvalidInput, "sign='max': expected cubes or sum"),
     "memory": ({"memory": -1}, InvalidInput, "memory=-1: expected None or a number of bytes"),
     "kernel": ({"kernel_x": "rbf"}, InvalidInput, r"kernel_x: expected Cosine\(\) or Gaussian\(sigma\), got 'rbf'"),
+    "centred": ({"centred": "no"}, InvalidInput, "centred='no': expected True or False"),
     "covariance": ({"solver": "covariance"}, InvalidInput, "exact Gaussian kernel has none: give frequencies=m"),
 }
 

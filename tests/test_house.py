@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 4_650,
-    "headless": 1_260,
+    "method": 4_684,
+    "headless": 1_400,
     "offline": 650,
-    "all": 6_490,
+    "all": 6_660,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_000,

@@ -37,6 +37,16 @@ CASES = {
     "a row far away, dense": {**GAUSSIAN, "solver": "dense", "batch_size": 40, "far": 1e3},
     "a row far away, random features": {**GAUSSIAN, "frequencies": 100, "solver": "krylov", "far": 1e6},
     "fewer rows than processes": {**GAUSSIAN, "n": 2, "frequencies": 100, "solver": "krylov"},
+    "centred, covariance": {**COSINE, "solver": "covariance", "centred": True},
+    "centred, random features": {
+        **GAUSSIAN,
+        "frequencies": 100,
+        "solver": "krylov",
+        "noise_floor": True,
+        "centred": True,
+    },
+    "centred, exact": {**GAUSSIAN, "solver": "krylov", "batch_size": 40, "centred": True},
+    "centred, fewer rows than processes": {**COSINE, "n": 2, "solver": "krylov", "centred": True},
 }
 
 

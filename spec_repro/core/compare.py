@@ -55,6 +55,7 @@ def compare(
     seed: int = 0,
     sign: Literal["cubes", "sum"] = "cubes",
     independent: bool = False,
+    centred: bool = False,
     noise_floor: bool = False,
     memory: int | None = None,
     processes: Any = None,
@@ -82,6 +83,9 @@ def compare(
             near zero.
         independent: draw the frequencies of y apart from those of x, as the released code does. By default both come
             from generators with the same seed: equal inputs give zero, swapped inputs the swapped result.
+        centred: take :math:`H\Lambda H`, :math:`H = I - \frac1n 11^\top`, the kernels of features less their mean, as
+            kernel PCA does: eigenvectors sum to 0, and a background that all samples share is none. False is the
+            paper's definition.
         noise_floor: with random features, measure what they alone contribute (two more solves).
         memory: bytes that may hold features or a kernel matrix between products; a quarter of what is free by default.
             What does not fit is computed again for each product.
@@ -113,7 +117,7 @@ def compare(
     """
     kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
     pair = as_pair(x, y)
-    _check_options(pair[0].n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory)
+    _check_options(pair[0].n, k, frequencies, names, solver, tol, batch_size, seed, sign, centred, memory)
     k, frequencies, seed = int(k), int(frequencies), int(seed)  # numpy's would overflow in what follows
     if solver == "covariance" and not frequencies and any(isinstance(kernel, Gaussian) for kernel in kernels):
         raise InvalidInput(
@@ -122,7 +126,7 @@ def compare(
         )
     marks = _marks([rows.share(processes) for rows in pair], kernels, processes)
     kernels = processes.everything(kernels)[0]  # processes may have matched the bandwidths separately
-    options = {"frequencies": frequencies, "seed": seed, "processes": processes}
+    options = {"frequencies": frequencies, "seed": seed, "centred": centred, "processes": processes}
     options |= {"device": device, "batch_size": batch_size, "memory": memory}
     operator = kernel_difference(pair, kernels, independent=independent, **options)
     route = cheapest_solver(operator, k) if solver == "auto" else solver
@@ -134,7 +138,7 @@ def compare(
     radius = max(pairs.values.abs().tolist(), default=0.0)
     floor = _noise_floor((x, y), kernels, options) if noise_floor else None
     settings = {"n": operator.n, "kernel_x": kernels[0], "kernel_y": kernels[1], "k": k, "frequencies": frequencies}
-    settings |= {"seed": seed, "independent": independent, "sign": sign}
+    settings |= {"seed": seed, "independent": independent, "centred": centred, "sign": sign}
     settings |= {"precision": str(operator.dtype).removeprefix("torch."), "rounding": least}
     return Comparison(x_only, y_only, radius, floor, route, pairs.iterations, settings, marks)
 
@@ -146,7 +150,8 @@ def carry(
 
     .. math:: u(x^*) = \frac1{n\lambda}\sum_{i=1}^n \big(k_1(x^*, x_i) - k_2(y^*, y_i)\big)\,u_i,
 
-    which for the old rows is the eigenvector itself. Same kernels, frequencies and seed as in ``found``.
+    which for the old rows is the eigenvector itself. Same kernels, frequencies and seed as in ``found``. If that is
+    centred, so are the kernels, over the old rows; since u sums to 0, this takes off the mean score of the old rows.
 
     Returns:
         Scores ``(n', len(found.x_only))`` and ``(n', len(found.y_only))``.
@@ -178,7 +183,7 @@ def carry(
                 f"{after.name} has {after.d} dims, {before.name} has {before.d}; one embedding has one d."
             )
         after.check(cosine=isinstance(kernel, Cosine))
-    settings = {name: s[name] for name in ("frequencies", "seed", "independent")}
+    settings = {name: s[name] for name in ("frequencies", "seed", "independent", "centred")}
     operator = kernel_difference(old, kernels, device=device, batch_size=batch_size, **settings)
     scores = []
     for side, sign in zip(found, (1, -1), strict=True):
@@ -210,7 +215,7 @@ def _kernels(matched: tuple | None, kernel_x: Kernel | None, kernel_y: Kernel | 
     return kernels[0], kernels[1]
 
 
-def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory) -> None:
+def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign, centred, memory) -> None:
     """A typed error that states what was expected."""
     two = isinstance(names, Sequence) and len(names) == 2 and all(isinstance(name, str) and name for name in names)
     expect(
@@ -222,6 +227,7 @@ def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign
         ("batch_size", batch_size, batch_size is None or whole(batch_size, 1), "None or a number of rows >= 1"),
         ("seed", seed, whole(seed), "an integer >= 0"),
         ("sign", sign, sign in ("cubes", "sum"), "cubes or sum"),
+        ("centred", centred, isinstance(centred, bool), "True or False"),
         ("memory", memory, memory is None or whole(memory) or real(memory, 0), "None or a number of bytes >= 0"),
     )
 

@@ -24,6 +24,8 @@ def spec_diff(
     y,
     kernel_x: Kernel = Cosine(),  # noqa: B008 (frozen)
     kernel_y: Kernel = Cosine(),  # noqa: B008
+    *,
+    centred: bool = False,
 ) -> Tensor:
     r""":math:`\rho(\Lambda)` of a batch (eq. 5), a 0-d tensor in [0, 1], differentiable in ``x`` and ``y``.
 
@@ -39,6 +41,7 @@ def spec_diff(
         x, y: ``(n, d_1)`` and ``(n, d_2)``, the same n >= 2 samples in the same order; numpy array or tensor. The
             value is in float64 if one of them is, else in float32; what leads to it always is in float64.
         kernel_x, kernel_y: :class:`Cosine` or :class:`Gaussian`.
+        centred: take :math:`H\Lambda H`, :math:`H = I - \frac1n 11^\top`, as in ``compare``.
 
     Raises:
         EmbeddingMismatch: x and y have different numbers of rows.
@@ -54,12 +57,16 @@ def spec_diff(
     """
     x, y = _checked(x, y, kernel_x, kernel_y)
     left, right = wide(x), wide(y)
+
+    def projected(part: Tensor) -> Tensor:
+        return part - part.mean(dim=0) if centred else part
+
     if isinstance(kernel_x, Cosine) and isinstance(kernel_y, Cosine) and x.shape[1] + y.shape[1] < len(x):
-        phi, psi = kernel_x.prepare(left), kernel_y.prepare(right)
+        phi, psi = projected(kernel_x.prepare(left)), projected(kernel_y.prepare(right))
         u = _eigenvector(phi.detach(), psi.detach())
         value = (phi.T @ u).square().sum() - (psi.T @ u).square().sum()  # u' K u, without K
     else:
-        matrix = kernel_x(left) - kernel_y(right)
+        matrix = projected(projected(kernel_x(left) - kernel_y(right)).T)
         u = _of_largest_modulus(*torch.linalg.eigh(matrix.detach()))
         value = u @ matrix @ u
     return (value / len(u)).abs().to(x)

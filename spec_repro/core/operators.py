@@ -17,6 +17,10 @@ image   Lambda v, one pass   D (C v)
 lift    v                    A v, one pass
 ======  ===================  =====================
 
+A centred comparison is that of :math:`H\Lambda H`, :math:`H = I - \frac1n 11^\top`. For features it takes
+:math:`HA` in place of A: their mean rides on the thin vectors of each pass. Tiles stay as they are; H acts on the
+vectors before and after.
+
 Vectors and small algebra are float64 (on the CPU for devices without it); products with the data are in ``dtype``.
 If several processes share the work, vectors are whole in each of them and sums go over all.
 """
@@ -30,7 +34,7 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-from spec_repro.base.processes import ALONE, Processes
+from spec_repro.base.processes import ALONE
 from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices, wide
 from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel
 
@@ -67,7 +71,7 @@ class KernelSide:
 
 
 class Operator:
-    """What both forms share.
+    r"""What both forms share.
 
     Attributes:
         batch: rows of one product.
@@ -79,10 +83,12 @@ class Operator:
         streamed: whether features or tiles do not fit the budget and are computed in each pass; in all processes alike.
         making: multiply-adds that compute features or tiles once.
         slack: eigenvalues that the tolerance of matched bandwidths alone can give.
+        centred: whether it is :math:`H\Lambda H`.
     """
 
-    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes: Processes = ALONE):
-        self.x, self.y, self.batch, self.budget, self.processes = x, y, batch, budget, processes
+    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes=ALONE, centred: bool = False):
+        self.x, self.y, self.batch, self.budget = x, y, batch, budget
+        self.processes, self.centred = processes, centred
         self.n, self.device, self.dtype = x.rows.total, x.centre.device, x.centre.dtype
         self.algebra = torch.device("cpu") if self.device.type == "mps" else self.device
         self.passes = 0
@@ -99,6 +105,10 @@ class Operator:
         """Random block, ``(size, width)``."""
         return torch.randn(self.size, width, generator=generator, dtype=torch.float64).to(self.algebra)
 
+    def projected(self, v: Tensor) -> Tensor:
+        """H v, that is v without its mean, if centred; else v."""
+        return v - v.mean(dim=0) if self.centred else v
+
     def bar(self, total: int, label: str):
         """The progress bar of the next pass, shown by the first process alone."""
         self.passes += 1
@@ -110,11 +120,12 @@ class FeatureOperator(Operator):
 
     A is kept in memory if its numbers fit the budget, else computed again in each pass; then a device keeps at least
     the rows themselves, if they fit. What is kept or computed is A without the scales of the feature maps and the
-    :math:`1/\sqrt n`, a diagonal factor S from the right that the thin vectors carry.
+    :math:`1/\sqrt n`, a diagonal factor S from the right that the thin vectors carry. If centred, the features of
+    the origin are taken off, which changes rounding alone: of features that hardly vary, mostly the variation is left.
     """
 
-    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes: Processes = ALONE):
-        super().__init__(x, y, batch, budget, processes)
+    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes=ALONE, centred: bool = False):
+        super().__init__(x, y, batch, budget, processes, centred)
         self.dims = [x.features.dim, y.features.dim]
         self.size = sum(self.dims)
         self.streamed = -(-self.n // processes.size) * self.size * self.dtype.itemsize > budget
@@ -125,6 +136,8 @@ class FeatureOperator(Operator):
             for pair in (torch.tensor([1.0, -1.0]), scales)
         )
         self._fed: list[Batch] | None = None
+        origin = torch.cat([side.features.raw(side.centre[None]) for side in (x, y)], dim=1)
+        self.origin = origin.nan_to_num() * centred  # (1, p); a zero row has no cosine
 
     def fed(self) -> Iterator[Batch]:
         """Slices of rows with the rows of both embeddings on the device, in the working precision."""
@@ -150,6 +163,8 @@ class FeatureOperator(Operator):
                 block = torch.empty(len(parts[0]), self.size, dtype=self.dtype, device=self.device)
             for side, part, half in zip((self.x, self.y), parts, block.split(self.dims, dim=1), strict=True):
                 side.features.raw(part, out=half)
+            if self.centred:
+                block -= self.origin
             if not self.streamed:
                 kept.append((rows, block))
             yield rows, block
@@ -159,18 +174,22 @@ class FeatureOperator(Operator):
         r"""C v, ``(p, b)``, and the factor R of A v = Q R, ``(b, b)``, so that :math:`v^\top C v = R^\top R`.
 
         R is gathered block by block. The product v' (C v) would lose half of the digits where :math:`\Phi_1 v_1` and
-        :math:`\Phi_2 v_2` cancel.
+        :math:`\Phi_2 v_2` cancel. If centred, the constant vector comes before A v: what it leaves of R is the factor
+        of H A v, and its product with A is the sum of the features.
         """
-        w = self.to_data(self.scales * v)
-        total = torch.zeros(v.shape, dtype=torch.float64, device=self.algebra)
-        r = total.new_zeros(v.shape[1], v.shape[1])
+        w, ones = self.to_data(self.scales * v), int(self.centred)
+        r = torch.zeros(ones + v.shape[1], ones + v.shape[1], dtype=torch.float64, device=self.algebra)
+        total = r.new_zeros(self.size, len(r))
         for _, block in self.blocks("kernel difference"):
-            u = block @ w
+            u = torch.cat([block.new_ones(len(block), ones), block @ w], dim=1)
             total += self.to_algebra(block.T @ u)
             r = torch.linalg.qr(torch.cat([r, self.to_algebra(u)]), mode="r").R
         if self.processes.size > 1:
             r = torch.linalg.qr(self.processes.stacked(r), mode="r").R
-        return self.scales * self.processes.total(total), r
+        total = self.processes.total(total)
+        if self.centred:
+            total, r = total[:, 1:] - total[:, :1] * (r[0, 1:] / r[0, 0]), r[1:, 1:]
+        return self.scales * total, r
 
     def image(self, v: Tensor, dual: Tensor) -> Tensor:
         """D C v, ``(p, b)``."""
@@ -182,18 +201,24 @@ class FeatureOperator(Operator):
         u = torch.empty(self.x.rows.n, v.shape[1], dtype=self.dtype)
         for rows, block in self.blocks("eigenvectors"):
             u[rows] = (block @ w).cpu()
-        return self.processes.rows(u, self.n, self.device)
+        u = self.processes.rows(u, self.n, self.device)
+        return u.sub_(u.mean(dim=0, dtype=torch.float64)) if self.centred else u
 
     def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
-        r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU."""
+        r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU.
+
+        If centred, less their mean over the old samples: with a sum of 0 of u, nothing else of the centring is left.
+        """
+        count, u = u.shape[1], torch.cat([u, u.new_ones(len(u), int(self.centred))], dim=1)
         total = torch.zeros(self.size, u.shape[1], dtype=torch.float64, device=self.algebra)
         for rows, block in self.blocks("features"):
             total += self.to_algebra(block.T @ self.to_data(u[rows]))  # A' u without its scales
-        v = self.to_data(self.signs * self.scales * self.scales * total)
-        first, second = v.split(self.dims)
-        result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
+        v = self.signs * self.scales * self.scales * total[:, :count]
+        mean = self.to_data(((self.to_algebra(self.origin) + total[:, count:].T / self.n) @ v).sum(dim=0))  # or zeros
+        first, second = self.to_data(v).split(self.dims)
+        result = torch.empty(x.n, count, dtype=self.dtype)
         for rows, (left, right) in feed((x, y), self.batch, self.device, self.dtype):
-            result[rows] = (self.x.features.raw(left) @ first + self.y.features.raw(right) @ second).cpu()
+            result[rows] = (self.x.features.raw(left) @ first + self.y.features.raw(right) @ second - mean).cpu()
         return result
 
     def covariance(self) -> Tensor:
@@ -202,13 +227,18 @@ class FeatureOperator(Operator):
         Its products are in float64 too: what is small in C decides the eigenvectors when the embeddings nearly agree.
         """
         total = torch.zeros(self.size, self.size, dtype=torch.float64, device=self.algebra)
+        sums = total.new_zeros(self.size)
         for _, block in self.blocks("covariance"):
             wide = self.to_algebra(block)
             total += wide.T @ wide
-        return self.processes.total(total).mul_(self.scales).mul_(self.scales.T)
+            sums += wide.sum(dim=0)
+        total, sums = self.processes.total(total), self.processes.total(sums)
+        if self.centred:
+            total.addr_(sums, sums, alpha=-1 / self.n)
+        return total.mul_(self.scales).mul_(self.scales.T)
 
     def matrix(self) -> Tensor:
-        r""":math:`\Lambda`, ``(n, n)`` float64."""
+        r""":math:`\Lambda`, ``(n, n)`` float64; if centred, with the features less those of the origin."""
         raw = torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")])
         a = self.processes.rows(raw, self.n, self.algebra).to(self.algebra) * self.scales.T
         return (a * self.signs.T) @ a.T
@@ -222,8 +252,8 @@ class KernelOperator(Operator):
     share of the tiles.
     """
 
-    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes: Processes = ALONE):
-        super().__init__(x, y, batch, budget, processes)
+    def __init__(self, x: KernelSide, y: KernelSide, batch: int, budget: int, processes=ALONE, centred: bool = False):
+        super().__init__(x, y, batch, budget, processes, centred)
         self.size = self.n
         numbers = self.n * (self.n + min(self.n, batch)) / 2  # of the tiles, at most
         self.streamed = numbers * self.dtype.itemsize / processes.size > budget
@@ -254,7 +284,11 @@ class KernelOperator(Operator):
         return v, torch.linalg.qr(v, mode="r").R
 
     def image(self, v: Tensor, dual: Tensor) -> Tensor:
-        """Lambda v, ``(n, b)``."""
+        """Lambda v, ``(n, b)``, or H Lambda H v."""
+        return self.projected(self.times(self.projected(v)))
+
+    def times(self, v: Tensor) -> Tensor:
+        """Lambda v, ``(n, b)``, whether centred or not."""
         if self._kept is None and not self.streamed:
             whole = self.processes.size == 1 and self.n**2 * self.dtype.itemsize <= self.budget
             self._kept = [(slice(0, self.n), slice(0, self.n), self.matrix())] if whole else list(self.tiles())
@@ -267,20 +301,24 @@ class KernelOperator(Operator):
         return self.to_algebra(self.processes.total(total))
 
     def lift(self, v: Tensor) -> Tensor:
-        return v.to(self.dtype).cpu()
+        return self.projected(v).to(self.dtype).cpu()
 
     def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
-        r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU."""
+        r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU.
+
+        If centred, less their mean over the old samples: with a sum of 0 of u, nothing else of the centring is left.
+        """
+        mean = self.to_data(self.times(self.to_algebra(u)).mean(dim=0)) if self.centred else 0.0
         u = self.to_data(u)
         result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
         for rows in slices(x.n, self.batch):
             tile = self.x.tile(rows, slice(None), x).sub_(self.y.tile(rows, slice(None), y))
-            result[rows] = (tile @ u / self.n).cpu()
+            result[rows] = (tile @ u / self.n - mean).cpu()
         return result
 
 
 def kernel_difference(
-    pair, kernels, *, frequencies, seed, independent=False, device="auto", batch_size=None, memory=None, processes=ALONE
+    pair, kernels, *, frequencies, seed, independent, centred, device, batch_size, memory=None, processes=ALONE
 ) -> FeatureOperator | KernelOperator:
     """Lambda of a pair of :class:`Rows` on a device; the other arguments are those of ``compare``."""
     device, batch_size = resolve_device(device), batch_size and int(batch_size)
@@ -299,5 +337,5 @@ def kernel_difference(
     if finite:
         width = sum(side.features.dim for side in sides) * dtype.itemsize
         batch = batch_size or max(64, (32 if small else 1024) * 2**20 // width)
-        return FeatureOperator(*sides, batch, memory, processes)
-    return KernelOperator(*sides, batch_size or (1024 if small else 8192), memory, processes)
+        return FeatureOperator(*sides, batch, memory, processes, centred)
+    return KernelOperator(*sides, batch_size or (1024 if small else 8192), memory, processes, centred)

@@ -54,7 +54,7 @@ def both_ends(values: Tensor, k: int, floor: float = -1.0) -> Tensor:
 
 def dense(operator: FeatureOperator | KernelOperator, k: int) -> Pairs:
     """Symmetric eigendecomposition of the n x n matrix in float64; the oracle of the other routes."""
-    matrix = operator.to_algebra(operator.matrix())
+    matrix = operator.projected(operator.projected(operator.to_algebra(operator.matrix())).T).T
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
     ends = both_ends(values, k, rounding(operator.dtype, operator.slack))
     values, vectors = values[ends], vectors[:, ends]

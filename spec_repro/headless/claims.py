@@ -6,6 +6,7 @@ without an interval decides alone. The report counts all of them as results.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,26 @@ RULES = {
     "near": (("value", "tolerance"), "{} within {}"),
     "observed": ((), "no bound, reported as it is"),
 }
+
+# What of a claim is real, by the words that say on which data and models it is measured.
+REAL = {
+    "real model": r"minilm|\b(Open)?CLIP\b|DINOv2|SwAV|Inception|RoBERTa|\bE5\b|T5-XL",
+    "real text": r"docstrings|language reference|WikiText|captions of MS-COCO",
+    "real images": r"digits|AFHQ|FFHQ|ImageNet|Imagenette|ImageWoof|(?<!captions of )MS-COCO",
+}
+KINDS = (*REAL, "stand-in")
+
+
+def kind_of(data: str) -> tuple[str, ...]:
+    """The kinds of a claim, from the words on what it is measured ("2,000 docstrings; minilm − lsa").
+
+    What is real is named: a model that others have trained and use, prose, pictures that are not generated. Where the
+    model or the data are not, or stand-ins are named beside them, the claim is on a stand-in, too.
+    """
+    named = re.sub(r"\(stand-in[^)]*\)", "", data)  # what it stands for is not what it is
+    kinds = [kind for kind, words in REAL.items() if re.search(words, named)]
+    both = "real model" in kinds and len(kinds) > 1 and "stand-in" not in data
+    return tuple(kinds) if both else (*kinds, "stand-in")
 
 
 def show(value, digits: int | None = 3) -> str:

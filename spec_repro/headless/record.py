@@ -341,9 +341,11 @@ def _identity(thing) -> dict:
         from spec_repro.data import identity
 
         return identity(thing) | {key: getattr(thing.info, key) for key in ("homepage", "license")}
-    from spec_repro.embeddings import embedding_identity
+    from spec_repro.embeddings import EMBEDDINGS, embedding_identity
 
-    return embedding_identity(thing)
+    found = embedding_identity(thing)
+    about = EMBEDDINGS[found["name"]].about if found["name"] in EMBEDDINGS else None
+    return found | ({"homepage": " or ".join(filter(None, [about.wheel, about.source]))} if about else {})
 
 
 def _versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from spec_repro.base.errors import unknown_name
 from spec_repro.base.files import atomic_path, exclusive, read_json
-from spec_repro.headless.claims import VERDICTS, show, show_measured
+from spec_repro.headless.claims import KINDS, VERDICTS, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.headless.record import STAMP, damaged, read_claims, read_stamp, results_folder
 from spec_repro.headless.tables import beside_the_paper, for_people
@@ -33,7 +33,7 @@ def write_report(profile: str) -> tuple[dict[str, int], Path]:
     plain = jinja2.Environment(loader=loader, finalize=_untagged, **ENVIRONMENT)
     pages = jinja2.Environment(loader=loader, autoescape=True, **ENVIRONMENT)
     for environment in (plain, pages):
-        environment.filters |= {"show": show, "measured": show_measured, "flat": _flat}
+        environment.filters |= {"show": show, "measured": show_measured, "flat": _flat, "kinds": kind_of}
 
     def write(place: Path, template: jinja2.Template, **more) -> Path:
         with atomic_path(place) as path:
@@ -54,9 +54,11 @@ def collect(profile: str) -> dict:
     sections = sorted(
         every[profile], key=lambda section: not section["experiment"].reference.startswith(("Fig", "Tab"))
     )
-    verdicts = [claim["verdict"] for section in sections for claim in section["claims"]]
+    claims = [claim for section in sections for claim in section["claims"]]
+    verdicts = [claim["verdict"] for claim in claims]
     return {
-        **{"profile": profile, "names": list(load_experiments()), "sections": sections},
+        **{"profile": profile, "names": list(load_experiments()), "sections": sections, "verdicts": VERDICTS},
+        **{"by_kind": counts_by_kind(claims), "sources": _sources(sections)},
         "counts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
         "tallies": {name: _tally(found) for name, found in every.items()},
         "missing": {name: [section["run"] for section in found].count({}) for name, found in every.items()},
@@ -74,6 +76,19 @@ def _tally(sections: list[dict]) -> dict[str, dict[str, int]]:
 def _whose(claim: Mapping) -> str:
     """Whether a claim is the paper's, which then has a place there, or a control or extension of ours."""
     return "paper" if claim["paper"]["where"] else "own"
+
+
+def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
+    """For each kind of claim how many have each verdict; a claim of two kinds counts in both."""
+    found = {kind: [row["verdict"] for row in claims if kind in kind_of(row["data"])] for kind in KINDS}
+    return {kind: [verdicts.count(word) for word in VERDICTS] for kind, verdicts in found.items() if verdicts}
+
+
+def _sources(sections: list[dict]) -> list[tuple[str, str, str]]:
+    """Name, where from and licence of what the runs have used of others: data sets, words, weights."""
+    used = [item for section in sections for key in ("data", "models") for item in section["run"].get(key, ())]
+    texts = [[str(item.get(key, "")) for key in ("name", "homepage", "license")] for item in used]
+    return sorted({(name, homepage, licence) for name, homepage, licence in texts if homepage})
 
 
 def _section(experiment: Experiment, profile: str) -> dict:

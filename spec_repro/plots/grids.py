@@ -87,11 +87,14 @@ def text_titles(
 ) -> list[str]:
     """The ``words`` words whose mean TF-IDF weight in each of the first clusters exceeds that in other texts most.
 
-    size: members of a cluster; stop_words: as in scikit-learn, for example "english".
+    size: members of a cluster; stop_words: as in scikit-learn, for example "english". A word has three letters or more;
+    where no text has one, the titles are empty.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words=stop_words, token_pattern=r"[A-Za-z][a-z]{2,}")
+    vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words=stop_words, token_pattern=r"[^\W\d_]{3,}")
+    if not any(map(vectorizer.build_analyzer(), texts)):
+        return [""] * len(side.top(size)[:clusters])
     weights, titles = vectorizer.fit_transform(list(texts)), []
     for members in side.top(size)[:clusters]:
         inside = np.isin(np.arange(len(texts)), members)
@@ -109,7 +112,8 @@ def text_clusters(
     titles: what stands in the heads beside the eigenvalues, such as `text_titles`.
     """
     found = _clusters(side, shown, clusters)
-    heads = [f"{name}: {title}" for (name, _), title in zip(found, titles, strict=True)] if titles else dict(found)
+    titles = titles or [""] * len(found)
+    heads = [f"{name}: {title}" if title else name for (name, _), title in zip(found, titles, strict=True)]
     columns = ([str(texts[int(i)]) for i in members] for _, members in found)
     return pd.DataFrame(dict(zip(heads, columns, strict=True)), index=pd.RangeIndex(1, shown + 1, name="rank"))
 
@@ -134,10 +138,10 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
     for title, table in tables.items():
         column = (72 * PAGE - margin) / max(table.shape[1], 1)
         blocks.append((margin, height, title, head, "black"))
-        colors = ["0.6" if COVARIANCE in name else "black" for name in table.columns]
+        colors = ["0.5" if COVARIANCE in name else "black" for name in table.columns]
         height += 2 * leading
         for font, row in [(bold, table.columns), *((small, row) for _, row in table.iterrows())]:
-            cells = [_wrapped(text, column - 2 * margin, font, lines) for text in row]
+            cells = [_wrapped(text, column - 3 * margin, font, lines) for text in row]
             blocks += [(margin + j * column, height, cell, font, colors[j]) for j, cell in enumerate(cells)]
             height += leading * (max((cell.count("\n") for cell in cells), default=0) + 1.3)
             rules.append(height)

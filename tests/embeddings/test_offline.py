@@ -87,6 +87,10 @@ def test_what_is_fitted_says_so_and_changes_with_the_data(name):
     assert small.shape[1] <= 10
 
 
+def test_lsa_has_unit_length():
+    np.testing.assert_allclose(np.linalg.norm(embed(data_for("lsa"), "lsa"), axis=1), 1, atol=1e-6)
+
+
 def texts_of(*texts):
     return Dataset.from_dict({"id": [str(i) for i in range(len(texts))], "text": list(texts)})
 

@@ -50,7 +50,7 @@ OPTIONS = {
         st.tuples(SIGMA, SIGMA),
         some(k=K, frequencies=st.one_of(st.integers(0, 30), ODD), batch_size=st.one_of(st.integers(1, 99), ODD),
              solver=st.sampled_from(["dense", "krylov", "covariance", "x"]), tol=ODD, seed=ODD, memory=ODD, names=ODD,
-             sign=ODD, device=ODD, noise_floor=ODD, independent=ODD, processes=ODD),
+             sign=ODD, device=ODD, noise_floor=ODD, independent=ODD, centred=ODD, processes=ODD),
     ),
     "match": some(target=st.one_of(st.floats(0.05, 0.9), ODD), sigma=ODD, sample=st.one_of(st.integers(2, 99), ODD),
                   seed=ODD, device=ODD),

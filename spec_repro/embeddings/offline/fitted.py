@@ -34,9 +34,12 @@ def pixels() -> Embedding:
 
 @embedding("lsa")
 def lsa() -> Embedding:
-    """Latent semantic analysis (Deerwester et al., 1990): TF-IDF of words, then the top 100 singular directions."""
+    """Latent semantic analysis (Deerwester et al., 1990): TF-IDF of words, the top 100 singular directions, unit length.
+
+    A text without a known word has length zero.
+    """
     identity = ("lsa", TOPICS, "text", "fitted on the data set", "BSD-3-Clause")
-    preprocessing = "lower case, words of two letters and more"
+    preprocessing = "lower case, words of two letters and more; unit length"
     return Embedding(*identity, preprocessing, prepare=str, fit=_fit_lsa)
 
 
@@ -80,7 +83,10 @@ def _projected(mean: Tensor, axes: Tensor, batch: Tensor) -> Tensor:
 
 
 def _weighed(words: Any, axes: np.ndarray, texts: list[str]) -> Tensor:
-    return torch.from_numpy(words.transform(texts) @ axes.T)
+    from sklearn.preprocessing import normalize
+
+    # LSA compares documents by their angle; the length that is left after the projection says how usual the words are.
+    return torch.from_numpy(normalize(words.transform(texts) @ axes.T))
 
 
 def _sample(dataset: Dataset, modality: str) -> list:

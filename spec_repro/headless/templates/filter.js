@@ -1,11 +1,12 @@
 // Counters, lists and the search choose claims; without this script the page shows all of them.
 const form = document.querySelector(".filters"), said = form.querySelector("output");
-const buttons = [...document.querySelectorAll("#filters button[data-verdict]")];
+const buttons = [...document.querySelectorAll("#filters button[aria-pressed]")];
 const cards = [...document.querySelectorAll(".card")];
 const fold = (text) => text.toLowerCase().normalize("NFKD");
 
 function choose() {
   const pressed = buttons.filter((button) => button.getAttribute("aria-pressed") === "true");
+  const verdicts = pressed.filter((button) => button.dataset.verdict), kinds = pressed.filter((button) => button.dataset.kind);
   const figure = form.elements.figure.value;
   const words = fold(form.elements.words.value).split(/\s+/).filter(Boolean);
   const claims = pressed.length > 0 || words.length > 0, any = claims || figure;
@@ -17,8 +18,9 @@ function choose() {
     for (const row of rows) {
       const text = head + " " + fold(row.textContent);
       const fits = (!figure || card.id === figure) && words.every((word) => text.includes(word))
-        && (!pressed.length || pressed.some((button) =>
-          button.dataset.verdict === row.dataset.verdict && button.dataset.whose === row.dataset.whose));
+        && (!verdicts.length || verdicts.some(({ dataset }) =>
+          dataset.verdict === row.dataset.verdict && dataset.whose === row.dataset.whose))
+        && (!kinds.length || kinds.some(({ dataset }) => row.dataset.kinds.split(",").includes(dataset.kind)));
       row.hidden = !fits;
       kept += fits;
     }
