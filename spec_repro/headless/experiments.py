@@ -18,10 +18,11 @@ from spec_repro.base.errors import InvalidInput, UnknownName, readable, unknown_
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
+from spec_repro.headless.tables import BESIDE
 
 PROFILES = ("mini", "paper")
 CARD_KEYS = "data models device minutes memory"
-FILE_KEYS = ("name", "title", "reference", "aliases", "paper")
+FILE_KEYS = ("name", "title", "reference", "aliases", "look", "paper", "beside")
 CLAIM_KEYS = "statement why data paper directions profiles"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
 
@@ -31,8 +32,9 @@ class Experiment:
     """One notebook, at ``path``; it writes ``results/<profile>/<name>/``.
 
     ``cards`` says for each profile what a run needs: data, models, device, minutes, memory. The notebook's parameters
-    cell is the mini profile; ``changes`` holds what other profiles change. ``paper`` holds the paper's numbers.
-    ``findings`` explains, in one sentence each, claims of a profile that differ or are inconclusive.
+    cell is the mini profile; ``changes`` holds what other profiles change. ``look`` says what to look at; ``paper`` has
+    the paper's numbers, ``beside`` the tables of a run that are shown beside the paper's. ``findings`` explains, in one
+    sentence each, claims of a profile that differ or are inconclusive.
     """
 
     name: str
@@ -42,7 +44,9 @@ class Experiment:
     cards: Mapping[str, Mapping]
     aliases: Sequence[str] = ()
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    look: str = ""
     paper: Mapping[str, object] | None = None
+    beside: Sequence[Mapping] = ()
     claims: tuple[Claim, ...] = ()
     findings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -137,7 +141,10 @@ def _names(experiment: Experiment) -> set[str]:
 def _experiment(path: Path, rules: Mapping) -> Experiment:
     where = path.name
     fields = _keys(
-        _keyed(path), where, "title reference cards", "name aliases profiles paper directions data claims findings"
+        _keyed(path),
+        where,
+        "title reference cards",
+        "name aliases look profiles paper beside directions data claims findings",
     )
     with _reading(path):
         cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
@@ -149,9 +156,10 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
             measured = " ".join(claim.id for claim in claims if profile in claim.data)
             _keys(sentences, f"{where}, findings, {profile}", optional=measured)
             "".join(sentences.values())  # texts, or a TypeError
-        given = {"name": path.stem.partition("_")[0], "findings": findings} | {
-            key: fields[key] for key in FILE_KEYS if key in fields
-        }
+        for table in fields.get("beside", ()):
+            _keys(table, f"{where}, beside", *BESIDE)
+        given = {"name": path.stem.partition("_")[0], "findings": findings}
+        given |= {key: fields[key] for key in FILE_KEYS if key in fields}
         plain_name(given["name"], where)
         return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 

@@ -134,7 +134,7 @@ class Record:
         self.profile = self.parameters["profile"]
         identity = json.dumps([self.experiment.name, self.parameters], sort_keys=True)
         self.run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        self._claims, self._arrays, self._used = {}, {}, {"data": [], "models": []}
+        self._claims, self._arrays, self._captions, self._used = {}, {}, {}, {"data": [], "models": []}
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
         place = place_of(self.experiment, self.parameters, os.environ.get("SPEC_NAME", ""))
@@ -152,10 +152,14 @@ class Record:
 
     @_writes
     def figure(self, figure, name: str):
-        """Save a matplotlib figure as ``<name>.png`` and ``<name>.pdf``, without dates, and return it."""
+        """Save a matplotlib figure as ``<name>.png`` and ``<name>.pdf``, without dates, and return it.
+
+        Its label and titles become its caption in the report.
+        """
         figure.savefig(self._path(f"{name}.png"), dpi=DPI, metadata={"Software": None, "Run": self.run_id})
         dates = {"CreationDate": None, "ModDate": None}
         figure.savefig(self._path(f"{name}.pdf"), metadata={"Subject": f"run {self.run_id}", **dates})
+        self._captions[name] = _caption(figure)
         return figure
 
     @_writes
@@ -244,7 +248,7 @@ class Record:
         self._path("run.json")
         rows = self._rows()
         run = {"experiment": self.experiment.name, "profile": self.profile, "run": self.run_id}
-        run |= {"parameters": self.parameters, **self._used, "versions": _versions()}
+        run |= {"parameters": self.parameters, **self._used, "versions": _versions(), "figures": self._captions}
         if os.environ.get("SPEC_REHEARSAL"):  # fixture files and random weights: the report says so, loudly
             run["rehearsal"] = True
         write_json(self._folder / "claims.json", rows)
@@ -283,6 +287,16 @@ class Record:
         path = self._folder / name
         path.parent.mkdir(exist_ok=True)
         return path
+
+
+def _caption(figure) -> str:
+    """What a figure shows, in words: its label and the titles of its parts; without a label, what its axes are."""
+    drawn = [ax for ax in figure.axes if ax.axison]
+    titles = [part.get_suptitle() for part in (figure, *figure.subfigs)]
+    titles = list(filter(None, titles)) or [ax.get_title() or ax.get_title("left") for ax in drawn]
+    axes = [f"{ax.get_ylabel()} against {ax.get_xlabel()}" for ax in drawn if ax.get_xlabel() and ax.get_ylabel()]
+    parts = [figure.get_label(), *([] if figure.get_label() else axes), *titles]
+    return "; ".join(dict.fromkeys(" ".join(part.replace("$", "").split()) for part in parts if part))
 
 
 def _ours(stem: str, folder: Path) -> set[str]:

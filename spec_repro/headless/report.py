@@ -1,54 +1,81 @@
-"""The report of a profile: every claim with the paper's number and ours, a gallery, one section an experiment.
+"""The report of a profile: the paper's figures and tables beside ours, and a page for each experiment.
 
-Built from ``results/<profile>`` and the YAML beside the notebooks alone. ``report.html`` opens from disk and carries
-its pictures; ``REPORT.md`` is for the repository and links to them. An experiment without results shows its command,
-and so does one whose files are damaged: what is not as the stamp has it, or does not read, is named and not shown.
+Built from ``results/<profile>`` and the YAML beside the notebooks alone. ``report.html`` is the index, which can be
+filtered and searched; ``pages/NAME.html`` has all of one experiment; ``REPORT.md`` is the form for the repository. They
+link to pictures, tables and notebooks, and open from disk. An experiment without results shows its command, and so does
+one whose files are damaged: what is not as the stamp has it, or does not read, is named and not shown.
 """
 
-import base64
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import jinja2
 import pandas as pd
+from PIL import Image
 
 from spec_repro.base.errors import unknown_name
 from spec_repro.base.files import atomic_path, exclusive, read_json
 from spec_repro.headless.claims import KINDS, VERDICTS, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.headless.record import STAMP, damaged, read_claims, read_stamp, results_folder
+from spec_repro.headless.tables import beside_the_paper, for_people
+
+ENVIRONMENT = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+TOGETHER = (".html", ".ipynb", ".npz", ".parquet", ".json")  # files that an experiment's page links to by name
 
 
 def write_report(profile: str) -> tuple[dict[str, int], Path]:
-    """Write ``REPORT.md`` and ``report.html``; how many claims have each verdict, and the path of the second."""
+    """Write pages, ``REPORT.md`` and ``report.html``; how many claims have each verdict, and the path of the last."""
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
-    layout = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     content, loader = collect(profile), jinja2.PackageLoader("spec_repro.headless")
-    for name, escaped in (("REPORT.md", {"finalize": _untagged}), ("report.html", {"autoescape": True})):
-        environment = jinja2.Environment(loader=loader, **escaped, **layout)
+    plain = jinja2.Environment(loader=loader, finalize=_untagged, **ENVIRONMENT)
+    pages = jinja2.Environment(loader=loader, autoescape=True, **ENVIRONMENT)
+    for environment in (plain, pages):
         environment.filters |= {"show": show, "measured": show_measured, "flat": _flat, "kinds": kind_of}
-        with atomic_path(results_folder(profile, name)) as path:
-            path.write_text(environment.get_template(name).render(content), encoding="utf-8")
-    return content["counts"], results_folder(profile, "report.html")
+
+    def write(place: Path, template: jinja2.Template, **more) -> Path:
+        with atomic_path(place) as path:
+            path.write_text(template.render(content, **more), encoding="utf-8")
+        return place
+
+    for section in content["sections"]:
+        place = results_folder(profile, "pages", f"{section['experiment'].name}.html")
+        write(place, pages.get_template("experiment.html"), section=section)
+    write(results_folder(profile, "REPORT.md"), plain.get_template("REPORT.md"))
+    return content["counts"], write(results_folder(profile, "report.html"), pages.get_template("report.html"))
 
 
 def collect(profile: str) -> dict:
-    """All that the templates show: counts of verdicts and one section for each experiment that has this profile."""
+    """All that the templates show: a section for each experiment that has this profile, and counts of verdicts."""
     experiments = load_experiments().values()
-    sections = [_section(item, profile) for item in experiments if profile in item.cards]
+    every = {name: [_section(item, name) for item in experiments if name in item.cards] for name in PROFILES}
+    sections = sorted(
+        every[profile], key=lambda section: not section["experiment"].reference.startswith(("Fig", "Tab"))
+    )
     claims = [claim for section in sections for claim in section["claims"]]
     verdicts = [claim["verdict"] for claim in claims]
-    runs = {name: [_has_run(item, name) for item in experiments if name in item.cards] for name in PROFILES}
-    counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
     return {
-        **{"profile": profile, "names": list(load_experiments()), "sections": sections, "counts": counts},
-        **{"verdicts": VERDICTS, "by_kind": counts_by_kind(claims), "sources": _sources(sections)},
-        "others": [(name, found.count(False), len(found)) for name, found in runs.items() if name != profile],
+        **{"profile": profile, "names": list(load_experiments()), "sections": sections, "verdicts": VERDICTS},
+        **{"by_kind": counts_by_kind(claims), "sources": _sources(sections)},
+        "counts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
+        "tallies": {name: _tally(found) for name, found in every.items()},
+        "missing": {name: [section["run"] for section in found].count({}) for name, found in every.items()},
         "the_paper": the_paper(),
         "versions": next((section["run"]["versions"] for section in sections if section["run"]), {}),
     }
+
+
+def _tally(sections: list[dict]) -> dict[str, dict[str, int]]:
+    """How many claims of the paper, and of ours, have each verdict."""
+    pairs = [(_whose(claim), claim["verdict"]) for section in sections for claim in section["claims"]]
+    return {whose: {verdict: pairs.count((whose, verdict)) for verdict in VERDICTS} for whose in ("paper", "own")}
+
+
+def _whose(claim: Mapping) -> str:
+    """Whether a claim is the paper's, which then has a place there, or a control or extension of ours."""
+    return "paper" if claim["paper"]["where"] else "own"
 
 
 def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
@@ -59,15 +86,17 @@ def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
 
 def _sources(sections: list[dict]) -> list[tuple[str, str, str]]:
     """Name, where from and licence of what the runs have used of others: data sets, words, weights."""
-    used = [item for section in sections if section["run"] for key in ("data", "models") for item in section["run"][key]]
-    return sorted({tuple(item[key] for key in ("name", "homepage", "license")) for item in used if item.get("homepage")})
+    used = [item for section in sections for key in ("data", "models") for item in section["run"].get(key, ())]
+    texts = [[str(item.get(key, "")) for key in ("name", "homepage", "license")] for item in used]
+    return sorted({(name, homepage, licence) for name, homepage, licence in texts if homepage})
 
 
 def _section(experiment: Experiment, profile: str) -> dict:
     """What the templates show of one experiment; ``run`` is empty if there are no results."""
     command = f"make {experiment.name}" + ("" if profile == "mini" else f" PROFILE={profile}")
     section = {"experiment": experiment, "card": experiment.cards[profile], "command": command}
-    section |= {"run": {}, "changed": {}, "bad": []}
+    section |= {"run": {}, "changed": {}, "bad": [], "figures": [], "tables": {}, "beside": [], "links": []}
+    section["failed"] = _failed(experiment, profile)
 
     def unmeasured(reason: str) -> list[dict]:
         return [item.row(profile, "not run", f"{reason}: {command}") for item in experiment.claims_of(profile)]
@@ -88,9 +117,9 @@ def _section(experiment: Experiment, profile: str) -> dict:
         files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
         pages = [f"{experiment.path.stem}.html", *files][: 1 if stamp else None]
         files = [name for name in files if name in stamp.get("files", pages) or name in pages]
-        pictures = {name: read(name, _picture) for name in files if name.endswith(".png") and "/" not in name}
         table = partial(pd.read_csv, dtype=str, na_filter=False)
         tables = {name: read(name, table) for name in files if name.startswith("tables/")}
+        sizes = {name: read(name, _size) for name in files if name.endswith(".png") and "/" not in name}
         section["claims"] = read("claims.json", read_claims, unmeasured("damaged, run again"))
         for claim in section["claims"]:
             if claim["verdict"] in ("differs", "inconclusive"):
@@ -98,11 +127,41 @@ def _section(experiment: Experiment, profile: str) -> dict:
                 claim["reason"] = "; ".join(filter(None, (claim["reason"], said)))
         section["run"], section["changed"] = read("run.json", partial(_run_of, experiment), ({}, {}))
         section["timing"] = read("timing.json", read_json) if "timing.json" in files else None
-    return section | {
-        "figures": {Path(name).stem: picture for name, picture in pictures.items() if picture},
-        "tables": {Path(name).stem: rows for name, rows in tables.items() if rows is not None},
-        "links": [name for name in files if name.endswith((".html", ".ipynb", ".npz")) and name not in section["bad"]],
-    }
+    whole = [name for name in files if name not in section["bad"]]
+    section["figures"] = _figures(experiment, section["run"].get("figures", {}), sizes, whole)
+    section["tables"] = {name: for_people(rows) for name, rows in tables.items() if rows is not None}
+    section["beside"] = [(spec["title"], found) for spec in experiment.beside if (found := _beside(spec, tables))]
+    return section | {"links": [name for name in whole if name.endswith(TOGETHER)]}
+
+
+def _figures(experiment: Experiment, captions: Mapping, sizes: Mapping, whole: list[str]) -> list[dict]:
+    """The pictures, in the order in which the notebook made them, each with its caption, its size and its PDF."""
+    names = [Path(name).stem for name, size in sizes.items() if size]
+    order = [*(name for name in captions if name in names), *(name for name in names if name not in captions)]
+    return [
+        {
+            **{"name": name, "file": f"{name}.png", "pdf": f"{name}.pdf" if f"{name}.pdf" in whole else ""},
+            "caption": captions.get(name) or f"{experiment.title}, picture {i} of {len(order)}",
+            **dict(zip(("width", "height"), sizes[f"{name}.png"], strict=True)),
+        }
+        for i, name in enumerate(order, start=1)
+    ]
+
+
+def _beside(spec: Mapping, tables: Mapping):
+    """A table beside the paper's, if this run has its columns."""
+    frame = tables.get(f"tables/{spec['table']}.csv")
+    named = [spec["rows"], *([spec["columns"]] if "columns" in spec else [])]
+    named += [spec["values"]] if isinstance(spec["values"], str) else spec["values"]
+    return beside_the_paper(spec, frame) if frame is not None and len(frame) and {*named} <= {*frame} else None
+
+
+def _failed(experiment: Experiment, profile: str) -> str:
+    """The copy of a notebook whose last run ended before it was through, if no result is newer."""
+    copy = results_folder(profile, f"{experiment.path.stem}.failed.ipynb")
+    result = results_folder(profile, experiment.name) / "run.json"
+    newer = copy.is_file() and (not result.is_file() or result.stat().st_mtime <= copy.stat().st_mtime)
+    return copy.name if newer else ""
 
 
 def _has_run(experiment: Experiment, profile: str) -> bool:
@@ -112,7 +171,7 @@ def _has_run(experiment: Experiment, profile: str) -> bool:
 def _run_of(experiment: Experiment, path: Path) -> tuple[dict, dict]:
     """A run record, if it has what is shown, and its parameters that are not the profile's."""
     run = read_json(path)
-    run["versions"].items()
+    run["versions"].items(), run.get("figures", {}).items()
     return run, experiment.changed(run["parameters"])
 
 
@@ -128,6 +187,7 @@ def _flat(values, path: str = "") -> list[tuple[str, str]]:
     return [row for key, value in values.items() for row in _flat(value, f"{path}, {key}" if path else str(key))]
 
 
-def _picture(path: Path) -> str:
-    """A picture as a data URI, so that the page is one file."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture, so that the page does not jump while it loads."""
+    with Image.open(path) as picture:
+        return picture.size

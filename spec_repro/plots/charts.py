@@ -40,6 +40,7 @@ def distance_violins(distances: Mapping[str, object], side=None, *, title: str =
     ax.set_ylim(bottom=0)
     ax.get_legend().remove()
     figure.legend(loc="outside lower center", ncols=1 if width < PAGE else 2)
+    figure.set_label(f"Distances inside each cluster, in {' and in '.join(distances)}")
     return figure
 
 
@@ -96,6 +97,7 @@ def kernel_heatmaps(
     figure.colorbar(pictures[0], ax=axes[:last], location="bottom", shrink=0.5, aspect=40, label="kernel value")
     if difference:
         figure.colorbar(pictures[-1], ax=axes[last], location="bottom", aspect=20, label="difference")
+    figure.set_label("Kernel matrices; a bright block on the diagonal is a cluster")
     return figure
 
 
@@ -123,6 +125,7 @@ def eigenvalue_spectrum(found, *, width: float = COLUMN) -> Figure:
     most = max(len(side) for side in found)
     ax.set(xlabel="rank", ylabel="eigenvalue λ", xticks=range(1, most + 1, max(1, most // 10)))
     figure.legend(loc="outside lower center", ncols=1)
+    figure.set_label(f"Eigenvalues by rank: {found.x_only.name} above zero, {found.y_only.name} below")
     return figure
 
 
@@ -157,6 +160,7 @@ def factor_purity_bars(tables: Mapping[str, pd.DataFrame], *, width: float = COL
     ax.set(xlabel="", ylabel="purity above chance", ylim=(min(-0.1, lowest), 1.04))
     ax.get_legend().remove()
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.set_label(f"Purity above chance by factor, a dot for each cluster: {'; '.join(tables)}")
     return figure
 
 
@@ -179,4 +183,5 @@ def alignment_curves(curves: pd.DataFrame, panels: Mapping[str, str], *, live: p
         handles, labels = ax.get_legend_handles_labels()
         ax.get_legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.set_label(f"{', '.join(panels.values())} by training step")
     return figure

@@ -78,6 +78,7 @@ def cluster_grids(
             ax.axis("off")
         if not found:
             part.axes[0].text(0, 0.5, "no cluster above rounding", va="center")
+    figure.set_label("First members of the first clusters")
     return figure
 
 
@@ -153,6 +154,7 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
     for x, y, text, font, color in blocks:
         at = x / (72 * PAGE), 1 - y / height
         figure.text(*at, text, va="top", color=color, fontproperties=font, linespacing=1.1, parse_math=False)
+    figure.set_label(f"First texts of the first clusters: {'; '.join(tables)}")
     return figure
 
 
@@ -179,4 +181,5 @@ def ranking_strips(images: Sequence, rankings: Mapping[str, object], *, title: s
             )
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set(visible=True, linewidth=0.4 if member[i] else 1.6, color="0.6" if member[i] else VERMILION)
+    figure.set_label("Members (M) and random samples (R) of a cluster by falling similarity")
     return figure

@@ -121,4 +121,5 @@ def cluster_maps(
     look = {"title": f"cluster{pale}", "markerscale": 1.5, "handletextpad": 0.1}
     labels = [f"{j + 1} background" if side.background[j] > BACKGROUND else j + 1 for j in range(len(members))]
     figure.legend(ax.collections[::-1], labels, loc="outside lower center", ncols=10, **look)
+    figure.set_label(f"Members of the clusters on maps of {' and of '.join(maps)}")
     return figure, maps
