@@ -79,7 +79,12 @@ def rendered(root: Path, results: Path | None = None) -> dict[Path, str]:
     """Each page with its tables as they should be; ``results`` is another folder than ``results/mini``."""
     results, figures = results or root / "results" / "mini", root / "benchmarks" / "results"
     tables = {name: table(figures) for name, table in TABLES.items()}
-    tables |= {"experiments": experiments(results), "kinds": kinds(results), "data": data(), "gallery": gallery(results)}
+    tables |= {
+        "experiments": experiments(results),
+        "kinds": kinds(results),
+        "data": data(),
+        "gallery": gallery(results),
+    }
     pages = {}
     for path in (root / "README.md", root / "benchmarks" / "README.md"):
         text = path.read_text(encoding="utf-8")

@@ -31,12 +31,12 @@ MAY_IMPORT = {
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
     "method": 4_675,
-    "headless": 1_245,
+    "headless": 1_265,
     "offline": 650,
-    "all": 6_495,
+    "all": 6_522,
     "a file": 250,
     "a function": 50,
-    "notebooks": 2_000,
+    "notebooks": 2_011,
 }
 ENTRIES = 11  # of spec_repro/
 

@@ -59,8 +59,9 @@ def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
 
 def _sources(sections: list[dict]) -> list[tuple[str, str, str]]:
     """Name, where from and licence of what the runs have used of others: data sets, words, weights."""
-    used = [item for section in sections if section["run"] for key in ("data", "models") for item in section["run"][key]]
-    return sorted({tuple(item[key] for key in ("name", "homepage", "license")) for item in used if item.get("homepage")})
+    runs = [section["run"] for section in sections if section["run"]]
+    used = [item for run in runs for item in run["data"] + run["models"] if item.get("homepage")]
+    return sorted({(item["name"], item["homepage"], item["license"]) for item in used})
 
 
 def _section(experiment: Experiment, profile: str) -> dict:
