@@ -328,6 +328,25 @@ def test_figures_and_tables_come_back(tiny):
     assert record.table(frame, "t") is frame
 
 
+def test_a_caption_says_what_is_seen(tiny, results):
+    record, grid, panels = Record(tiny), Figure(), Figure()
+    grid.set_label("First members")
+    grid.suptitle("hog − pixels")
+    for ax, name in zip(panels.subplots(1, 2), ("left", "right"), strict=True):
+        ax.set(title=name, xlabel="m", ylabel=r"error of $\hat\Lambda$")
+    record.figure(grid, "clusters")
+    record.figure(panels, "errors")
+    record.figure(Figure(), "bare")
+    record.close()
+    captions = read_json(results / "run.json")["figures"]
+    assert captions == {
+        "clusters": "First members: hog − pixels",
+        "errors": "error of Lambda against m; left; right",
+        "bare": "",
+    }
+    assert list(captions) == ["clusters", "errors", "bare"]
+
+
 def test_an_embedding_may_be_named(tiny, results):
     record = Record(tiny)
     record.uses("color-histogram")

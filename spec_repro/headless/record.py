@@ -281,8 +281,9 @@ def _caption(figure) -> str:
     titles = [part.get_suptitle() for part in (figure, *figure.subfigs)]
     titles = list(filter(None, titles)) or [ax.get_title() or ax.get_title("left") for ax in drawn]
     axes = [f"{ax.get_ylabel()} against {ax.get_xlabel()}" for ax in drawn if ax.get_xlabel() and ax.get_ylabel()]
-    parts = [figure.get_label(), *([] if figure.get_label() else axes), *titles]
-    return "; ".join(dict.fromkeys(" ".join(part.replace("$", "").split()) for part in parts if part))
+    parts = [*([] if figure.get_label() else axes), *titles]
+    text = ": ".join(filter(None, [figure.get_label(), "; ".join(dict.fromkeys(filter(None, parts)))]))
+    return " ".join(re.sub(r"\\hat|[$\\{}]", "", text).split())
 
 
 def _ours(stem: str, folder: Path) -> set[str]:
