@@ -13,6 +13,7 @@ from spec_repro.base.files import project_root, read_json
 from spec_repro.data.registry import CARDS
 from spec_repro.headless.claims import VERDICTS
 from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.report import counts_by_kind
 
 sys.path.insert(0, str(project_root() / "benchmarks"))
 from tables import TABLES
@@ -33,6 +34,15 @@ def experiments(results: Path) -> str:
         cells = [links, item.reference, commands, _verdicts(counts), f"{item.cards['mini']['minutes']:g}", needs]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([*rows, f"| **all** | | | **{_verdicts(total)}** | | |"])
+
+
+def kinds(results: Path) -> str:
+    """For each kind of claim (real model, real text ...) how many have each verdict in the mini profile."""
+    paths = [results / name / "claims.json" for name in load_experiments()]
+    counts = counts_by_kind([row for path in paths if path.is_file() for row in read_json(path)])
+    rows = [f"| measured on | {' | '.join(VERDICTS)} |", "|---|" + "---|" * len(VERDICTS)]
+    rows += [f"| {kind} | {' | '.join(map(str, numbers))} |" for kind, numbers in counts.items()]
+    return "\n".join(rows)
 
 
 def _verdicts(counts: Counter) -> str:
@@ -69,7 +79,12 @@ def rendered(root: Path) -> dict[Path, str]:
     """Each page with its tables as they should be."""
     results, figures = root / "results" / "reference" / "mini", root / "benchmarks" / "results"
     tables = {name: table(figures) for name, table in TABLES.items()}
-    tables |= {"experiments": experiments(results), "data": data(), "gallery": gallery(results)}
+    tables |= {
+        "experiments": experiments(results),
+        "kinds": kinds(results),
+        "data": data(),
+        "gallery": gallery(results),
+    }
     pages = {}
     for path in (root / "README.md", root / "benchmarks" / "README.md"):
         text = path.read_text(encoding="utf-8")

@@ -34,7 +34,7 @@ def pixels() -> Embedding:
 
 @embedding("lsa")
 def lsa() -> Embedding:
-    """Latent semantic analysis (Deerwester et al., 1990): TF-IDF of words, the top 100 singular directions, unit length.
+    """Latent semantic analysis (Deerwester et al., 1990): TF-IDF of words, top 100 singular directions, unit length.
 
     A text without a known word has length zero.
     """
