@@ -191,7 +191,7 @@ def test_what_was_stored_can_be_read(tiny, results):
     fill(record)
     record.close()
     with Image.open(results / "clusters.png") as picture:
-        assert picture.size == (220, 110)
+        assert picture.size == (440, 220)
         assert picture.text == {"Run": record.run_id}
     assert b"CreationDate" not in (results / "clusters.pdf").read_bytes()
     assert (results / "tables" / "agreement.csv").read_text() == "ami\n0.333333\n2\n"

@@ -43,7 +43,7 @@ from spec_repro.headless.claims import VERDICTS, Claim, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
 from spec_repro.headless.notebooks import check_parameters
 
-DPI = 110
+DPI = 220  # twice what a plain screen shows; the reference, which is committed, has half of it
 WORDED = ("id", "statement", "data", "rule", "why", "reason")  # texts of a claim
 STAMP = ".stamp.json"  # never committed: a fresh clone has none, and computes everything
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell of text
