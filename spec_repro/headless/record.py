@@ -280,7 +280,7 @@ def _caption(figure) -> str:
     drawn = [ax for ax in figure.axes if ax.axison]
     titles = [part.get_suptitle() for part in (figure, *figure.subfigs)]
     titles = list(filter(None, titles)) or [ax.get_title() or ax.get_title("left") for ax in drawn]
-    axes = [f"{ax.get_ylabel()} against {ax.get_xlabel()}" for ax in drawn if ax.get_xlabel() and ax.get_ylabel()]
+    axes = [" against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) for ax in drawn]
     parts = [*([] if figure.get_label() else axes), *titles]
     text = ": ".join(filter(None, [figure.get_label(), "; ".join(dict.fromkeys(filter(None, parts)))]))
     return " ".join(re.sub(r"\\hat|[$\\{}]", "", text).split())
