@@ -9,6 +9,9 @@ PY ?= .venv/bin/python
 ENVIRONMENT := $(if $(filter .venv/bin/python,$(PY)),environment)
 NOTEBOOKS := $(wildcard notebooks)
 NBVAL := --nbval-lax --nbval-kernel-name python3 --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval.cfg
+# The pages of notebooks open from disk without a network: no scripts, and formulas are pictures.
+OFFLINE := --template offline --TemplateExporter.extra_template_basedirs=spec_repro/headless/templates \
+  --HTMLExporter.preprocessors=spec_repro.headless.formulas.Formulas
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -41,8 +44,8 @@ faults: $(ENVIRONMENT)  ## kills, full disks, damaged files, hostile input: all 
 notebooks: $(ENVIRONMENT)  ## re-execute the notebooks and store their outputs in notebooks/
 	@$(PY) -m spec_repro run --save-outputs --force $(OPTIONS)
 
-report: $(ENVIRONMENT)  ## results/PROFILE/REPORT.md and report.html from the results at hand, each executed notebook as HTML
-	-@$(if $(wildcard $(EXECUTED)),$(PY) -m nbconvert --to html --template classic --log-level ERROR $(EXECUTED))
+report: $(ENVIRONMENT)  ## results/PROFILE/report.html, its pages and REPORT.md from the results at hand, each notebook as HTML
+	-@$(if $(wildcard $(EXECUTED)),$(PY) -m nbconvert --to html $(OFFLINE) --log-level ERROR $(EXECUTED))
 	@$(PY) -m spec_repro report --profile $(PROFILE)
 
 check: $(ENVIRONMENT)  ## what moved between results/PROFILE and results/reference/PROFILE, which is committed

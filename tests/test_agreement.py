@@ -404,14 +404,27 @@ def test_p_values_count_the_real_one_in():
     np.testing.assert_array_equal(p_value(np.array([3.0, 0.0]), np.array([[1.0, 1.0], [2.0, 2.0]])), [1 / 3, 1])
 
 
-def test_directions_of_a_gaussian_are_no_more_than_gaussian_pairs():
+@pytest.mark.parametrize("dims", [(12, 13), (20, 25)], ids=["few dims", "dims near the rows"])
+def test_directions_of_a_gaussian_are_no_more_than_gaussian_pairs(dims):
     """Draws with the covariance of unit vectors, brought to unit length, would reject nearly all of these."""
     rng, cases = np.random.default_rng(3), []
-    for _ in range(30):
-        x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in gaussian_case(rng, n=100, dims=(20, 25)))
+    for _ in range(50):
+        x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in gaussian_case(rng, n=100, dims=dims))
         found, _ = surrogate(x, y, compare(x, y, match_bandwidths(x, y), k=2), runs=0, repeats=9)
         cases += [side.p_values for side in found]
     assert ((np.array(cases) <= 0.1).mean(axis=0) <= 0.15).all()
+
+
+def test_draws_of_one_length_have_the_moments_of_the_data():
+    rng = np.random.default_rng(4)
+    x, y = (z + 0.5 for z in gaussian_case(rng, n=200, dims=(12, 20)))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    joint = np.hstack([x, y])
+    for pair in map(np.hstack, gaussian_pairs(x, y, 3)):
+        np.testing.assert_allclose(np.linalg.norm(pair[:, :12], axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(pair.mean(axis=0), joint.mean(axis=0), atol=1e-3)
+        error = np.linalg.norm(np.cov(pair.T) - np.cov(joint.T)) / np.linalg.norm(np.cov(joint.T))
+        assert error < 5e-3
 
 
 def gaussian_case(rng, decay=0.5, shared=0.5, n=90, dims=(8, 10)):

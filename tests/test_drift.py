@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from experiment_files import write
+from PIL import Image
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.files import read_json, write_json
@@ -135,8 +136,12 @@ def test_the_reference_is_renewed_whole_or_not_at_all(make, tmp_path, monkeypatc
     older = tmp_path / "results" / "reference" / "mini" / "older"
     older.mkdir(parents=True)
     (older / "claims.json").write_text("[]")
+    Image.new("RGB", (40, 20)).save(ours / "tiny" / "clusters.png")
     kept = sorted(path.name for path in drift.renew("mini").rglob("*.*"))
-    assert kept == ["agreement.csv", "arrays.npz", "claims.json", "run.json"]  # and neither a stamp nor what is no more
+    # and neither a stamp nor what is no more
+    assert kept == ["agreement.csv", "arrays.npz", "claims.json", "clusters.png", "run.json"]
+    with Image.open(drift.reference("mini") / "tiny" / "clusters.png") as picture:
+        assert picture.size == (20, 10)
     assert drift.compare_with_reference("mini") == ([], False)
     make("checkout", colour=0.1)
     assert drift.compare_with_reference("mini")[1]

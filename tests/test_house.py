@@ -31,9 +31,9 @@ MAY_IMPORT = {
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
     "method": 4_740,
-    "headless": 1_380,
+    "headless": 1_411,
     "offline": 650,
-    "all": 6_645,
+    "all": 6_677,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_170,

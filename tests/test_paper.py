@@ -53,4 +53,21 @@ def test_numbers_are_shown_by_name(monkeypatch, tmp_path):
     assert rows["table2"]["main text, spec-align"] == "73.93"
     assert content["the_paper"]["settings"]["random fourier frequencies"]["released code now"] == 3000
     assert not any(section["run"] for section in content["sections"])
-    assert content["others"] == [("mini", len(load_experiments()), len(load_experiments()))]
+    assert content["missing"]["mini"] == len(load_experiments())
+
+
+def test_every_experiment_of_the_paper_says_what_to_look_at():
+    for item in load_experiments().values():
+        if item.reference != "Not in the paper":
+            assert re.fullmatch(r"[A-Z].{30,130}[.?]", item.look), item.name
+
+
+def test_numbers_beside_ours_are_the_papers():
+    def numbers(values):
+        return {float(cell) for cell in values if re.fullmatch(r"[\d.]+(e-\d+)?", str(cell))}
+
+    rows = [(item, row) for item in load_experiments().values() for table in item.beside for row in table["paper"]]
+    assert len(rows) == 10
+    for item, row in rows:
+        printed = [cell for _, text in _flat(item.paper) for cell in text.split(", ")]
+        assert numbers(value for key, value in row.items() if key != "of") <= numbers(printed), row

@@ -191,7 +191,7 @@ def test_what_was_stored_can_be_read(tiny, results):
     fill(record)
     record.close()
     with Image.open(results / "clusters.png") as picture:
-        assert picture.size == (220, 110)
+        assert picture.size == (440, 220)
         assert picture.text == {"Run": record.run_id}
     assert b"CreationDate" not in (results / "clusters.pdf").read_bytes()
     assert (results / "tables" / "agreement.csv").read_text() == "ami\n0.333333\n2\n"
@@ -326,6 +326,25 @@ def test_figures_and_tables_come_back(tiny):
     figure, frame = drawing(), pd.DataFrame({"a": [1]})
     assert record.figure(figure, "f") is figure
     assert record.table(frame, "t") is frame
+
+
+def test_a_caption_says_what_is_seen(tiny, results):
+    record, grid, panels = Record(tiny), Figure(), Figure()
+    grid.set_label("First members")
+    grid.suptitle("hog − pixels")
+    for ax, name in zip(panels.subplots(1, 2), ("left", "right"), strict=True):
+        ax.set(title=name, xlabel="m", ylabel=r"error of $\hat\Lambda$")
+    record.figure(grid, "clusters")
+    record.figure(panels, "errors")
+    record.figure(Figure(), "bare")
+    record.close()
+    captions = read_json(results / "run.json")["figures"]
+    assert captions == {
+        "clusters": "First members: hog − pixels",
+        "errors": "error of Lambda against m; left; right",
+        "bare": "",
+    }
+    assert list(captions) == ["clusters", "errors", "bare"]
 
 
 def test_an_embedding_may_be_named(tiny, results):

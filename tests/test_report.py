@@ -130,6 +130,7 @@ def test_a_picture_is_told_by_its_caption_and_linked_to_its_pdf(tiny):
     record(tiny, 0.912)
     index, _, own = (Page(path.read_text()) for path in pages())
     assert index.words == own.words == ["y against x; One line"]
+    assert 'width="220" height="110"' in pages()[0].read_text()  # a figure of two by one inches at 220 dots an inch
     assert {"../tiny/clusters.png", "../tiny/clusters.pdf", "../tiny/tables/agreement.csv"} <= {*own.links}
     made = Record(tiny)
     figure = Figure()

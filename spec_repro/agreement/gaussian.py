@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import solve_triangular
 
 from spec_repro.agreement.distances import cluster_distances
 from spec_repro.agreement.kmeans import kmeans_agreement
@@ -49,22 +50,61 @@ def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns
 def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Draws (a, b) of the shapes of x (n, d_1) and y (n, d_2), with their joint mean and covariance, in float32.
 
-    If all rows of an embedding have one length (as of unit vectors), they are the directions of a Gaussian at best. The
-    draws are then of this Gaussian, brought to that length. A Gaussian with the covariance of the directions themselves
-    would lose contrast when it is brought to length, and nearly everything would be above it.
+    If all rows of an embedding have one length (as of unit vectors), so have those of the draws: directions of a
+    Gaussian. A Gaussian with the covariance of the data would lose contrast when it is brought to length, and nearly
+    everything would be above it. With up to n / 4 dims in all, the draws are corrected until they have the moments and
+    the length. With more dims each row has some of them to itself; then the Gaussian is that of `_lengthened` rows,
+    whose draws have a little more contrast than the data, so that p-values are careful.
     """
     pair = [np.asarray(z, dtype=np.float32) for z in (x, y)]
     norms = [np.linalg.norm(z, axis=1) for z in pair]
     lengths = [rows.mean() if np.ptp(rows) < 1e-3 * rows.max() else None for rows in norms]
-    joint = np.hstack([_lengthened(z) if length else z for z, length in zip(pair, lengths, strict=True)])
-    mean = joint.mean(axis=0)
-    root = _root(joint - mean).astype(np.float32)
-    for child in np.random.SeedSequence(seed).spawn(repeats):
-        noise = np.random.default_rng(child).standard_normal((len(joint), len(root)), dtype=np.float32)
+    n, place = pair[0].shape
+    exact = 4 * (place + pair[1].shape[1]) <= n
+    joint = np.hstack([_lengthened(z) if length and not exact else z for z, length in zip(pair, lengths, strict=True)])
+    moments = _Moments(joint)
+    sequence, middle, spread = np.random.SeedSequence(seed), moments.mean, np.diag(moments.scale)
+
+    def drawn(child):
+        noise = np.random.default_rng(child).standard_normal((n, len(spread)), dtype=np.float32)
         basis, triangle = np.linalg.qr(noise - noise.mean(axis=0))
-        draw = mean + (basis * np.sign(np.diag(triangle))) @ root  # the signs make the basis uniform
-        halves = zip(np.split(draw, [pair[0].shape[1]], axis=1), lengths, strict=True)
-        yield tuple(z * (length / np.linalg.norm(z, axis=1, keepdims=True)) if length else z for z, length in halves)
+        basis *= np.sign(np.diag(triangle))  # which makes it uniform
+        return _at_length(middle + basis @ spread @ moments.axes, place, lengths)
+
+    for _ in range(6 * (any(lengths) and exact)):  # towards a Gaussian whose draws have the moments at their length
+        z = drawn(sequence)
+        middle, spread = middle + moments.mean - z.mean(axis=0), spread @ moments.correction(z)
+    for child in sequence.spawn(repeats):
+        z = drawn(child)
+        for _ in range(6 * (any(lengths) and exact)):  # and each draw has them itself
+            z = _at_length(moments.corrected(z), place, lengths)
+        yield z[:, :place], z[:, place:]
+
+
+class _Moments:
+    """Mean and covariance of ``joint`` (n, d): the axes (r, d) of its rows, r < n, and their singular values."""
+
+    def __init__(self, joint: np.ndarray):
+        self.mean = joint.mean(axis=0)
+        _, scale, axes = np.linalg.svd(joint - self.mean, full_matrices=False)
+        self.scale, self.axes = scale[: len(joint) - 1], axes[: len(joint) - 1]  # of n rows, one is the mean's
+
+    def correction(self, z: np.ndarray) -> np.ndarray:
+        """The map (r, r) of coordinates after which z has the covariance."""
+        coordinates = ((z - z.mean(axis=0)) @ self.axes.T).astype(np.float64)
+        gram = coordinates.T @ coordinates
+        root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram)))
+        found = solve_triangular(root, np.diag(self.scale.astype(np.float64)), lower=True, trans="T")
+        return found.astype(np.float32)
+
+    def corrected(self, z: np.ndarray) -> np.ndarray:
+        return self.mean + (z - z.mean(axis=0)) @ self.axes.T @ self.correction(z) @ self.axes
+
+
+def _at_length(z: np.ndarray, place: int, lengths) -> np.ndarray:
+    """The rows of both halves, each at its length if it has one."""
+    halves = zip(np.split(z, [place], axis=1), lengths, strict=True)
+    return np.hstack([h * (length / np.linalg.norm(h, axis=1, keepdims=True)) if length else h for h, length in halves])
 
 
 def _lengthened(z: np.ndarray, ridge: float = 0.05, steps: int = 8) -> np.ndarray:
@@ -82,14 +122,6 @@ def _lengthened(z: np.ndarray, ridge: float = 0.05, steps: int = 8) -> np.ndarra
         others = forms / (1 - scale * weights * forms)  # as Sherman and Morrison take out a row
         weights = d / forms
     return z * np.sqrt(d / others)[:, None]
-
-
-def _root(joint: np.ndarray) -> np.ndarray:
-    """R (r, d), r < n, with the same R^T R as the centred ``joint`` (n, d)."""
-    if joint.shape[1] < len(joint):
-        return np.linalg.qr(joint, mode="r")
-    _, vectors = np.linalg.eigh(joint @ joint.T)  # the first, of eigenvalue 0, is the constant vector
-    return vectors[:, 1:].T @ joint
 
 
 def p_value(real, null: np.ndarray):

@@ -171,7 +171,7 @@ def _check(options: Namespace) -> int:
 
 
 def _report(options: Namespace) -> None:
-    """write results/PROFILE/REPORT.md and report.html; prints how many claims have each verdict"""
+    """write results/PROFILE/report.html, its pages and REPORT.md; prints how many claims have each verdict"""
     from spec_repro.headless import report
 
     counts, page = report.write_report(options.profile)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from spec_repro.base.errors import CheckpointError, InvalidInput, brief
 from spec_repro.base.files import atomic_folder, project_root, recovered
@@ -40,6 +41,7 @@ def compare_with_reference(profile: str) -> tuple[list[str], bool]:
 def renew(profile: str) -> Path:
     """Take the results of ``profile`` as its reference: all that can be compared or shown, for experiments of today.
 
+    Pictures are kept at half of their size, since they are committed.
     Raises InvalidInput if an experiment has no result, or one that is not as it was measured.
     """
     ours, there = results_folder(profile), reference(profile)
@@ -50,7 +52,11 @@ def renew(profile: str) -> Path:
     with atomic_folder(there, lambda old: _files(old, "**/*")) as staged:
         for name in (name for pattern in KEPT for name in _files(ours, pattern)):
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ours / name, staged / name)
+            if name.endswith(".png"):
+                with Image.open(ours / name) as picture:
+                    picture.resize([side // 2 for side in picture.size], Image.Resampling.LANCZOS).save(staged / name)
+            else:
+                shutil.copyfile(ours / name, staged / name)
     return there
 
 

@@ -18,7 +18,7 @@ from spec_repro.base.errors import InvalidInput, UnknownName, readable, unknown_
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
-from spec_repro.headless.tables import BESIDE
+from spec_repro.headless.tables import BESIDE_KEYS
 
 PROFILES = ("mini", "paper")
 CARD_KEYS = "data models device minutes memory"
@@ -157,7 +157,7 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
             _keys(sentences, f"{where}, findings, {profile}", optional=measured)
             "".join(sentences.values())  # texts, or a TypeError
         for table in fields.get("beside", ()):
-            _keys(table, f"{where}, beside", *BESIDE)
+            _keys(table, f"{where}, beside", *BESIDE_KEYS)
         given = {"name": path.stem.partition("_")[0], "findings": findings}
         given |= {key: fields[key] for key in FILE_KEYS if key in fields}
         plain_name(given["name"], where)

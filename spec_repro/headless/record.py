@@ -43,7 +43,7 @@ from spec_repro.headless.claims import VERDICTS, Claim, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
 from spec_repro.headless.notebooks import check_parameters
 
-DPI = 110
+DPI = 220  # twice what a plain screen shows; the reference, which is committed, has half of it
 OWN_RESULTS = "own"  # beside the profiles: results on data that are not a profile's
 WORDED = ("id", "statement", "data", "rule", "why", "reason")  # texts of a claim
 STAMP = ".stamp.json"  # never committed: a fresh clone has none, and computes everything
@@ -294,9 +294,10 @@ def _caption(figure) -> str:
     drawn = [ax for ax in figure.axes if ax.axison]
     titles = [part.get_suptitle() for part in (figure, *figure.subfigs)]
     titles = list(filter(None, titles)) or [ax.get_title() or ax.get_title("left") for ax in drawn]
-    axes = [f"{ax.get_ylabel()} against {ax.get_xlabel()}" for ax in drawn if ax.get_xlabel() and ax.get_ylabel()]
-    parts = [figure.get_label(), *([] if figure.get_label() else axes), *titles]
-    return "; ".join(dict.fromkeys(" ".join(part.replace("$", "").split()) for part in parts if part))
+    axes = [" against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) for ax in drawn]
+    parts = [*([] if figure.get_label() else axes), *titles]
+    text = ": ".join(filter(None, [figure.get_label(), "; ".join(dict.fromkeys(filter(None, parts)))]))
+    return " ".join(re.sub(r"\\hat|[$\\{}]", "", text).split())
 
 
 def _ours(stem: str, folder: Path) -> set[str]:

@@ -7,7 +7,10 @@ from typing import NamedTuple
 import pandas as pd
 
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?")  # no ids such as 0042
-BESIDE = "title table rows values", "columns percent paper"  # keys of a table beside the paper's, and optional ones
+BESIDE_KEYS = (
+    "title table rows values",
+    "columns percent paper",
+)  # of a table beside the paper's: needed, optional
 
 
 class Shown(NamedTuple):

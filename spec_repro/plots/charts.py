@@ -97,7 +97,7 @@ def kernel_heatmaps(
     figure.colorbar(pictures[0], ax=axes[:last], location="bottom", shrink=0.5, aspect=40, label="kernel value")
     if difference:
         figure.colorbar(pictures[-1], ax=axes[last], location="bottom", aspect=20, label="difference")
-    figure.set_label("Kernel matrices; a bright block on the diagonal is a cluster")
+    figure.set_label("Kernel matrices (a bright block on the diagonal is a cluster)")
     return figure
 
 
@@ -183,5 +183,5 @@ def alignment_curves(curves: pd.DataFrame, panels: Mapping[str, str], *, live: p
         handles, labels = ax.get_legend_handles_labels()
         ax.get_legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    figure.set_label(f"{', '.join(panels.values())} by training step")
+    figure.set_label(f"By training step: {'; '.join(panels.values())}")
     return figure

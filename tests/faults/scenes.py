@@ -127,7 +127,7 @@ class Scene:
         return globals()[f"_{self.command}"](place / "room")
 
     def known(self, found: dict | None) -> bool:
-        """Whether this is the old or the new result; the two pages of a report are one after the other."""
+        """Whether this is the old or the new result; the files of a report are written one after the other."""
         if self.command == "embed" and found:  # others may have embedded with another model
             return self.new.items() <= found.items()
         if self.command != "report":
@@ -187,9 +187,9 @@ def _run(room: Path):
 
 
 def _report(room: Path):
-    names = ("REPORT.md", "report.html")
+    names = ("REPORT.md", "report.html", "pages/tiny.html")
     texts = [(room / "results" / "mini" / name).read_text() for name in names]
-    assert texts[1].rstrip().endswith("</html>")
+    assert all(text.rstrip().endswith("</html>") for text in texts[1:])
     return dict(zip(names, texts, strict=True))
 
 
