@@ -9,16 +9,11 @@ and the state of the data that were read; what it does not name is not ours, and
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import re
-import resource
 import shutil
-import subprocess
-import sys
 import textwrap
 import time
 import weakref
@@ -39,6 +34,7 @@ from spec_repro.base.files import (
     write_json,
     writing,
 )
+from spec_repro.headless.circumstances import timing, versions
 from spec_repro.headless.claims import VERDICTS, Claim, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
 from spec_repro.headless.notebooks import check_parameters
@@ -49,11 +45,6 @@ WORDED = ("id", "statement", "data", "rule", "why", "reason")  # texts of a clai
 STAMP = ".stamp.json"  # never committed: a fresh clone has none, and computes everything
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell of text
 SCORES = {"ami": "ami", "nmi": "nmi", "distance": "distances"}  # of an evidence table, and their words in claim ids
-# Distributions whose version can move a number.
-PACKAGES = (
-    "spec_repro", "datasets", "matplotlib", "numpy", "open_clip_torch", "pacmap", "pandas", "pillow", "scikit-image",
-    "scikit-learn", "scipy", "seaborn", "timm", "torch", "torchvision", "transformers", "umap-learn",
-)  # fmt: skip
 
 
 def results_root() -> Path:
@@ -248,12 +239,12 @@ class Record:
         self._path("run.json")
         rows = self._rows()
         run = {"experiment": self.experiment.name, "profile": self.profile, "run": self.run_id}
-        run |= {"parameters": self.parameters, **self._used, "versions": _versions(), "figures": self._captions}
+        run |= {"parameters": self.parameters, **self._used, "versions": versions(), "figures": self._captions}
         if os.environ.get("SPEC_REHEARSAL"):  # fixture files and random weights: the report says so, loudly
             run["rehearsal"] = True
         write_json(self._folder / "claims.json", rows)
         write_json(self._folder / "run.json", run)
-        write_json(self._folder / "timing.json", _timing(time.perf_counter() - self._started))
+        write_json(self._folder / "timing.json", timing(time.perf_counter() - self._started))
         if self._arrays:
             np.savez_compressed(self._folder / "arrays.npz", **dict(sorted(self._arrays.items())))
         files = [file for file in self._folder.rglob("*") if file.is_file()]
@@ -361,24 +352,3 @@ def _identity(thing) -> dict:
     found = embedding_identity(thing)
     about = EMBEDDINGS[found["name"]].about if found["name"] in EMBEDDINGS else None
     return found | ({"homepage": " or ".join(filter(None, [about.wheel, about.source]))} if about else {})
-
-
-def _versions() -> dict[str, str]:
-    """Versions of Python and of the packages above, installed or not imported by this run."""
-    found = {each.name: each.version for each in importlib.metadata.distributions() if each.name in PACKAGES}
-    return {"python": platform.python_version(), **dict(sorted(found.items()))}
-
-
-def _timing(seconds: float) -> dict:
-    """What differs from run to run: seconds, peak memory, device, threads and the commit of the checkout."""
-    torch = sys.modules.get("torch")
-    gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    found = {"seconds": round(seconds, 1), "peak_memory_gb": round(peak / 1e9, 2)}
-    found |= {"peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if gpu else None}
-    found |= {"device": torch.cuda.get_device_name() if gpu else f"CPU {platform.machine()}"}
-    found |= {"threads": torch.get_num_threads() if torch else None, "commit": None}
-    with contextlib.suppress(FileNotFoundError):  # no git here
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project_root(), capture_output=True, text=True)
-        found["commit"] = head.stdout.strip() or None
-    return found
