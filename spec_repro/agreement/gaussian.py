@@ -22,7 +22,7 @@ from spec_repro.agreement.distances import cluster_distances
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.compare import compare
-from spec_repro.core.directions import Comparison, Direction
+from spec_repro.core.directions import BACKGROUND, Comparison, Direction
 
 KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
 
@@ -147,30 +147,46 @@ class Surrogate:
 def surrogate(
     x, y, found: Comparison, *, size: int | Sequence[int] = 100, repeats: int = 39, runs: int = 3, seed: int = 0
 ) -> tuple[Comparison, Surrogate]:
-    """``found`` with a p-value for each eigenvalue, and the gaps of agreement, both from Gaussian pairs.
+    """``found`` with a p-value for each of its clusters, and the gaps of agreement, both from Gaussian pairs.
 
-    The p-value of rank j is among the j-th eigenvalues of the draws (parallel analysis). The clusters of a direction
-    are those up to the first rank whose p-value exceeds 0.05 (`Direction.beyond`). Kernels, k and all other settings
-    are those of ``found``, the comparison of x and y; size: members of a cluster, or several sizes, for which the draws
-    are made once; runs: of K-means, 0 for eigenvalues alone. Fewer than 19 repeats cannot give a p-value of 0.05.
+    Clusters are judged by their centred eigenvalues (parallel analysis): that of rank j among those of rank j of the
+    draws. Without what all samples share, no background moves the ranks. If ``found`` is not centred, its pairs take
+    these p-values in their order, and a background pair, which is no cluster, has NaN. The clusters of a direction end
+    at the first p-value above 0.05 (`Direction.beyond`). Kernels, k and all other settings are those of ``found``, the
+    comparison of x and y; size: members of a cluster, or several sizes, for which the draws are made once; runs: of
+    K-means, 0 for eigenvalues alone. Fewer than 19 repeats cannot give a p-value of 0.05.
     """
     settings = {name: value for name, value in found.settings.items() if name in compare.__kwdefaults__}
-    k, own, spectra, spec_diffs, rows = settings["k"], settings.pop("seed"), [], [], []
+    k, own, spec_diffs, rows = settings["k"], settings.pop("seed"), [], []
+    plain, centred = found.settings["centred"], settings | {"centred": True, "tol": 1e-3}
+    spectra = [_spectrum(found if plain else compare(x, y, seed=own, **centred), k)]
     for repeat, (a, b) in enumerate(gaussian_pairs(x, y, repeats, seed)):
         drawn = compare(a, b, seed=own + 1 + repeat, tol=1e-3, **settings)
         spec_diffs.append(drawn.spec_diff)
-        spectra.append([np.pad(side.eigenvalues, (0, k - len(side))) for side in drawn])
+        spectra.append(_spectrum(drawn if plain else compare(a, b, seed=own + 1 + repeat, **centred), k))
         for each in np.atleast_1d(size).tolist() if runs else ():
             rows += gaps_of(a, b, [side.top(each) for side in drawn], runs, seed, repeat=repeat, size=each)
-    sides = zip(found, np.stack(spectra, axis=1), strict=True)
-    judged = [replace(side, p_values=p_value(side.eigenvalues, null[:, : len(side)])) for side, null in sides]
-    return replace(found, x_only=judged[0], y_only=judged[1]), Surrogate(pd.DataFrame(rows), runs, np.array(spec_diffs))
+    of_ranks = p_value(spectra[0], np.array(spectra[1:]))  # (2, k)
+    x_only, y_only = (_judged(side, values) for side, values in zip(found, of_ranks, strict=True))
+    return replace(found, x_only=x_only, y_only=y_only), Surrogate(pd.DataFrame(rows), runs, np.array(spec_diffs))
+
+
+def _spectrum(found: Comparison, k: int) -> np.ndarray:
+    """The eigenvalues of both directions, ``(2, k)``, 0 where there is none."""
+    return np.array([np.pad(side.eigenvalues, (0, k - len(side))) for side in found])
+
+
+def _judged(side: Direction, of_ranks: np.ndarray) -> Direction:
+    clusters = side.background <= BACKGROUND
+    p_values = np.full(len(side), np.nan)
+    p_values[clusters] = of_ranks[: clusters.sum()]
+    return replace(side, p_values=p_values)
 
 
 def eigenvalue_table(found: Comparison | Iterable[Direction]) -> pd.DataFrame:
     """One row for each pair: eigenvalue, overlap with the constant vector, p-value, and whether it counts.
 
-    `beyond`: the p-value is at most 0.05, and so is that of every pair before (`Direction.beyond`).
+    `beyond`: the p-value is at most 0.05, and so is that of every cluster before (`Direction.beyond`).
     """
     parts = []
     for side in found:

@@ -30,8 +30,8 @@ class Direction:
         residuals: ``(len,)``, :math:`\|\Lambda u - \lambda u\|_2`.
         margin: ``(len,)`` in [0, 1]: how clearly the sign is decided, 0 for a vector as heavy on either side,
             1 for one of a single sign.
-        p_values: ``(len,)``, of each eigenvalue among those of the same rank of Gaussian pairs; None if not measured
-            (:func:`spec_repro.agreement.surrogate`).
+        p_values: ``(len,)``, of each cluster among those of the same rank of Gaussian pairs, NaN for a background pair;
+            None if not measured (:func:`spec_repro.agreement.surrogate`).
     """
 
     sees: str
@@ -69,9 +69,9 @@ class Direction:
 
     @property
     def beyond(self) -> np.ndarray:
-        """``(len,)`` bool: pairs above Gaussian pairs, up to the first rank that is not; all if not measured.
+        """``(len,)`` bool: clusters above Gaussian pairs, up to the first that is not; all pairs if not measured.
 
-        A background pair that is not above them is left out and does not end the count: the Gaussian pairs have it too.
+        A background pair is none of them, and does not end the count: the Gaussian pairs have it too.
         """
         above = np.ones(len(self), bool) if self.p_values is None else self.p_values <= LEVEL
         return above & np.logical_and.accumulate(above | (self.background > BACKGROUND))
@@ -84,7 +84,8 @@ class Direction:
 
     def marks(self, pair: int) -> str:
         """What a figure says beside a pair (from 0), as in ``" (two-sided, background)"``; empty for most."""
-        words = {"two-sided": self.two_sided, "background": self.background > BACKGROUND, COVARIANCE: ~self.beyond}
+        background = self.background > BACKGROUND
+        words = {"two-sided": self.two_sided, "background": background, COVARIANCE: ~(self.beyond | background)}
         said = ", ".join(word for word, marked in words.items() if marked[pair])
         return f" ({said})" if said else ""
 

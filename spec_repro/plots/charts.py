@@ -51,7 +51,7 @@ def _mark(ax, side, artists: Sequence, each: int) -> None:
     for i, artist in enumerate(artists):
         artist.set_alpha(None if side.beyond[i // each] else PALE)
     if not side.beyond.all():
-        ax.set_xlabel(f"cluster (pale: {COVARIANCE})")
+        ax.set_xlabel(f"cluster (pale: {COVARIANCE}, or background)")
 
 
 @style()
