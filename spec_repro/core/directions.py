@@ -77,6 +77,11 @@ class Direction:
         return above & np.logical_and.accumulate(above | (self.background > BACKGROUND))
 
     @property
+    def explained(self) -> np.ndarray:
+        """``(len,)`` bool: pairs that the covariance of the two embeddings alone explains, background aside."""
+        return ~(self.beyond | (self.background > BACKGROUND))
+
+    @property
     def title(self) -> str:
         """The name and, where it was measured, how many pairs are above Gaussian pairs."""
         count = f", {self.beyond.sum()} of {len(self)} clusters above Gaussian pairs"
@@ -84,8 +89,7 @@ class Direction:
 
     def marks(self, pair: int) -> str:
         """What a figure says beside a pair (from 0), as in ``" (two-sided, background)"``; empty for most."""
-        background = self.background > BACKGROUND
-        words = {"two-sided": self.two_sided, "background": background, COVARIANCE: ~(self.beyond | background)}
+        words = {"two-sided": self.two_sided, "background": self.background > BACKGROUND, COVARIANCE: self.explained}
         said = ", ".join(word for word, marked in words.items() if marked[pair])
         return f" ({said})" if said else ""
 

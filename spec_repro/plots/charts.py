@@ -50,8 +50,8 @@ def _mark(ax, side, artists: Sequence, each: int) -> None:
     ax.set_xticks(ax.get_xticks(), names[: len(ax.get_xticks())])
     for i, artist in enumerate(artists):
         artist.set_alpha(None if side.beyond[i // each] else PALE)
-    if not side.beyond.all():
-        ax.set_xlabel(f"cluster (pale: {COVARIANCE}, or background)")
+    if side.explained.any():
+        ax.set_xlabel(f"cluster (pale: {COVARIANCE})")
 
 
 @style()

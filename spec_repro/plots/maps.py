@@ -117,7 +117,7 @@ def cluster_maps(
         if np.isnan(points).all():
             ax.text(0.5, 0.5, "all rows are equal:\nno map", transform=ax.transAxes, ha="center", va="center")
         ax.spines[:].set_visible(True)
-    pale = "" if side.beyond.all() else f" (pale: {COVARIANCE}, or background)"
+    pale = "" if not side.explained.any() else f" (pale: {COVARIANCE})"
     look = {"title": f"cluster{pale}", "markerscale": 1.5, "handletextpad": 0.1}
     labels = [f"{j + 1} background" if side.background[j] > BACKGROUND else j + 1 for j in range(len(members))]
     figure.legend(ax.collections[::-1], labels, loc="outside lower center", ncols=10, **look)
