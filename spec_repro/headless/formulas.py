@@ -9,12 +9,13 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 from nbconvert.preprocessors import Preprocessor
 
-TEX = re.compile(r"(?<![\\`])\$([^$`]+)\$")
-SHORT = re.compile(r"\\frac(\w)(\w)")  # of \frac{1}{n}; matplotlib asks for the braces
+TEX = re.compile(r"(?<![\\`])(\$\$?)([^$`]+)\1")
+# What TeX takes and matplotlib does not, and what matplotlib takes.
+SHORT = ((r"\\frac(\w)(\w)", r"\\frac{\1}{\2}"), (r"\\([lg])e\b", r"\\\1eq"))
 
 
 class Formulas(Preprocessor):
-    """Replaces each ``$...$`` of a text cell by a picture, whose alternative text it is.
+    """Replaces each ``$...$`` and ``$$...$$`` of a text cell by a picture, whose alternative text it is.
 
     What matplotlib cannot draw stays as it was written.
     """
@@ -26,10 +27,12 @@ class Formulas(Preprocessor):
 
 
 def _drawn(found: re.Match) -> str:
-    text, picture = " ".join(found[1].split()), io.BytesIO()
-    braced = SHORT.sub(r"\\frac{\1}{\2}", text)
+    text, picture = " ".join(found[2].split()), io.BytesIO()
+    long = text
+    for short, form in SHORT:
+        long = re.sub(short, form, long)
     try:
-        depth = math_to_image(f"${braced}$", picture, FontProperties(size=11), dpi=72, format="svg")
+        depth = math_to_image(f"${long}$", picture, FontProperties(size=11), dpi=72, format="svg")
     except ValueError:  # of its parser
         return found[0]
     data = base64.b64encode(picture.getvalue()).decode()
