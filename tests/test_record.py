@@ -17,7 +17,7 @@ from spec_repro.base import content
 from spec_repro.base.errors import DiskFull, InvalidInput, NotWritable, ParameterError, UnknownName
 from spec_repro.base.files import read_json
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.record import STAMP, Record, damaged, read_stamp, results_folder, results_root
+from spec_repro.headless.record import STAMP, Record, damaged, place_of, read_stamp, results_folder, results_root
 
 ENTRY = """
 title: Tiny
@@ -420,3 +420,17 @@ def test_verdicts_read_the_agreement_of_the_score_that_is_asked_for(pair):
     record.close()
     rows = {row["id"]: row for row in read_json(results_root() / "mini" / "pair" / "claims.json")}
     assert (rows["pair-forward-own"]["measured"], rows["pair-forward-own"]["interval"]) == (0.8, [0.7, 0.92])
+
+
+def test_options_of_a_data_set_do_not_make_it_another(tmp_path):
+    digits, words = {"name": "digits", "n": 9}, {"name": "text:notes.txt", "n": 9}
+    for usual, data, place in (
+        (digits, digits | {"n": 5}, ("mini", "tiny")),
+        (digits, words, ("own", "notes-tiny")),
+        ([digits, words], [digits | {"n": 5}, words], ("mini", "tiny")),
+        ([digits, words], [words, digits], ("own", "notes-digits-tiny")),
+    ):
+        load_experiments.cache_clear()
+        folder = write(tmp_path / "notebooks", "tiny_pictures", ENTRY, PARAMETERS | {"data": usual})
+        item = load_experiments(folder)["tiny"]
+        assert place_of(item, item.parameters("mini") | {"data": data}) == place

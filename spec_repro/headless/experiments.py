@@ -18,11 +18,11 @@ from spec_repro.base.errors import InvalidInput, UnknownName, readable, unknown_
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
-from spec_repro.headless.tables import BESIDE_KEYS
 
 PROFILES = ("mini", "paper")
 CARD_KEYS = "data models device minutes memory"
 FILE_KEYS = ("name", "title", "reference", "aliases", "look", "paper", "beside")
+BESIDE_KEYS = "title table rows values", "columns percent paper"  # of a table beside the paper's: needed, optional
 CLAIM_KEYS = "statement why data paper directions profiles"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
 

@@ -84,11 +84,19 @@ def place_of(experiment: Experiment, parameters: Mapping[str, object], name: str
 
     By default the name is that of the data, of a file or folder its last part, and the experiment's.
     """
-    data = experiment.changed(parameters).get("data")
-    if data is None:
+    data, usual = (_set_of(values.get("data")) for values in (parameters, experiment.parameters(parameters["profile"])))
+    if data == usual:
         return parameters["profile"], experiment.name
-    words = re.sub(r"[^\w-]+", "-", Path(str(data).rpartition(":")[2]).stem).strip("-")[:60]
+    names = [Path(str(each).rpartition(":")[2]).stem for each in (data if isinstance(data, list) else [data])]
+    words = re.sub(r"[^\w-]+", "-", "-".join(names)).strip("-")[:60]
     return OWN_RESULTS, name or f"{words or 'data'}-{experiment.name}"
+
+
+def _set_of(data):
+    """The data set alone, or each of several, where a parameter has its options, too."""
+    if isinstance(data, list):
+        return [_set_of(each) for each in data]
+    return data.get("name") if isinstance(data, Mapping) else data
 
 
 def damaged(folder: Path, stamp: Mapping) -> list[str]:

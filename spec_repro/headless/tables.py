@@ -7,10 +7,6 @@ from typing import NamedTuple
 import pandas as pd
 
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?")  # no ids such as 0042
-BESIDE_KEYS = (
-    "title table rows values",
-    "columns percent paper",
-)  # of a table beside the paper's: needed, optional
 
 
 class Shown(NamedTuple):
