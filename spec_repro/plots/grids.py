@@ -5,6 +5,7 @@ It is marked background if its eigenvector is mostly the mean similarity of all 
 eigenvalue is no more than the covariance alone explains.
 """
 
+import functools
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -152,9 +153,10 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
         height += 2 * leading
         heads = [name.replace(" (", "\n(").replace(": ", "\n", 1).split("\n") for name in table.columns]
         for font, row in [(bold, heads), *((small, [[text] for text in row]) for _, row in table.iterrows())]:
-            cells = [[_wrapped(part, column - 3 * margin, bold, lines).split("\n") for part in parts] for parts in row]
-            cells = [sum(parts, []) for parts in cells]
-            for (j, cell), (i, line) in ((cell, line) for cell in enumerate(cells) for line in enumerate(cell[1])):
+            # Wrapped as if all were bold, so that no line is too long whichever words are.
+            fit = functools.partial(_wrapped, width=column - 3 * margin, font=bold, lines=lines)
+            cells = ["\n".join(map(fit, parts)).split("\n") for parts in row]
+            for j, i, line in ((j, i, line) for j, cell in enumerate(cells) for i, line in enumerate(cell)):
                 x, y = margin + j * column, height + i * leading
                 pieces = _pieces(line, marked[j], font, bold)
                 blocks += [(x + offset, y, piece, used, colors[j]) for offset, piece, used in pieces]
@@ -170,7 +172,7 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
         at = x / (72 * PAGE), 1 - y / height
         figure.text(*at, text, va="top", color=color, fontproperties=font, parse_math=False)
     figure.set_label(
-        f"The texts with the largest entries in each of the first clusters, words of titles in bold: {'; '.join(tables)}"
+        f"The texts with the largest entries in each of the first clusters, title words bold: {'; '.join(tables)}"
     )
     return figure
 
@@ -205,7 +207,7 @@ def ranking_strips(images: Sequence, rankings: Mapping[str, object], *, title: s
             ax.set(xticks=[], yticks=[])
         centre.spines[:].set(visible=False)
     figure.set_label(
-        "Members of a cluster (green) and random samples from outside (red) by falling cosine with the mean of the images "
-        "at the left"
+        "Members of a cluster (green) and random samples from outside it (red), by falling cosine with the mean of the "
+        "images at the left"
     )
     return figure
