@@ -371,7 +371,7 @@ def test_a_cluster_is_called_by_what_its_members_share_more_than_others():
     named = {
         "sun": suns[:20],
         "mostly sun": np.r_[suns[:16], rows[rows % 4 > 0][[0, 20, 40, 60]]],
-        "sun and star": np.r_[suns[6:16], stars[6:16]],
+        "star and sun": np.r_[suns[6:16], stars[6:16]],
         "other colour red": rows[:20],
         "mixed": rows[40:60],
     }

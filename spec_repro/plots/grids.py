@@ -77,8 +77,8 @@ def cluster_grids(
     lines, across = -(-shown // columns), min(clusters, across)
     down = -(-clusters // across)
     tile = (PAGE - 0.2) / across
-    narrow = tile < 1.3  # inches; number and eigenvalue need two lines
-    row = tile * lines / columns + 0.4 + 0.13 * (bool(factors) + narrow)
+    narrow = tile < 1.4  # inches; number and eigenvalue need two lines
+    row = tile * lines / columns + 0.35 + 0.13 * (bool(factors) * (1 + narrow) + narrow)
     figure = new_figure(PAGE, row * down * len(directions) + 0.15 * len(directions))
     figure.get_layout_engine().set(w_pad=0.08)  # inches; the gap between clusters is wider than that between images
     parts = np.atleast_1d(figure.subfigures(len(directions), 1))
@@ -91,6 +91,7 @@ def cluster_grids(
         ):
             ax.imshow(_montage(images, members, columns), alpha=1 if beyond else PALE)
             name = name.replace(" (", "\n(").replace("  ", "\n" if narrow else "  ")
+            said = said and _wrapped(said, 72 * tile, FontProperties(size=8), lines=3)
             ax.set_title("\n".join(filter(None, [name, said])), pad=3)
         for ax in part.axes:
             ax.axis("off")
