@@ -92,7 +92,7 @@ bench: $(ENVIRONMENT)  ## every route on every size, hours in full; OFFICIAL=PAT
 bench-streaming: $(ENVIRONMENT)  ## time and memory against n from memmaps; ARGS='--n 100000 1281167'
 	@$(PY) benchmarks/streaming.py $(ARGS)
 
-bench-gpu: $(ENVIRONMENT)  ## ImageNet size on one GPU; ARGS='--device cpu --n 5000 --exact 2000' tries it without one
+bench-gpu: $(ENVIRONMENT)  ## up to ImageNet size on one GPU; scripts/device.sh has the tests and profiles, too
 	@$(PY) benchmarks/gpu.py $(ARGS)
 
 tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md and the latter's plots, from the results
