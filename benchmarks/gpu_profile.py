@@ -1,4 +1,4 @@
-"""Where the time goes on one GPU, by torch.profiler: ``compare``, ``match_bandwidths``, and one step of SPEC-align.
+"""Where the time goes on one GPU, by torch.profiler: ``compare``, ``match_bandwidths``, the probe, steps of SPEC-align.
 
 Features streamed from memmaps with nothing kept, the exact kernel, the bandwidths; and CLIP ViT-B/32 with random
 weights, batch 128, against features of the width of DINOv2 ViT-B/14, in float32 and in float16 with gradient scaling.
@@ -21,8 +21,8 @@ from samples import on_disk
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from spec_repro import compare, match_bandwidths
-from spec_repro.base.rows import resolve_device
+from spec_repro import compare, match_bandwidths, probe
+from spec_repro.base.rows import as_rows, resolve_device
 
 MOST = 12  # operators of a table
 
@@ -45,6 +45,10 @@ def main() -> None:
         f"compare, n = {sizes[1]:,}, exact": functools.partial(of_compare, sizes[1], 0, dims, device, given.folder),
         f"match_bandwidths, n = {sizes[0]:,}": functools.partial(of_bandwidths, sizes[0], dims, device, given.folder),
     }
+    classes = 10 if given.tiny else 1_000
+    parts[f"linear probe, one evaluation, n = {sizes[0]:,}, {classes:,} classes"] = functools.partial(
+        of_probe, sizes[0], classes, dims, device, given.folder
+    )
     for precision in ("no", "fp16") if device.type == "cuda" else ("no",):
         what = f"SPEC-align, {given.steps} steps, precision {precision}"
         parts[what] = functools.partial(of_steps, precision, given.steps, given.tiny, device)
@@ -71,6 +75,14 @@ def of_bandwidths(n: int, dims, device: torch.device, folder: Path) -> Callable:
     return functools.partial(match_bandwidths, x, y, device=device)
 
 
+def of_probe(n: int, classes: int, dims, device: torch.device, folder: Path) -> Callable:
+    """What one evaluation of L-BFGS costs, the rows on the device."""
+    x, _ = on_disk(folder, "planted", n, dims, device)
+    part = probe._Part(probe._held_on(device, as_rows(x, "x")), np.arange(n), device).standardised()
+    objective = probe._objective(part, np.arange(n) % classes)
+    return functools.partial(objective, np.zeros(classes * (dims[0] + 1)), 1e-3)
+
+
 def of_steps(precision: str, steps: int, tiny: bool, device: torch.device) -> Callable:
     """Steps of a run whose batches are in memory: neither decoding nor checkpoints are in it."""
     import open_clip
@@ -91,6 +103,8 @@ def of_steps(precision: str, steps: int, tiny: bool, device: torch.device) -> Ca
     with tempfile.TemporaryDirectory() as out:
         run = _Run(clip, rows, reference, settings, "cpu" if device.type == "cpu" else "auto", Path(out))
     batches = [run.steps[step] for step in range(2)]  # those of the first epoch; the rest repeats their images
+    if device.type == "cuda":  # as the loader gives them
+        batches = [[part.pin_memory() for part in batch] for batch in batches]
 
     def every() -> None:
         for step in range(steps):
