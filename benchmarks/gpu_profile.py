@@ -58,7 +58,8 @@ def main() -> None:
             rows.append({"what": what, **profiled(part(), device)})
         except Exception as error:  # the others follow, whatever this was
             rows.append({"what": what, "not run": f"{type(error).__name__}: {str(error).splitlines()[0]:.150}"})
-        print(json.dumps(rows[-1], indent=1), flush=True)
+        most = [(item["name"], round(item["share"], 3)) for item in rows[-1].get("operators", ())[:6]]
+        print({key: value for key, value in rows[-1].items() if not isinstance(value, list)}, most, flush=True)
         given.out.parent.mkdir(parents=True, exist_ok=True)
         found = {"device": name_of(device), "machine": machine(), "dims": list(dims), "rows": rows}
         given.out.write_text(json.dumps(found, indent=1) + "\n")
