@@ -73,7 +73,71 @@ def speed(folder: Path) -> str:
                     f"{seconds['released']:,.0f} s, {ratio:,.0f} times as long; the features alone take "
                     f"{seconds['features once']:.1f} s."
                 )
+    lines += met(folder)
     return "\n".join(lines) or "*Not measured.*"
+
+
+def met(folder: Path) -> list[str]:
+    """The same of real features, with the choice of bandwidths, and of a GPU."""
+    lines = []
+    found = read(folder / "users.json") if (folder / "users.json").is_file() else {"rows": [], "whole": []}
+    for whole in found["whole"]:
+        seconds = {}
+        for row in found["rows"]:
+            if row["data"] == whole["data"]:
+                seconds |= {(name, row["m"]): value for name, value in row["seconds"].items()}
+        beside = {"RDX": seconds.get(("rdx", 0)), "the released code with m = 500": seconds.get(("released", 500))}
+        others = ", ".join(f"{name} {value:,.1f} s" for name, value in beside.items() if value)
+        lines.append(
+            f"* Real vectors ({whole['data']}), n = {whole['n']:,}, exact kernels: "
+            f"bandwidths {whole['bandwidths']:.1f} s, `compare` {whole['compare']:.1f} s, 39 Gaussian pairs "
+            f"{whole['surrogate']:.1f} s" + f"; {others}" * bool(others) + "."
+        )
+    path = folder / "gpu.json"
+    for row in read(path)["rows"] if path.is_file() else ():
+        if row["n"] > 1_000_000 and row.get("kept") == "what fits":
+            lines.append(
+                f"* n = {row['n']:,}, m = {row['m']:,}, one {read(path)['device']}: {row['seconds']:.1f} s, bandwidths "
+                f"{row['bandwidths seconds']:.1f} s."
+            )
+    return lines
+
+
+def users(folder: Path) -> str:
+    """More pairs than clusters, and real features: ours beside the others."""
+    if not (folder / "users.json").is_file():
+        return "*Not measured.*"
+    found, rows = read(folder / "users.json"), []
+    for row in found["rows"]:
+        ours = row["seconds"]["auto"]
+        over = [
+            f"{row['seconds'][name] / ours:,.1f}" if name in row["seconds"] else "-"
+            for name in ("eigsh", "released", "rdx", "rdx released")
+        ]
+        rows.append([
+            row["data"], f"{row['n']:,}", ", ".join(map(str, row["dims"])), f"{row['m']:,}" if row["m"] else "exact",
+            " + ".join(map(str, row["pairs"])), row["passes"],
+            f"{row['bandwidths seconds']:.2f} s", f"{ours:.2f} s", *over,
+        ])  # fmt: skip
+    columns = ["data", "n", "d", "m", "pairs", "passes", "bandwidths", "compare", "eigsh / ours", "released / ours"]
+    return table([*columns, "RDX / ours", "released RDX / ours"], rows)
+
+
+def steps(folder: Path) -> str:
+    """From cached vectors to clusters above Gaussian pairs."""
+    if not (folder / "users.json").is_file() or not (whole := read(folder / "users.json")["whole"]):
+        return "*Not measured.*"
+    names = [name for name in whole[0] if name not in ("data", "n")]
+    rows = [
+        [
+            row["data"],
+            f"{row['n']:,}",
+            *(f"{row[name]:.2f} s" for name in names),
+            f"{sum(row[name] for name in names):.1f} s",
+        ]
+        for row in whole
+    ]
+    return table(["data", "n", *names, "all"], rows)
 
 
 def streaming(folder: Path) -> str:
@@ -282,6 +346,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     for function in (
         targets,
         bench,
+        users,
+        steps,
         streaming,
         gpu,
         gpu_profile,
