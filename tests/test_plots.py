@@ -251,7 +251,7 @@ def test_every_figure_counts_the_clusters_and_draws_the_others_pale(toy, judged)
     assert_legible(violins)
     assert violins.get_suptitle() == side.title
     labels = [text.get_text() for text in violins.legends[0].get_texts()]
-    assert ["sees the clusters" in label for label in labels] == [True, False]
+    assert ["sees them" in label for label in labels] == [True, False]
     alphas = [c.get_alpha() for c in violins.axes[0].collections]
     assert alphas == [None] * 4 + [PALE] * 6
     texts = {side.title: plots.text_clusters(["words"] * 200, side)}

@@ -23,7 +23,7 @@ def distance_violins(distances: Mapping[str, object], side=None, *, title: str =
     parts, colors = [], {}
     for name, color in embedding_colors(list(distances)).items():
         d = distances[name]
-        seen = ", sees the clusters" if side is not None and name == side.sees else ""
+        seen = ", sees them" if side is not None and name == side.sees else ""
         label = f"{name}{seen} (between clusters: {d.inter:.2f}, dashed)"
         cluster = np.repeat(np.arange(1, len(d.intra) + 1), d.intra.shape[1])
         parts.append(pd.DataFrame({"embedding": label, "cluster": cluster, "distance": d.intra.ravel()}))
