@@ -19,8 +19,8 @@ def level_titles(factors: Mapping[str, np.ndarray], members: np.ndarray) -> list
             found, counts = np.unique(levels[rows], return_counts=True)
             order = [i for i in np.argsort(-counts, kind="stable") if found[i]][:2]
             for together in range(1, len(order) + 1):
-                share = counts[order[:together]].sum() / len(rows)
-                chance = np.isin(levels, found[order[:together]]).mean()
+                share = float(counts[order[:together]].sum() / len(rows))
+                chance = float(np.isin(levels, found[order[:together]]).mean())
                 if share < 0.6 or (together == 2 and counts[order[1]] < 0.2 * len(rows)) or chance == 1:
                     continue
                 said = " and ".join(found[order[:together]])
