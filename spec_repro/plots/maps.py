@@ -140,7 +140,7 @@ def cluster_maps(
         if np.isnan(points).all():
             ax.text(0.5, 0.5, "all rows are equal:\nno map", transform=ax.transAxes, ha="center", va="center")
         ax.spines[:].set_visible(True)
-    labels = [f"{j + 1} background" if side.background[j] > BACKGROUND else f"{j + 1}" for j in range(len(members))]
+    labels = [f"{j + 1} (background)" if side.background[j] > BACKGROUND else f"{j + 1}" for j in range(len(members))]
     labels = [f"{label} {title}".strip() for label, title in zip_longest(labels, titles[: len(labels)], fillvalue="")]
     drawn = [*ax.collections[len(beyond) :][::-1], *beyond]
     labels += ["other samples"] * len(beyond)
