@@ -381,11 +381,11 @@ def test_a_cluster_is_called_by_what_its_members_share_more_than_others():
 
 def test_grids_say_what_the_shown_images_share(toy):
     factors = {"label": np.array(COLORS)[toy.colour], "size": toy.size.astype(str)}
-    look = {"clusters": 5, "shown": 2, "columns": 1, "across": 5, "factors": factors}
+    look = {"clusters": 5, "shown": 20, "columns": 5, "across": 5, "factors": factors}
     figure = plots.cluster_grids(toy.images, toy.directions, **look)
     assert_legible(figure)
     titles = [ax.get_title().split("\n")[-1] for ax in figure.findobj(matplotlib.axes.Axes)]
-    assert titles == [t for side in toy.found for t in plots.level_titles(factors, side.top(2))]
+    assert titles == [t for side in toy.found for t in plots.level_titles(factors, side.top(20))]
     assert COLORS[toy.colour[toy.members[0][0]]] in titles
 
 

@@ -187,7 +187,7 @@ def ranking_strips(images: Sequence, rankings: Mapping[str, object], *, title: s
     at the left, members have green frames and random samples red ones (hues that the colour-blind tell apart too).
     """
     count = max(2 * len(r.members) for r in rankings.values())
-    figure = new_figure(PAGE, (PAGE / (count + 1.5) + 0.68) * len(rankings) + 0.3)
+    figure = new_figure(PAGE, (PAGE / (count + 1.5) + 0.8) * len(rankings) + 0.3)
     figure.suptitle(title, x=0.01, ha="left")
     parts = np.atleast_1d(figure.subfigures(len(rankings), 1))
     for part, (name, ranking) in zip(parts, rankings.items(), strict=True):
