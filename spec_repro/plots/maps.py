@@ -127,14 +127,14 @@ def cluster_maps(
     names = (side.sees, side.misses) if side.misses in features else tuple(features)
     places = {name: places_of(features[name][rows], method, seed) for name in names}
     maps = {name: points[np.searchsorted(rows, members)] for name, points in places.items()}
-    figure = new_figure(PAGE, PAGE / len(maps) * 0.85 + 0.5 + 0.15 * bool(titles))
+    figure, area = new_figure(PAGE, PAGE / len(maps) * 0.85 + 0.4), min(11, 22 / len(maps))
     figure.suptitle(f"{title or side.title}  ({MAPS[method][0]})")
     for ax, (name, points) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         grey = places[name][np.searchsorted(rows, others)]
         beyond = [ax.scatter(*grey.T, s=4, color="0.84", linewidths=0)] if len(others) else []
         for cluster in reversed(range(len(members))):  # the first clusters are drawn on top
             look = {"alpha": None if side.beyond[cluster] else PALE, **cluster_style(cluster)}
-            ax.scatter(*points[cluster].T, s=marker_area(cluster, 11), linewidths=0.2, edgecolors="white", **look)
+            ax.scatter(*points[cluster].T, s=marker_area(cluster, area), linewidths=0.2, edgecolors="white", **look)
         ax.set_title("  ".join(filter(None, [name, (notes or {}).get(name)])))
         ax.set(xticks=[], yticks=[])
         if np.isnan(points).all():
@@ -148,6 +148,7 @@ def cluster_maps(
     said += ["±: standard deviation over runs of K-means"] * any("±" in note for note in (notes or {}).values())
     columns = max(1, min(len(labels), LINE // (max(map(len, labels)) + 8)))
     look = {"title": f"cluster ({'; '.join(said)})" if said else "cluster", "markerscale": 1.4, "handletextpad": 0.1}
+    figure.set_figheight(figure.get_figheight() + 0.14 * -(-len(labels) // columns))
     figure.legend(drawn, labels, loc="outside lower center", ncols=columns, **look)
     grey = ", among other samples in grey" if len(others) else ""
     figure.set_label(f"Members of the clusters{grey}, on maps of {' and of '.join(maps)}")
