@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_010,
+    "method": 5_020,
     "headless": 1_455,
     "offline": 650,
-    "all": 7_045,
+    "all": 7_055,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_375,

@@ -33,6 +33,12 @@ def _thumbnail(images, index: int) -> np.ndarray:
     if not isinstance(image, Image.Image):
         array = np.asarray(image)
         image = Image.fromarray(array if array.dtype == np.uint8 else (255 * array).astype(np.uint8))
+    array = np.asarray(image.convert("RGB"))
+    for factor in (8, 4, 2):  # a picture of enlarged pixels (digits) is smoothed from its own
+        small = array[::factor, ::factor]
+        if np.array_equal(array, small.repeat(factor, axis=0).repeat(factor, axis=1)):
+            image = Image.fromarray(np.ascontiguousarray(small))
+            break
     sampling = Image.Resampling.BICUBIC if max(image.size) <= THUMB else Image.Resampling.LANCZOS
     return np.asarray(ImageOps.pad(image.convert("RGB"), (THUMB, THUMB), sampling, color="white"))
 
