@@ -78,7 +78,7 @@ def cluster_grids(
 
     images: a data set with a column "image", or any sequence of pictures (PIL, or arrays in uint8 or [0, 1]), indexed
     by sample. directions: title ("dinov2 − clip") to direction; at most ``across`` clusters beside each other. factors:
-    column to the level of each sample (n,); what the shown images share is then said above them (`level_titles`).
+    column to the level of each sample (n,); what the first members (20 or more) share is said above.
     """
     lines, across = -(-shown // columns), min(clusters, across)
     down = -(-clusters // across)
@@ -91,7 +91,8 @@ def cluster_grids(
     for part, (title, side) in zip(parts, directions.items(), strict=True):
         part.suptitle(title + side.title.removeprefix(side.name), x=0.01, ha="left")
         found, axes = _clusters(side, shown, clusters), part.subplots(down, across, squeeze=False).ravel()
-        shared = level_titles(factors, np.stack([rows for _, rows in found])) if factors and found else []
+        most = min(len(side.eigenvectors), max(shown, 20))  # two images share much by chance
+        shared = level_titles(factors, side.top(most)[:clusters]) if factors and found else []
         for ax, (name, members), beyond, said in zip_longest(
             axes[: len(found)], found, side.beyond[: len(found)], shared
         ):

@@ -26,7 +26,8 @@ def level_titles(factors: Mapping[str, np.ndarray], members: np.ndarray) -> list
                 said = " and ".join(found[order[:together]])
                 mostly = "mostly " * (share < 0.9)
                 above = (share - chance) / (1 - chance) - 0.2 * (together - 1)  # one level says more than two
-                best = max(best, (above, f"{mostly}{name.replace('_', ' ')} {said}".replace("label ", "")))
+                if above > best[0]:  # of equal ones the first factor, the class
+                    best = above, f"{mostly}{name.replace('_', ' ')} {said}".replace("label ", "")
         titles.append(best[1])
     return titles
 
