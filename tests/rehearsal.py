@@ -4,11 +4,13 @@ What a user has who downloaded everything, but for the sizes: nothing is patched
 architectures are small ones of the same names, told to open_clip when a kernel starts.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import paper_layouts
@@ -19,6 +21,7 @@ from paper_layouts import NETTE, WOOF, by_class, captions, picture
 from spec_repro.base.files import project_root
 from spec_repro.embeddings import EMBEDDINGS
 from spec_repro.embeddings.weights import ModelFacts
+from spec_repro.headless import runner
 from spec_repro.headless.experiments import find_experiment
 
 ROWS = 60  # of each data set
@@ -132,32 +135,61 @@ def reduced(value, name: str = ""):
     return value
 
 
-def run(name: str, environment: dict[str, str], **changes) -> Path:
-    """Run an experiment's paper profile in small, as a user does; the folder of its results."""
-    profile = find_experiment(name).parameters("paper")
-    small = {key: reduced(value, key) for key, value in profile.items() if key != "profile"} | changes
-    options = [
-        f"-p{key}={value!r}" if not isinstance(value, str) else f"-p{key}={value}" for key, value in small.items()
-    ]
-    options = [option.replace("/data/cache/", f"/{environment['SPEC_CACHE']}/") for option in options]
-    command = [sys.executable, "-m", "spec_repro", "run", name, "--profile", "paper", *options]
+@contextlib.contextmanager
+def told(variables: dict[str, str]) -> Iterator[None]:
+    """The environment of this process with ``variables``, for as long as a notebook runs."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def settings(name: str, profile: str, environment: dict[str, str], **changes) -> list[str]:
+    """The parameters of a profile in small, as a user gives them on the command line."""
+    declared = find_experiment(name).parameters(profile)
+    small = {key: reduced(value, key) for key, value in declared.items() if key != "profile"} | changes
+    options = [f"{key}={value!r}" if not isinstance(value, str) else f"{key}={value}" for key, value in small.items()]
+    return [option.replace("/data/cache/", f"/{environment['SPEC_CACHE']}/") for option in options]
+
+
+def run(name: str, environment: dict[str, str], profile: str = "paper", **changes) -> Path:
+    """Run an experiment's profile in small, by the runner of ``python -m spec_repro run``; the folder of its results.
+
+    Only the process around the kernel is left out, which `runner.run` starts for each notebook: `run_as_a_user` has it.
+    """
+    variables = {"TQDM_DISABLE": "1", "PYTHONHASHSEED": "0", "SPEC_FROM": str(project_root())}
+    variables |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "SPEC_NAME": name}
+    with told(environment | variables):
+        item = runner.plan(find_experiment(name), profile, settings(name, profile, environment, **changes))
+        outcome = runner._run(item, True, False)
+    assert outcome.status == "done", outcome.message[-6000:]
+    return item.folder
+
+
+def run_as_a_user(name: str, environment: dict[str, str], profile: str = "paper", **changes) -> Path:
+    """The same by the command line, in processes of its own."""
+    options = [f"-p{option}" for option in settings(name, profile, environment, **changes)]
+    command = [sys.executable, "-m", "spec_repro", "run", name, "--profile", profile, *options]
     done = subprocess.run(
         command, env=os.environ | environment, cwd=project_root(), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    return Path(environment["SPEC_RESULTS"]) / "paper" / name
+    return Path(environment["SPEC_RESULTS"]) / profile / name
 
 
-def check(name: str, folder: Path) -> None:
+def check(name: str, folder: Path, profile: str = "paper") -> None:
     """A rehearsal that reached its end: figures or tables, every claim measured, and the mark in the record."""
     found, claims = (json.loads((folder / file).read_text()) for file in ("run.json", "claims.json"))
     assert found["rehearsal"] is True
-    assert found["profile"] == "paper"
+    assert found["profile"] == profile
     assert found["data"]
     assert list(folder.glob("*.png")) or list(folder.glob("tables/*.csv"))
-    assert [row["id"] for row in claims] == [claim.id for claim in find_experiment(name).claims_of("paper")]
+    assert [row["id"] for row in claims] == [claim.id for claim in find_experiment(name).claims_of(profile)]
     assert "not run" not in {row["verdict"] for row in claims}
-    asked = find_experiment(name).parameters("paper")
+    asked = find_experiment(name).parameters(profile)
     used = {model["name"] for model in found["models"]}
     names = asked.get("embeddings", [])
     names = names.values() if isinstance(names, dict) else names

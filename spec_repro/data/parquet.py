@@ -100,7 +100,7 @@ def whole_split(copy: Copy) -> Dataset:
     listed = copy.listing()
     sizes = dict(pair for files in listed.values() for pair in files)
     absent = sum(size for path, size in sizes.items() if not copy.local(path))
-    _room(sum(sizes.values()) + absent, copy)  # the library that opens them writes them once more, as Arrow
+    _room(absent and absent + sum(sizes.values()), copy)  # what opens them writes them once more, as Arrow
     wanted = {"repo_type": "dataset", "revision": copy.commit}
     with _transfer(copy):
         paths = [copy.local(path) or hf_hub_download(copy.repository, path, **wanted) for path in sizes]
@@ -118,10 +118,9 @@ def part_of_split(copy: Copy, n: int, seed: int, rows: range | None = None, clas
     the frequencies of the split (of 256 groups of it, where it has more) to within one sample; rows that are neighbours
     in the files come together. ``rows`` and ``classes`` limit what is drawn from.
     """
-    limits = "".join(
-        f"-{kind}{limit.start}-{limit.stop}" for kind, limit in (("rows", rows), ("classes", classes)) if limit
-    )
-    kept = copy.place() / f"{'+'.join(copy.files)}{limits}-n{n}-seed{seed}.parquet"
+    limits = {"rows": rows, "classes": classes}
+    words = ["+".join(copy.files), *(f"{kind}{limit.start}-{limit.stop}" for kind, limit in limits.items() if limit)]
+    kept = copy.place() / f"{'-'.join(words)}-n{n}-seed{seed}.parquet"
     with exclusive(kept):
         if not kept.is_file():
             _fetch(copy, n, seed, rows, classes, kept)
@@ -193,13 +192,10 @@ class _Reader:
         for part, files in self.copy.listing().items():
             first = 0
             for path, _ in files:
-                meta, wanted = self._files[path].metadata, set(self.copy.columns)
-                if absent := wanted - set(self._files[path].schema_arrow.names):
-                    raise UnreadableItem(
-                        f"expected columns {', '.join(sorted(absent))} in {path} of {self.copy.repository}."
-                    )
-                for number in range(meta.num_row_groups):
-                    each = meta.row_group(number)
+                file = self._files[path]
+                _columns(self.copy, file.schema_arrow.names)
+                for number in range(file.num_row_groups):
+                    each = file.metadata.row_group(number)
                     chunks = map(each.column, range(each.num_columns))
                     mine = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in self.copy.columns]
                     size = sum(chunk.total_compressed_size for chunk in mine)
@@ -285,7 +281,7 @@ def _opened(copy: Copy, paths: Sequence[str]) -> Dataset:
         note(path)
     _columns(copy, ParquetFile(paths[0]).schema_arrow.names)
     with _transfer(copy):
-        found = datasets.load_dataset("parquet", data_files={"all": paths}, split="all", columns=list(copy.columns))
+        found = datasets.load_dataset("parquet", data_files=paths, split="train", columns=list(copy.columns))
     return with_pictures(found)
 
 
@@ -299,7 +295,7 @@ def _transfer(copy: Copy) -> Iterator[None]:
     except GatedRepoError as error:
         raise GatedData(f"{copy.repository} is gated: accept its terms there, then set HF_TOKEN.") from error
     except Exception as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
+        if getattr(error, "errno", None) == errno.ENOSPC or "Not enough disk space" in str(error):
             raise DiskFull(f"no room for {copy.repository}: {error}. Free some; what was read is whole.") from error
         why = f"does not load: {brief(error)}. Run it again: what is whole stays"
         raise DataMissing(f"{copy.repository} {OFFLINE if constants.HF_HUB_OFFLINE else why}.") from error
