@@ -2,7 +2,7 @@
 
 The cards of the laptop profile, the plan before a run and ``doctor`` take their numbers here. Rates are measured:
 ``benchmarks/models.py`` times each architecture with random weights. The rest of a notebook takes as long as in the
-mini profile, which computes the same on as many rows. Sizes are those in ``data/sets.yml`` and of the models' published files.
+mini profile, which computes the same on as many rows. Sizes are those in ``data/sets.yml`` and of the models' files.
 """
 
 import functools

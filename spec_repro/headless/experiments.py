@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import yaml
@@ -86,7 +87,21 @@ def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
     experiments = [_experiment(path, rules) for path in paths]
     _unique([word for item in experiments for word in _names(item)], f"{folder.name}: name or alias")
     _unique([claim.id for item in experiments for claim in item.claims], f"{folder.name}: claim")
-    return {item.name: item for item in experiments}
+    found = {item.name: item for item in experiments}
+    for profile in PROFILES:
+        _in_an_order({name: item.cards.get(profile, {}).get("after", ()) for name, item in found.items()}, folder.name)
+    return found
+
+
+def _in_an_order(after: Mapping[str, Sequence[str]], where: str) -> None:
+    """Raises UnknownName where one comes after what is not there, InvalidInput where some wait for each other."""
+    for name in (each for names in after.values() for each in names):
+        if name not in after:
+            raise unknown_name(f"experiment in {where}, after:", name, after)
+    try:
+        TopologicalSorter(after).prepare()
+    except CycleError as error:
+        raise InvalidInput(f"{where}, after: {', '.join(sorted(error.args[1]))} wait for each other.") from error
 
 
 def find_experiment(name: str) -> Experiment:

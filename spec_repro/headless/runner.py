@@ -190,9 +190,9 @@ def _in_turn(plans: Sequence[Plan], stale: set[int], start: Callable[[Plan], Fut
 
 def _reason(item: Plan, made: Sequence[Outcome]) -> str:
     """Why a run cannot begin: what it reads has not been made; empty if it can."""
-    ended = {"failed": "has failed", "not run": "was not run"}
-    if lost := [f"{each.name} {ended[each.status]}" for each in made if each.status in ended]:
-        return f"it reads what {' and '.join(lost)}"
+    ended = {"failed": "failed", "not run": "was not run"}
+    if lost := [f"{each.name}, which {ended[each.status]}" for each in made if each.status in ended]:
+        return f"it reads the results of {' and '.join(lost)}"
     if missing := item.lacks():
         first = f" Run {' and '.join(item.after)} first." if item.after else ""
         return f"it reads {missing}, which is not there.{first}"
