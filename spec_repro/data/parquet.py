@@ -58,9 +58,7 @@ class Copy(NamedTuple):
         kept = self.place() / "files.json"
         if not kept.is_file():
             if constants.HF_HUB_OFFLINE:
-                raise DataMissing(
-                    f"{self.repository} is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it."
-                )
+                raise DataMissing(f"{self.repository} {OFFLINE}.")
             commit(self.repository, self.commit)
             tree = HfApi().list_repo_tree(self.repository, recursive=True, revision=self.commit, repo_type="dataset")
             write_json(kept, {file.path: file.size for file in tree if isinstance(file, RepoFile)})
