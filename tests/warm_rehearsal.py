@@ -4,20 +4,13 @@ A kernel of a rehearsal would import for longer than it computes. What the clien
 when they are imported is the same for all rehearsals, so that they can be imported here, which no other kernels may.
 """
 
-import json
-import os
-
-from open_clip import factory
-
 from spec_repro.headless import kernels
 
-MODELS = "auto dinov2 roberta bert t5"
-LIBRARIES = ["datasets", "timm", "torchvision.models", "transformers", "spec_repro.align", "spec_repro.probe"]
-LIBRARIES += ["spec_repro.data", "spec_repro.embeddings", "spec_repro.agreement.calibration", "sentencepiece"]
-LIBRARIES += [f"transformers.models.{name}.{kind}_{name}" for name in MODELS.split()[1:] for kind in ("modeling",)]
+LIBRARIES = ["datasets", "open_clip", "papermill", "scipy.stats", "sklearn.linear_model", "spec_repro.align"]
+LIBRARIES += ["spec_repro.data.parquet", "spec_repro.embeddings", "spec_repro.probe", "timm", "torchvision.models"]
+FAMILIES = ("bert", "dinov2", "roberta", "t5")  # of transformers
+LIBRARIES += [f"transformers.models.{name}.modeling_{name}" for name in FAMILIES]
 
 if __name__ == "__main__":
-    for name, quick in (("ViT-B-32-quickgelu", True), ("ViT-B-32", False)):
-        factory._MODEL_CONFIGS[name] = json.loads(os.environ["SMALL_CLIP"]) | {"quick_gelu": quick}
     kernels.IMPORTED += f" {' '.join(LIBRARIES)}"
     kernels._main()
