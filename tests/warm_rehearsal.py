@@ -7,7 +7,7 @@ when they are imported is the same for all rehearsals, so that they can be impor
 from spec_repro.headless import kernels
 
 LIBRARIES = ["datasets", "open_clip", "papermill", "scipy.stats", "sklearn.linear_model", "spec_repro.align"]
-LIBRARIES += ["spec_repro.data.parquet", "spec_repro.embeddings", "spec_repro.probe", "timm", "torchvision.models"]
+LIBRARIES += ["spec_repro.data.row_groups", "spec_repro.embeddings", "spec_repro.probe", "timm", "torchvision.models"]
 FAMILIES = ("bert", "dinov2", "roberta", "t5")  # of transformers
 LIBRARIES += [f"transformers.models.{name}.modeling_{name}" for name in FAMILIES]
 
