@@ -46,7 +46,10 @@ SMALL = {
     "data_seeds": [0, 1],
     "neighbours": 5,
     "shown": 3,
-    "held_out_rows": 80,
+    "held_out_rows": 40,
+    "embedded": ROWS,
+    "n_train": ROWS,
+    "n_test": ROWS,
     "sizes": {"krylov": [64, 128, 256], "covariance": [64, 128], "exact": [40, 80], "dense": [40, 80]},
     "dims_swept": [32, 64],
     "frequencies_swept": [16, 32],
@@ -125,8 +128,8 @@ def world(root: Path) -> Iterator[dict[str, str]]:
         }
         program = [str(Path(__file__).with_name("warm_rehearsal.py"))]
         with told(variables), warm_kernels(program) as more:
-            ready = Path(more.get("JUPYTER_PATH", "").partition(os.pathsep)[0], "socket")
-            while more and not ready.exists():  # until then kernels are ordinary ones
+            ready, end = Path(more.get("JUPYTER_PATH", "").partition(os.pathsep)[0], "socket"), time.monotonic() + 300
+            while more and not ready.exists() and time.monotonic() < end:  # until then kernels are ordinary ones
                 time.sleep(0.1)
             yield variables | more
 
