@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_020,
+    "method": 5_330,
     "headless": 1_455,
     "offline": 650,
-    "all": 7_055,
+    "all": 7_365,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_375,
