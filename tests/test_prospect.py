@@ -86,9 +86,6 @@ def test_seconds_and_sizes_are_rates_times_counts(monkeypatch):
     used = cost.Uses(embedded=frozenset(pairs), passes={"a pair, image": 10, "clip": 1})
     assert cost.seconds(used) == 20 + 50 + 30 + 70 + 2
     assert cost.seconds(used | used) == 172 + 72  # the same rows are embedded once, and trained twice
-    monkeypatch.setattr(cost, "on_hub", lambda: {"a": {"hub_splits": {"x": {"rows": 10, "bytes": 4e9}, "all": ["x"]}}})
-    assert cost.size_of(Rows("a", 5)) == 2
-    assert cost.size_of(Rows("a", 0)) == cost.size_of(Rows("a", 50)) == 4
 
 
 def test_each_laptop_run_takes_twenty_minutes_at_most_all_three_hours_and_four_gigabytes(bare):

@@ -1,8 +1,8 @@
-"""What an experiment costs: rows to embed, minutes on a CPU, downloads and disk, from its parameters.
+"""What an experiment reads and costs: rows to embed, models, minutes on a CPU, from its parameters.
 
-The cards of the laptop profile, the plan before a run and ``doctor`` take their numbers here. Rates are measured:
+The cards of the laptop profile and the plan before a run take their numbers here. Rates are measured:
 ``benchmarks/models.py`` times each architecture with random weights. The rest of a notebook takes as long as in the
-mini profile, which computes the same on as many rows. Sizes are those in ``data/sets.yml`` and of the models' files.
+mini profile, which computes the same on as many rows.
 """
 
 import functools
@@ -33,7 +33,6 @@ MODELS = (
 )
 TAGS = {"openai": "clip", "laion400m_e32": "clip-laion400m"}  # of open_clip, with the same files
 CHECKPOINT = re.compile(r"/(data/cache/\S+\.safetensors)")  # weights that another experiment has made
-VECTOR = 8192  # bytes of the longest embedding of one row
 CORES = 2  # of the machine that the minutes of a laptop card are for
 CHUNKS = ("wikitext",)  # sets of long texts
 
@@ -182,22 +181,6 @@ def _rate(of: Mapping[str, float], text: str) -> float:
 def minutes_of(parameters: Mapping[str, Any], rest: float) -> int:
     """Minutes of a laptop card, alone and with nothing embedded before; ``rest`` are those of the mini card."""
     return math.ceil(seconds(uses(parameters)) / 60 + rest)
-
-
-def size_of(rows: Rows) -> float:
-    """GB that the hub sends for these rows: their share of the bytes of the set, all of its splits."""
-    size, count = (sum(part[key] for part in _parts(rows.name)) for key in ("bytes", "rows"))
-    return size / 1e9 * (min(1.0, rows.n / count) if rows.n else 1.0)
-
-
-def _parts(name: str) -> list[Mapping[str, Any]]:
-    return [part for part in on_hub()[name]["hub_splits"].values() if isinstance(part, Mapping)]
-
-
-def kept(used: Uses) -> float:
-    """GB of the vectors that stay on disk."""
-    counts = [rows.n or sum(part["rows"] for part in _parts(rows.name)) for rows, _ in used.embedded if rows.name]
-    return sum(counts) * VECTOR / 1e9
 
 
 def registered(name: str) -> str:

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 from spec_repro.base.errors import InvalidInput, brief
 from spec_repro.base.files import cache_root
 from spec_repro.headless import cost
 from spec_repro.headless.progress import minutes
 from spec_repro.headless.runner import Plan, on_gpu
+
+VECTOR = 8192  # bytes of the longest embedding of one row
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def prospect(plans: Sequence[Plan]) -> Prospect:
         lines.append(f"{k:3} {name:16} {card['minutes']:>4g} min, {card['device']}{size}{since}")
         problems += _lacking(of[name], [*known, *order])
         known.add(name)
-    space = sum(downloads.values()) + cost.kept(whole)
+    space = sum(downloads.values()) + _vectors(whole)
     problems += _shared(whole, space)
     laptop = all(item.profile == "laptop" for item in plans)
     rests = [60 * item.experiment.cards["mini"]["minutes"] for item in plans if laptop]
@@ -64,19 +67,35 @@ def prospect(plans: Sequence[Plan]) -> Prospect:
 
 def absent(used: cost.Uses) -> dict[str, float]:
     """GB of each data set and model that is not on this machine, of the rows that are read."""
-    from spec_repro.data.hub import is_kept
-    from spec_repro.data.sources import candidates
+    found: dict[str, float] = {}
+    for rows, size in _not_here(used).items():
+        name = f"{rows.name}, {rows.n:,} rows" if rows.n else rows.name
+        found[name] = found.get(name, 0.0) + size / 1e9
+    return found | {name: float(facts.size.split()[0]) for name, facts in sorted(_weights(used).items())}
+
+
+def _not_here(used: cost.Uses) -> dict[cost.Rows, int]:
+    """Bytes of the rows that would be downloaded; what is drawn over them is free."""
+    from spec_repro.data.sources import download_size
+
+    rows = sorted({each._replace(kind="") for each in used.rows})
+    sizes = {each: download_size(each.name, each.n or None, each.split or None, seed=each.seed) for each in rows}
+    return {each: size for each, size in sizes.items() if size}
+
+
+def _vectors(used: cost.Uses) -> float:
+    """GB of the embeddings that stay on disk; of a whole set, those of its largest split."""
+    splits = {rows: cost.on_hub()[rows.name]["hub_splits"].values() for rows, _ in used.embedded if rows.name}
+    largest = {rows: max(part["rows"] for part in parts if "files" in part) for rows, parts in splits.items()}
+    return sum(rows.n or largest[rows] for rows, _ in used.embedded) * VECTOR / 1e9
+
+
+def _weights(used: cost.Uses) -> dict[str, Any]:
+    """The facts of the models that are not here, by the last part of their source; equal files count once."""
     from spec_repro.embeddings import EMBEDDINGS
 
-    sets = {rows._replace(kind="") for rows in used.rows}  # what is drawn over them costs no download
-    found = {}
-    for rows in sorted(sets):
-        if not any(parts for _, parts in candidates(rows.name)) and not is_kept(cost.on_hub()[rows.name]["hub"]):
-            name = f"{rows.name}, {rows.n:,} rows" if rows.n else rows.name
-            found[name] = found.get(name, 0.0) + cost.size_of(rows)
     facts = {EMBEDDINGS[cost.registered(name)].about for name in used.models}
-    sizes = {each.source.rsplit("/", 1)[-1]: float(each.size.split()[0]) for each in facts if not each.found()}
-    return found | dict(sorted(sizes.items()))
+    return {each.source.rsplit("/", 1)[-1]: each for each in facts if not each.found()}
 
 
 def _lacking(item: Plan, run: Sequence[str]) -> list[str]:
@@ -134,21 +153,18 @@ def agreed(plans: Sequence[Plan], yes: bool, ask: Callable[[str], str] | None = 
 def fetch(plans: Sequence[Plan], say: Callable = print) -> list[str]:
     """Download what the plans need and is not here; what could not be had, with the reason."""
     from spec_repro.data import load_data
-    from spec_repro.embeddings import EMBEDDINGS
 
     used = functools.reduce(operator.or_, (cost.uses(item.parameters) for item in plans), cost.Uses())
-    lacks, failed = absent(used), []
-    names = {name.partition(",")[0] for name in lacks}
-    say("\n".join([f"{name}: {size:.2f} GB" for name, size in lacks.items()] or ["everything is here"]))
-    drawn = sorted({rows._replace(kind="") for rows in used.rows if rows.name in names})
-    steps: list = [
-        (rows.name, load_data, {"n": rows.n or None, "split": rows.split or None, "seed": rows.seed}) for rows in drawn
+    say("\n".join([f"{name}: {size:.2f} GB" for name, size in absent(used).items()] or ["everything is here"]))
+    steps: list[tuple[str, Callable]] = [
+        (rows.name, functools.partial(load_data, rows.name, n=rows.n or None, split=rows.split or None, seed=rows.seed))
+        for rows in _not_here(used)
     ]
-    facts = {EMBEDDINGS[cost.registered(name)].about for name in used.models}
-    steps += [(each.source, each.found, {"download": True}) for each in facts if not each.found()]
-    for name, get, options in steps:
+    steps += [(name, functools.partial(facts.found, download=True)) for name, facts in sorted(_weights(used).items())]
+    failed = []
+    for name, get in steps:
         try:
-            get(name, **options) if get is load_data else get(**options)
+            get()
             say(f"{name} is here")
         except Exception as error:  # what a failed request raises differs between versions of the hub's client
             failed.append(f"{name}: {brief(error)}")
