@@ -139,8 +139,7 @@ def run(name: str, environment: dict[str, str], **changes) -> Path:
     options = [
         f"-p{key}={value!r}" if not isinstance(value, str) else f"-p{key}={value}" for key, value in small.items()
     ]
-    options = [option.replace("/data/cache/", f"/{environment['SPEC_CACHE']}/") for option in options]
-    command = [sys.executable, "-m", "spec_repro", "run", name, "--profile", "paper", *options]
+    command = [sys.executable, "-m", "spec_repro", "run", name, "--profile", "paper", "--yes", *options]
     done = subprocess.run(
         command, env=os.environ | environment, cwd=project_root(), capture_output=True, text=True, timeout=600
     )

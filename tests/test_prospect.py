@@ -1,5 +1,6 @@
 """What runs cost and the plan before them: counts by hand, limits over all cards, machines that lack something."""
 
+import inspect
 from collections import namedtuple
 
 import pytest
@@ -7,9 +8,10 @@ from huggingface_hub import constants
 
 from spec_repro.__main__ import main
 from spec_repro.base.errors import InvalidInput
+from spec_repro.data import LOADERS
 from spec_repro.embeddings import EMBEDDINGS
 from spec_repro.headless import cost, prospect, runner
-from spec_repro.headless.cost import Rows
+from spec_repro.headless.cost import Subset
 from spec_repro.headless.experiments import load_experiments, merged
 
 LAPTOP = [item for item in load_experiments().values() if "laptop" in item.cards]
@@ -47,7 +49,7 @@ def test_uses_of_nested_groups_are_those_counted_by_hand():
             "n_samples": 5,
         }
     )
-    afhq, ffhq = Rows("afhq", 7), Rows("ffhq", 0)
+    afhq, ffhq = Subset("afhq", 7), Subset("ffhq", 0)
     assert found.rows == {afhq, ffhq}
     assert found.embedded == {(afhq, "dinov2"), (afhq, "clip"), (ffhq, "inception?x=1")}
     assert found.models == {"dinov2", "clip", "inception?x=1"}
@@ -55,10 +57,17 @@ def test_uses_of_nested_groups_are_those_counted_by_hand():
 
 def test_draws_words_and_texts_made_here_count():
     drawn = cost.uses({"base": "imagenette", "n_samples": 9, "embeddings": ["clip"], "seeds": [0, 1]})
-    assert drawn.embedded == {(Rows("imagenette", 9, "", i, "base"), "clip") for i in (0, 1)}
-    assert cost.uses({"n_samples": 9, "embeddings": ["e5"]}).embedded == {(Rows("", 9), "e5")}
+    assert drawn.embedded == {(Subset("imagenette", 9, "", i, "base"), "clip") for i in (0, 1)}
+    assert cost.uses({"n_samples": 9, "embeddings": ["e5"]}).embedded == {(Subset("", 9), "e5")}
     two = {"data": ["imagenette"], "n_train": 3, "n_test": 4, "embeddings": {"A": "dinov2"}}
-    assert cost.uses(two).embedded == {(Rows("imagenette", 7), "dinov2")}
+    assert cost.uses(two).embedded == {(Subset("imagenette", 7), "dinov2")}
+
+
+def test_the_usual_split_is_that_of_the_loader():
+    for name in cost.on_hub():
+        usual = inspect.signature(LOADERS[name].function).parameters["split"].default
+        assert usual == ("train" if name in cost.TRAIN else "all")
+        assert cost.uses({"data": name}).rows == {Subset(name, 0, "train" if usual == "train" else "")}
 
 
 def test_a_training_counts_its_steps_and_a_checkpoint_is_no_download():
@@ -71,9 +80,9 @@ def test_a_training_counts_its_steps_and_a_checkpoint_is_no_download():
             "settings": {"steps": 4, "batch_size": 5, "evaluate_every": 2},
         }
     )
-    coco, words = Rows("coco", 10, "train"), Rows("imagenette", 6, kind="base")
+    coco, words = Subset("coco", 10, "train"), Subset("imagenette", 6, kind="base")
     assert found.embedded == {(coco, "dinov2"), (words, "dinov2")}
-    assert found.rows == {coco, words, Rows("coco-captions", 0, "train")}
+    assert found.rows == {coco, words, Subset("coco-captions", 0, "train")}
     assert found.passes == {"a pair, image": 20, "clip": 30}
     made = cost.uses({"embeddings": {"aligned": "open_clip:ViT-B-32/data/cache/alignment/x/aligned.safetensors"}})
     assert (made.models, made.checkpoints) == (frozenset(), {"data/cache/alignment/x/aligned.safetensors"})
@@ -82,7 +91,7 @@ def test_a_training_counts_its_steps_and_a_checkpoint_is_no_download():
 def test_seconds_and_sizes_are_rates_times_counts(monkeypatch):
     rates = {"clip": {"an image": 2.0}, "e5": {"a sentence": 3.0, "a chunk": 5.0}, "align": {"a pair, image": 7.0}}
     monkeypatch.setattr(cost, "measured", lambda name: {"1 thread": {"seconds": rates}})
-    pairs = {(Rows("afhq", 10), "clip"), (Rows("wikitext", 10), "e5"), (Rows("", 10), "e5")}
+    pairs = {(Subset("afhq", 10), "clip"), (Subset("wikitext", 10, "train"), "e5"), (Subset("", 10), "e5")}
     used = cost.Uses(embedded=frozenset(pairs), passes={"a pair, image": 10, "clip": 1})
     assert cost.seconds(used) == 20 + 50 + 30 + 70 + 2
     assert cost.seconds(used | used) == 172 + 72  # the same rows are embedded once, and trained twice

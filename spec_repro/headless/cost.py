@@ -34,10 +34,11 @@ MODELS = (
 TAGS = {"openai": "clip", "laion400m_e32": "clip-laion400m"}  # of open_clip, with the same files
 CHECKPOINT = re.compile(r"/(data/cache/\S+\.safetensors)")  # weights that another experiment has made
 CORES = 2  # of the machine that the minutes of a laptop card are for
-CHUNKS = ("wikitext",)  # sets of long texts
+LONG = ("wikitext",)  # sets of long texts
+TRAIN = ("coco", "coco-captions", "dogs", "imagenet", "wikitext")  # sets whose split is this one if none is named
 
 
-class Rows(NamedTuple):
+class Subset(NamedTuple):
     """Rows that are read of a data set; ``n`` is 0 for all, ``kind`` tells apart what is drawn over them."""
 
     name: str
@@ -54,9 +55,9 @@ class Uses:
     ``passes`` counts the rows of the passes of a training: those of its steps, and those that evaluations look at.
     """
 
-    rows: frozenset[Rows] = frozenset()
+    rows: frozenset[Subset] = frozenset()
     models: frozenset[str] = frozenset()
-    embedded: frozenset[tuple[Rows, str]] = frozenset()
+    embedded: frozenset[tuple[Subset, str]] = frozenset()
     checkpoints: frozenset[str] = frozenset()
     passes: Mapping[str, int] = field(default_factory=dict)
 
@@ -73,13 +74,13 @@ def uses(parameters: Mapping[str, Any]) -> Uses:
     The name of a data set on the hub, or of a pretrained model, counts wherever it stands. Models embed the data sets
     of the innermost group of parameters that has both; without one, rows that are made here.
     """
-    found, rows, models = _group(parameters, Rows("", 0))
+    found, rows, models = _group(parameters, Subset("", 0))
     if models:
-        found |= _crossed(rows or {_of_group(parameters, Rows("", 0))}, models)
+        found |= _crossed(rows or {_of_group(parameters, Subset("", 0))}, models)
     return found | _trained(parameters)
 
 
-def _value(value: Any, usual: Rows, key: str) -> tuple[Uses, set[Rows], set[str]]:
+def _value(value: Any, usual: Subset, key: str) -> tuple[Uses, set[Subset], set[str]]:
     """What one value names; the data sets and the models that wait for the other in the groups around it."""
     if isinstance(value, Mapping):
         return _group(value, usual)
@@ -91,35 +92,37 @@ def _value(value: Any, usual: Rows, key: str) -> tuple[Uses, set[Rows], set[str]
         path = CHECKPOINT.search(value)
         made = {"checkpoints": frozenset([path[1]])} if path else {"models": frozenset([value])}
         return Uses(**made), set(), {value} - {value if key == "model" else ""}  # that one is trained
-    rows = {usual._replace(name=value, kind=key if key == "base" else "")} if value in on_hub() else set()
+    split = usual.split or "train" * (value in TRAIN)
+    kind = key if key == "base" else ""
+    rows = {usual._replace(name=value, split=split, kind=kind)} if value in on_hub() else set()
     return Uses(rows=frozenset(rows)), rows, set()
 
 
-def _group(group: Mapping[str, Any], usual: Rows) -> tuple[Uses, set[Rows], set[str]]:
+def _group(group: Mapping[str, Any], usual: Subset) -> tuple[Uses, set[Subset], set[str]]:
     usual = _of_group(group, usual)
     found, rows, models = _joined(_value(value, usual, key) for key, value in group.items())
     if group.get("captions"):
-        found |= Uses(rows=frozenset([Rows("coco-captions", 0, usual.split)]))
+        found |= Uses(rows=frozenset([Subset("coco-captions", 0, usual.split or "train")]))
     if rows and models:
         return found | _crossed(rows, models, len(group.get("seeds", [0]))), set(), set()
     return found, rows, models
 
 
-def _of_group(group: Mapping[str, Any], usual: Rows) -> Rows:
+def _of_group(group: Mapping[str, Any], usual: Subset) -> Subset:
     """Number, split and seed of the rows in a group of parameters; what it does not say is as around it."""
     stated = [group[name] for name in ("embedded", "n", "n_samples") if name in group]
     n = stated[0] if stated else group.get("n_train", 0) + group.get("n_test", 0) or usual.n
     return usual._replace(n=n, split=group.get("split", usual.split), seed=group.get("seed", usual.seed))
 
 
-def _joined(parts: Iterable[tuple[Uses, set[Rows], set[str]]]) -> tuple[Uses, set[Rows], set[str]]:
+def _joined(parts: Iterable[tuple[Uses, set[Subset], set[str]]]) -> tuple[Uses, set[Subset], set[str]]:
     found, rows, models = Uses(), set(), set()
     for more, some, others in parts:
         found, rows, models = found | more, rows | some, models | others
     return found, rows, models
 
 
-def _crossed(rows: Iterable[Rows], models: Iterable[str], draws: int = 1) -> Uses:
+def _crossed(rows: Iterable[Subset], models: Iterable[str], draws: int = 1) -> Uses:
     """Each model on each data set; several draws of it are other rows."""
     pairs = itertools.product(rows, models, range(draws))
     return Uses(embedded=frozenset((each._replace(seed=each.seed + i), name) for each, name, i in pairs))
@@ -164,7 +167,7 @@ def seconds(used: Uses) -> float:
     found = measured("models.json")
     rates = found.get(f"{CORES} threads", found["1 thread"])["seconds"]
     embedded = [
-        rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in CHUNKS else "a sentence")
+        rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in LONG else "a sentence")
         for rows, model in used.embedded
     ]
     trained = [

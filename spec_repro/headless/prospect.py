@@ -74,7 +74,7 @@ def absent(used: cost.Uses) -> dict[str, float]:
     return found | {name: float(facts.size.split()[0]) for name, facts in sorted(_weights(used).items())}
 
 
-def _not_here(used: cost.Uses) -> dict[cost.Rows, int]:
+def _not_here(used: cost.Uses) -> dict[cost.Subset, int]:
     """Bytes of the rows that would be downloaded; what is drawn over them is free."""
     from spec_repro.data.sources import download_size
 
@@ -87,7 +87,7 @@ def _vectors(used: cost.Uses) -> float:
     """GB of the embeddings that stay on disk; of a whole set, those of its largest split."""
     splits = {rows: cost.on_hub()[rows.name]["hub_splits"].values() for rows, _ in used.embedded if rows.name}
     largest = {rows: max(part["rows"] for part in parts if "files" in part) for rows, parts in splits.items()}
-    return sum(rows.n or largest[rows] for rows, _ in used.embedded) * VECTOR / 1e9
+    return sum(rows.n or largest.get(rows, 0) for rows, _ in used.embedded) * VECTOR / 1e9
 
 
 def _weights(used: cost.Uses) -> dict[str, Any]:
