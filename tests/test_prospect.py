@@ -59,8 +59,16 @@ def test_draws_words_and_texts_made_here_count():
     drawn = cost.uses({"base": "imagenette", "n_samples": 9, "embeddings": ["clip"], "seeds": [0, 1]})
     assert drawn.embedded == {(Subset("imagenette", 9, "", i, "base"), "clip") for i in (0, 1)}
     assert cost.uses({"n_samples": 9, "embeddings": ["e5"]}).embedded == {(Subset("", 9), "e5")}
-    two = {"data": ["imagenette"], "n_train": 3, "n_test": 4, "embeddings": {"A": "dinov2"}}
-    assert cost.uses(two).embedded == {(Subset("imagenette", 7), "dinov2")}
+    two = {
+        "data": ["imagenette"],
+        "n_train": 3,
+        "n_test": 4,
+        "train_split": "train",
+        "test_split": "val",
+        "train_seed": 5,
+    }
+    both = {Subset("imagenette", 3, "train", 5), Subset("imagenette", 4, "val")}
+    assert cost.uses(two | {"embeddings": {"A": "dinov2"}}).embedded == {(each, "dinov2") for each in both}
 
 
 def test_the_usual_split_is_that_of_the_loader():

@@ -76,7 +76,7 @@ def uses(parameters: Mapping[str, Any]) -> Uses:
     """
     found, rows, models = _group(parameters, Subset("", 0))
     if models:
-        found |= _crossed(rows or {_of_group(parameters, Subset("", 0))}, models)
+        found |= _crossed(rows or _of_group(parameters, Subset("", 0)), models)
     return found | _trained(parameters)
 
 
@@ -99,20 +99,27 @@ def _value(value: Any, usual: Subset, key: str) -> tuple[Uses, set[Subset], set[
 
 
 def _group(group: Mapping[str, Any], usual: Subset) -> tuple[Uses, set[Subset], set[str]]:
-    usual = _of_group(group, usual)
-    found, rows, models = _joined(_value(value, usual, key) for key, value in group.items())
+    parts = _of_group(group, usual)
+    found, rows, models = _joined(_value(value, part, key) for part in parts for key, value in group.items())
     if group.get("captions"):
-        found |= Uses(rows=frozenset([Subset("coco-captions", 0, usual.split or "train")]))
+        found |= Uses(rows=frozenset([Subset("coco-captions", 0, parts[0].split or "train")]))
     if rows and models:
         return found | _crossed(rows, models, len(group.get("seeds", [0]))), set(), set()
     return found, rows, models
 
 
-def _of_group(group: Mapping[str, Any], usual: Subset) -> Subset:
-    """Number, split and seed of the rows in a group of parameters; what it does not say is as around it."""
+def _of_group(group: Mapping[str, Any], usual: Subset) -> list[Subset]:
+    """Number, split and seed of the rows in a group of parameters; what it does not say is as around it.
+
+    A group that has a part to train on and one to test on has two.
+    """
+    if "n_train" in group:
+        both = ("train", "test")
+        stated = [(group[f"n_{part}"], group.get(f"{part}_split"), group.get(f"{part}_seed")) for part in both]
+        return [usual._replace(n=n, split=split or "", seed=seed or 0) for n, split, seed in stated]
     stated = [group[name] for name in ("embedded", "n", "n_samples") if name in group]
-    n = stated[0] if stated else group.get("n_train", 0) + group.get("n_test", 0) or usual.n
-    return usual._replace(n=n, split=group.get("split", usual.split), seed=group.get("seed", usual.seed))
+    n = stated[0] if stated else usual.n
+    return [usual._replace(n=n, split=group.get("split", usual.split), seed=group.get("seed", usual.seed))]
 
 
 def _joined(parts: Iterable[tuple[Uses, set[Subset], set[str]]]) -> tuple[Uses, set[Subset], set[str]]:
