@@ -74,6 +74,8 @@ def from_hub(name: str, split: str, root: str | os.PathLike | None, here: str = 
     """
     card, start = CARDS[name], data_root(root)
     try:
+        if not card.hub:
+            raise DataMissing("no copy of this set is known there.")
         if split not in card.hub_splits:
             raise DataMissing(f"its copy of this set has {' and '.join(map(repr, card.hub_splits))} alone.")
         if card.gated and get_token() is None and not is_kept(card.hub):
