@@ -54,7 +54,13 @@ def captions(numbers):
 
 
 KINDS = {1: ("person", "person"), 18: ("dog", "animal"), 20: ("sheep", "animal"), 42: ("surfboard", "sports")}
-KINDS |= {43: ("tennis racket", "sports"), 17: ("cat", "animal")}
+KINDS |= {43: ("tennis racket", "sports"), 17: ("cat", "animal"), 59: ("pizza", "food"), 41: ("skateboard", "sports")}
+KINDS |= {
+    36: ("snowboard", "sports"),
+    6: ("bus", "vehicle"),
+    70: ("toilet", "furniture"),
+    82: ("refrigerator", "appliance"),
+}
 
 
 def objects_on(n):

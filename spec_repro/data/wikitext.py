@@ -4,9 +4,11 @@ The paper does not say how it cut the text. Here the lines of a split, headings 
 space (WikiText is tokenised already), and cut into consecutive blocks; the remainder is dropped.
 """
 
+import re
 from pathlib import Path
 
-from datasets import Dataset
+import numpy as np
+from datasets import ClassLabel, Dataset
 from pyarrow.parquet import ParquetFile
 
 from spec_repro.base.content import note, regular

@@ -20,8 +20,8 @@ def beside_printed(
 ) -> pd.DataFrame:
     """Eigenvalues, AMI or NMI, and mean distances between clusters as the paper prints them, and as they came out.
 
-    ``sides``: the directions by their keys; ``table``: of `agreement.evidence`; ``choices``: of `other_choices`, for the
-    eigenvalues at the matched level.
+    ``sides``: the directions by their keys; ``table``: of `agreement.evidence`; ``choices``: of `other_choices`, for
+    the eigenvalues at the matched level.
     """
     rows = [row for key, side in sides.items() for row in _numbers(printed_of(experiment, key), side, table)]
     frame = pd.DataFrame(rows, columns=["direction", "number", "paper", "here"])
