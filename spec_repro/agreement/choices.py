@@ -4,6 +4,8 @@ Its released code has one bandwidth for each model, and makes the sum of an eige
 with these stands the one at bandwidths of a common level, and what the other sign makes the members of a cluster.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -24,11 +26,11 @@ def other_choices(x, y, found: Comparison, size: int, *, seed: int = 0) -> pd.Da
     - `other_sign`: members that are others under ``sign="cubes"``.
     """
     settings = found.settings
-    if settings["sign"] == "cubes" and settings["kernel_y"].slack:
+    if settings["sign"] == "cubes" and _slack(settings):
         return pd.DataFrame()
     same = {name: settings[name] for name in ("k", "frequencies", "seed", "independent", "centred", "sign")}
     # A match leaves its slack in the second kernel: it is what found has then.
-    other = found if settings["kernel_y"].slack else compare(x, y, match_bandwidths(x, y, seed=seed), **same)
+    other = found if _slack(settings) else compare(x, y, match_bandwidths(x, y, seed=seed), **same)
     rows = []
     for side, usual in zip(found, other, strict=True):
         members, theirs = side.top(size), usual.top(size)
@@ -43,6 +45,11 @@ def other_choices(x, y, found: Comparison, size: int, *, seed: int = 0) -> pd.Da
             row["other_sign"] = size - len(np.intersect1d(mine, low[j])) if flipped[j] else 0
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _slack(settings: Mapping) -> float:
+    """What the kernels of a match have, and others do not."""
+    return getattr(settings["kernel_y"], "slack", 0.0)
 
 
 def choices_note(table: pd.DataFrame, direction: str) -> str:
