@@ -22,10 +22,16 @@ def rows_of(**wanted):
 
 def test_planted_entries_are_found_and_others_are_not():
     members = np.stack([rows_of(gender="female", profession="firefighter"), rows_of(object="french horn")])
-    printed = ["Female firefighter", "male artist", "french horn", "horn", "frying pan/French horn"]
+    printed = [
+        "Female firefighter",
+        "male artist",
+        "french horn",
+        "horn",
+        "frying pan/French horn",
+    ]  # last: most samples
     found = printed_contents(PEOPLE, members, printed).set_index("entry")
-    assert found.found.to_dict() == dict(zip(printed, [True, False, True, False, True], strict=True))
-    assert found.cluster["French horn" if "French horn" in found.index else "french horn"] == 2
+    assert found.found.to_dict() == dict(zip(printed, [True, False, True, False, False], strict=True))
+    assert found.cluster["french horn"] == 2
     assert found.share["Female firefighter"] == 1
     assert found.overall["Female firefighter"] == pytest.approx(20 / 120)
     assert found.overall["horn"] == pytest.approx(1 / 3)  # not those with a french horn

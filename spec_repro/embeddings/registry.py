@@ -98,8 +98,8 @@ def load_embedding(name: str, **options) -> Embedding:
     """An embedding by name: ``"hog"``, or an open form such as ``"file:PATH"``; ``options`` are those of the embedding.
 
     They may stand in the name, ``"hf:ORG/NAME?pooling=mean&normalize=true"``: a text as it is, else true, false or a
-    number, with "%26" for "&" and so on. Then they are part of the embedding's name. A "?" without a "=" after it, or
-    in the path of a file that exists, is an ordinary letter.
+    number, with "%26" for "&" and so on. Then they are part of the embedding's name. A "?" in a path without a "="
+    after it, or in that of a file that exists, is an ordinary letter.
 
     Raises UnknownName with the near miss, for options too, and InvalidInput for a value of another kind.
     """
@@ -122,7 +122,7 @@ def _parts(name: str) -> tuple[str, str]:
     """The name without its options, and these as a text."""
     base, _, query = name.partition("?")
     path = name.partition(":")[2]
-    if "=" not in query or (path and os.path.exists(given_path(path))):
+    if ("=" not in query and base not in EMBEDDINGS) or (path and os.path.exists(given_path(path))):
         return name, ""
     return base, query
 
