@@ -30,13 +30,13 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 4_870,
-    "headless": 1_455,
+    "method": 5_070,
+    "headless": 1_545,
     "offline": 650,
-    "all": 6_910,
+    "all": 7_200,
     "a file": 250,
     "a function": 50,
-    "notebooks": 2_310,
+    "notebooks": 2_560,
 }
 ENTRIES = 11  # of spec_repro/
 
