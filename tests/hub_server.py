@@ -104,8 +104,13 @@ class _Answer(BaseHTTPRequestHandler):
             asked = json.loads(body)["paths"] if body.startswith("{") else urllib.parse.parse_qs(body)["paths"]
             return [every[path] for path in asked if path in every]
         if found[4] == "tree":
-            assert query.get("recursive", [""])[0].lower() in ("true", "1"), "only whole trees are served"
-            return [each for path, each in every.items() if path.startswith(found[6] or "")]
+            below = f"{found[6]}/" if found[6] else ""
+            inside = {path.removeprefix(below): each for path, each in every.items() if path.startswith(below)}
+            if query.get("recursive", [""])[0].lower() in ("true", "1"):
+                return list(inside.values())
+            folders = {path.partition("/")[0] for path in inside if "/" in path}
+            kept = [{"type": "directory", "path": below + path, "size": 0, "oid": "0" * 40} for path in folders]
+            return kept + [each for path, each in inside.items() if "/" not in path]
         names = [{"rfilename": path} for path in every]
         told = {"id": found[3], "sha": repository.commit, "siblings": names, "private": False, "disabled": False}
         return told | {"gated": "auto" if repository.gated else False, "tags": [], "downloads": 0, "likes": 0}

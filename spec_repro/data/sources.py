@@ -15,8 +15,9 @@ from huggingface_hub import get_token
 
 from spec_repro.base.errors import DataMissing, GatedData, InvalidInput, shown, unknown_name
 from spec_repro.base.files import data_root
-from spec_repro.data.parquet import Copy, part_of_split, whole_split
+from spec_repro.data.copies import Copy, whole_split
 from spec_repro.data.registry import CARDS, LOADERS
+from spec_repro.data.row_groups import part_of_split
 
 
 def candidates(name: str, root: str | os.PathLike | None = None) -> Iterator[tuple[Path, dict[str, str]]]:
