@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_400,
-    "headless": 1_830,
+    "method": 5_410,
+    "headless": 1_950,
     "offline": 650,
-    "all": 7_880,
+    "all": 7_945,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_560,

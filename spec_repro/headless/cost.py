@@ -1,8 +1,8 @@
 """What an experiment reads and costs: rows to embed, models, minutes on a CPU, from its parameters.
 
 The cards of the laptop profile and the plan before a run take their numbers here. Rates are measured:
-``benchmarks/models.py`` times each architecture with random weights. The rest of a notebook takes as long as in the
-mini profile, which computes the same on as many rows.
+``benchmarks/models.py`` times each architecture with random weights on one thread, ``benchmarks/embed_throughput.py``
+one of them on two. The rest of a notebook takes as long as in the mini profile, which has as many rows.
 """
 
 import functools
@@ -171,8 +171,7 @@ def measured(name: str) -> Mapping[str, Any]:
 
 def seconds(used: Uses) -> float:
     """Seconds of the models' passes on the CPU of a laptop card."""
-    found = measured("models.json")
-    rates = found.get(f"{CORES} threads", found["1 thread"])["seconds"]
+    rates = measured("models.json")["seconds"]
     embedded = [
         rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in LONG else "a sentence")
         for rows, model in used.embedded
@@ -181,7 +180,13 @@ def seconds(used: Uses) -> float:
         count * (rates["align"][kind] if kind in rates["align"] else _rate(rates[kind], "a sentence"))
         for kind, count in used.passes.items()
     ]
-    return sum(embedded) + sum(trained)
+    return (sum(embedded) + sum(trained)) / speed_up()
+
+
+def speed_up() -> float:
+    """How much faster `CORES` cores are than one, by a run of the image tower of CLIP on both; at most their number."""
+    both = measured("embed-vit-b-32.json")
+    return min(CORES, measured("models.json")["seconds"]["clip"]["an image"] * both["images"] / both["embed_seconds"])
 
 
 def _rate(of: Mapping[str, float], text: str) -> float:
