@@ -146,6 +146,7 @@ def test_the_plan_names_order_sums_and_what_is_lacking(bare, monkeypatch):
         item.card["device"] == "GPU" for item in plans("paper")
     )
     assert "imagenet is gated on the hub: accept its terms there, then set HF_TOKEN" in found.problems
+    assert [line.split()[0] for line in found.problems if "coco-instances" in line] == ["fig10", "fig14"]
     assert found.downloads["imagenet"] > 100
     assert found.disk > sum(found.downloads.values())
     monkeypatch.setattr(prospect.shutil, "disk_usage", lambda path: namedtuple("Use", "free")(1e9))

@@ -100,12 +100,19 @@ def _weights(used: cost.Uses) -> dict[str, Any]:
 
 def _lacking(item: Plan, run: Sequence[str]) -> list[str]:
     """What one experiment needs and this machine or this run has not."""
+    from spec_repro.data.registry import CARDS
+    from spec_repro.data.sources import find
+
     found, name = [], item.experiment.name
     if item.card["device"] == "GPU" and not on_gpu():
         found.append(f"{name} needs a GPU in the {item.card['minutes']:g} min of its card, and there is none")
     missing = item.lacks()
     if missing and not set(item.after) & set(run):
         found.append(f"{name} reads {missing}, which {' and '.join(item.after)} makes: run it, too")
+    if item.parameters.get("objects") and not find("coco-instances", "train", None)[1]:
+        found.append(
+            f"{name} takes objects= of coco-instances, which the hub has not: {CARDS['coco-instances'].obtain}"
+        )
     return found
 
 
