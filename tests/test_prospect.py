@@ -142,12 +142,12 @@ def test_the_plan_names_order_sums_and_what_is_lacking(bare, monkeypatch):
     names = [line.split()[1] for line in found.lines]
     assert names.index("fig05") < names.index("fig18")
     assert sorted(names) == sorted(item.experiment.name for item in plans("paper"))
-    assert sum("needs a GPU" in line for line in found.problems) == sum(
-        item.card["device"] == "GPU" for item in plans("paper")
-    )
+    slow = [item.experiment.name for item in plans("paper") if item.card["device"] == "GPU"]
+    assert set(found.problems[0].removeprefix("no GPU, which ").partition(" need")[0].split(", ")) == set(slow)
     assert "imagenet is gated on the hub: accept its terms there, then set HF_TOKEN" in found.problems
     assert [line.split()[0] for line in found.problems if "coco-instances" in line] == ["fig10", "fig14"]
     assert found.downloads["imagenet"] > 100
+    assert [name for name in found.downloads if name.startswith(("ffhq", "afhq"))] == ["ffhq", "afhq"]  # whole, once
     assert found.disk > sum(found.downloads.values())
     monkeypatch.setattr(prospect.shutil, "disk_usage", lambda path: namedtuple("Use", "free")(1e9))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -170,7 +170,7 @@ def test_nothing_starts_without_a_yes_that_this_machine_cannot_do(bare):
     said, fig03 = [], plans("paper", "fig03")
     with pytest.raises(InvalidInput, match="nothing was started; add --yes"):
         prospect.agreed(fig03, False, say=said.append)
-    assert "not possible here: fig03 needs a GPU" in said[0]
+    assert "not possible here: no GPU, which fig03 need" in said[0]
     assert prospect.agreed(fig03, True, say=said.append)
     assert prospect.agreed(fig03, False, ask=lambda question: "y", say=said.append)
     assert not prospect.agreed(fig03, False, ask=lambda question: "", say=said.append)

@@ -36,8 +36,12 @@ class Prospect:
         """For the terminal."""
         sums = f"in all about {minutes(self.seconds)}, {sum(self.downloads.values()):.1f} GB to download"
         found = [*self.lines, f"{sums}, {self.disk:.1f} GB of disk"]
-        sizes = [f"{name} {size:.2f}" for name, size in self.downloads.items()]
-        found += [f"to download, in GB: {', '.join(sizes)}"] * bool(sizes)
+        sizes: dict[str, float] = {}
+        for name, size in self.downloads.items():
+            short = name.partition(",")[0]
+            sizes[short] = sizes.get(short, 0.0) + size
+        told = ", ".join(f"{name} {size:.2f}" for name, size in sizes.items())
+        found += [f"to download, in GB: {told}"] * bool(told)
         return "\n".join([*found, *(f"not possible here: {each}" for each in self.problems)])
 
 
@@ -46,18 +50,18 @@ def prospect(plans: Sequence[Plan]) -> Prospect:
     names = [item.experiment.name for item in plans]
     of = dict(zip(names, plans, strict=True))
     order = [*TopologicalSorter({name: [a for a in of[name].after if a in of] for name in names}).static_order()]
-    used = {name: cost.uses(of[name].parameters) for name in order}
-    downloads, known, lines, problems, whole = {}, set(), [], [], cost.Uses()
+    downloads, lines, problems, whole = {}, [], [], cost.Uses()
     for k, name in enumerate(order, start=1):
-        card, new = of[name].card, {key: size for key, size in absent(used[name]).items() if key not in downloads}
-        downloads |= new
-        whole |= used[name]
-        since = f", after {', '.join(of[name].after)}" if of[name].after else ""
-        size = f", {sum(new.values()):.2f} GB" if new else ""
+        card, before = of[name].card, downloads.keys()
+        whole |= cost.uses(of[name].parameters)
+        downloads = absent(whole)
+        new = sum(size for key, size in downloads.items() if key not in before)
+        size, since = f", {new:.2f} GB" * bool(new), f", after {', '.join(of[name].after)}" * bool(of[name].after)
         lines.append(f"{k:3} {name:16} {card['minutes']:>4g} min, {card['device']}{size}{since}")
-        problems += _lacking(of[name], [*known, *order])
-        known.add(name)
+        problems += _lacking(of[name], order)
     space = sum(downloads.values()) + _vectors(whole)
+    if (slow := [name for name in order if of[name].card["device"] == "GPU"]) and not on_gpu():
+        problems.insert(0, f"no GPU, which {', '.join(slow)} need to be done in the time of their cards")
     problems += _shared(whole, space)
     laptop = all(item.profile == "laptop" for item in plans)
     rests = [60 * item.experiment.cards["mini"]["minutes"] for item in plans if laptop]
@@ -78,9 +82,18 @@ def _not_here(used: cost.Uses) -> dict[cost.Subset, int]:
     """Bytes of the rows that would be downloaded; what is drawn over them is free."""
     from spec_repro.data.sources import download_size
 
-    rows = sorted({each._replace(kind="") for each in used.rows})
-    sizes = {each: download_size(each.name, each.n or None, each.split or None, seed=each.seed) for each in rows}
-    return {each: size for each, size in sizes.items() if size}
+    def bytes_of(rows: cost.Subset, n: int) -> int:
+        return download_size(rows.name, n or None, rows.split or None, seed=rows.seed)
+
+    found = {}
+    for rows in sorted({each._replace(kind="") for each in used.rows}):
+        size, whole = bytes_of(rows, rows.n), rows._replace(n=0, seed=0)
+        if size and size < bytes_of(rows, 0):
+            found.setdefault(rows, size)
+        elif size:
+            found[whole] = size
+    # What is here as a whole is not fetched again in part.
+    return {rows: size for rows, size in found.items() if not rows.n or rows._replace(n=0, seed=0) not in found}
 
 
 def _vectors(used: cost.Uses) -> float:
@@ -104,8 +117,6 @@ def _lacking(item: Plan, run: Sequence[str]) -> list[str]:
     from spec_repro.data.sources import find
 
     found, name = [], item.experiment.name
-    if item.card["device"] == "GPU" and not on_gpu():
-        found.append(f"{name} needs a GPU in the {item.card['minutes']:g} min of its card, and there is none")
     missing = item.lacks()
     if missing and not set(item.after) & set(run):
         found.append(f"{name} reads {missing}, which {' and '.join(item.after)} makes: run it, too")
