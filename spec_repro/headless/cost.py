@@ -19,18 +19,10 @@ import yaml
 from spec_repro.base.files import project_root, read_json
 
 SETS = Path(__file__).parents[1] / "data" / "sets.yml"
-MODELS = (
-    "clip",
-    "clip-text",
-    "clip-laion400m",
-    "clip-laion2b",
-    "dinov2",
-    "inception",
-    "swav",
-    "roberta",
-    "e5",
-    "t5-xl",
-)
+MODELS = {  # and their dimensions
+    "clip": 512, "clip-text": 512, "clip-laion400m": 512, "clip-laion2b": 512, "dinov2": 768, "inception": 2048,
+    "swav": 2048, "roberta": 768, "e5": 1024, "t5-xl": 2048,
+}  # fmt: skip
 TAGS = {"openai": "clip", "laion400m_e32": "clip-laion400m"}  # of open_clip, with the same files
 CHECKPOINT = re.compile(r"/(data/cache/\S+\.safetensors)")  # weights that another experiment has made
 CORES = 2  # of the machine that the minutes of a laptop card are for

@@ -19,8 +19,6 @@ from spec_repro.headless import cost
 from spec_repro.headless.progress import minutes
 from spec_repro.headless.runner import Plan, on_gpu
 
-VECTOR = 8192  # bytes of the longest embedding of one row
-
 
 @dataclass(frozen=True)
 class Prospect:
@@ -97,10 +95,14 @@ def _not_here(used: cost.Uses) -> dict[cost.Subset, int]:
 
 
 def _vectors(used: cost.Uses) -> float:
-    """GB of the embeddings that stay on disk; of a whole set, those of its largest split."""
-    splits = {rows: cost.on_hub()[rows.name]["hub_splits"].values() for rows, _ in used.embedded if rows.name}
-    largest = {rows: max(part["rows"] for part in parts if "files" in part) for rows, parts in splits.items()}
-    return sum(rows.n or largest.get(rows, 0) for rows, _ in used.embedded) * VECTOR / 1e9
+    """GB of the embeddings that stay on disk."""
+    from spec_repro.data.sources import copy_of
+
+    def count(rows: cost.Subset) -> int:
+        known = cost.on_hub()[rows.name]["hub_splits"] if rows.name and not rows.n else {}
+        return copy_of(rows.name, rows.split if rows.split in known else "all")[1] if known else rows.n
+
+    return sum(4 * cost.MODELS[cost.architecture(model)] * count(rows) for rows, model in used.embedded) / 1e9
 
 
 def _weights(used: cost.Uses) -> dict[str, Any]:
