@@ -107,7 +107,7 @@ def _of_group(group: Mapping[str, Any], usual: Subset) -> list[Subset]:
     """
     if "n_train" in group:
         both = ("train", "test")
-        stated = [(group[f"n_{part}"], group.get(f"{part}_split"), group.get(f"{part}_seed")) for part in both]
+        stated = [(group.get(f"n_{part}", 0), group.get(f"{part}_split"), group.get(f"{part}_seed")) for part in both]
         return [usual._replace(n=n, split=split or "", seed=seed or 0) for n, split, seed in stated]
     stated = [group[name] for name in ("embedded", "n", "n_samples") if name in group]
     n = stated[0] if stated else usual.n
@@ -134,9 +134,9 @@ def _trained(parameters: Mapping[str, Any]) -> Uses:
         return Uses()
     tower, held = "text", parameters.get("held_out_rows", 0)
     if "held_out_data" in parameters:
-        tower, held = "image", parameters["held_out_data"]["n"]
-    runs, looks = len(parameters.get("seeds", [0])), settings["steps"] // settings["evaluate_every"] + 3
-    trained = {f"a pair, {tower}": settings["steps"] * settings["batch_size"] * runs}
+        tower, held = "image", parameters["held_out_data"].get("n", 0)
+    runs, looks = len(parameters.get("seeds", [0])), settings["steps"] // settings.get("evaluate_every", 500) + 3
+    trained = {f"a pair, {tower}": settings["steps"] * settings.get("batch_size", 128) * runs}
     return Uses(passes=trained | {"clip" if tower == "image" else "clip-text": looks * held * runs})
 
 
