@@ -81,8 +81,10 @@ def data_sets(root: Path) -> None:
         picture(coco / "train2017" / f"{number:012d}.jpg", number)
     (coco / "annotations").mkdir()
     (coco / "annotations" / "captions_train2017.json").write_text(json.dumps(captions(range(2 * ROWS))))
+    (coco / "annotations" / "instances_train2017.json").write_text(json.dumps(paper_layouts.instances(range(2 * ROWS))))
     words = [f"{['war', 'music', 'river', 'football'][i % 7 % 4]}{i % 13}" for i in range(100 * ROWS)]
-    lines = [" ", " = Title = ", " ", *(" ".join(words[i : i + 70]) + " " for i in range(0, len(words), 70))]
+    lines = [" ".join(words[i : i + 70]) + " " for i in range(0, len(words), 70)]
+    lines = [each for i, line in enumerate(lines) for each in ([f" = Title {i} = ", line] if i % 20 == 0 else [line])]
     (root / "wikitext").mkdir()
     (root / "wikitext" / "wiki.train.raw").write_text("\n".join(lines) + "\n")
 
@@ -168,7 +170,7 @@ def settings(name: str, profile: str, environment: dict[str, str], **changes) ->
     declared = find_experiment(name).parameters(profile)
     small = {key: reduced(value, key) for key, value in declared.items() if key != "profile"} | changes
     options = [f"{key}={value!r}" if not isinstance(value, str) else f"{key}={value}" for key, value in small.items()]
-    return [option.replace("/data/cache/", f"/{environment['SPEC_CACHE']}/") for option in options]
+    return options
 
 
 def run(name: str, environment: dict[str, str], profile: str = "paper", **changes) -> Path:

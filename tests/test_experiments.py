@@ -56,7 +56,8 @@ def test_the_repositorys_own_experiments():
         for profile, changes in item.changes.items():
             assert item.parameters(profile) == {**item.declared, **changes, "profile": profile}
             assert set(changes) < set(item.declared), f"{item.name}: {profile} changes what is not declared"
-            assert all(item.declared[name] != value for name, value in changes.items()), f"{item.name} repeats a value"
+            other = item.declared if profile == "paper" else {}  # laptop differs from paper, and may be as mini
+            assert all(other.get(name) != value for name, value in changes.items()), f"{item.name} repeats a value"
         for claim in item.claims:
             assert not {"{", "}"} & set(claim.id + "".join([*claim.statement.values(), *claim.data.values()]))
 
@@ -176,5 +177,19 @@ def test_a_file_that_does_not_parse_is_refused_by_its_name(tmp_path, text):
         load_experiments(tmp_path)
 
 
-def test_profiles_are_mini_and_paper():
-    assert PROFILES == ("mini", "paper")
+def test_the_profiles():
+    assert PROFILES == ("mini", "laptop", "paper")
+
+
+def test_laptop_is_the_paper_profile_but_for_what_it_states(load):
+    cards = {"mini": CARD, "paper": {**CARD, "device": "GPU", "after": []}, "laptop": {"data": "few"}}
+    profiles = {"paper": {"seed": 3}, "laptop": {}}
+    claim = {**CLAIM, "data": {"mini": "noise", "paper": "AFHQ"}}
+    alone = {**CLAIM, "id": "c2", "data": {"mini": "noise", "paper": "AFHQ"}, "profiles": ["paper"]}
+    tiny = load({"cards": cards, "profiles": profiles, "claims": [claim, alone]})["tiny"]
+    assert tiny.parameters("laptop") == {"profile": "laptop", "seed": 3}
+    assert tiny.cards["laptop"] == {**CARD, "data": "few", "memory": "8 GB", "after": []}
+    assert [item.id for item in tiny.claims_of("laptop")] == ["c1"]
+    assert tiny.claims[0].data["laptop"] == "AFHQ; here few"
+    with pytest.raises(InvalidInput, match="the minutes of the laptop card are computed"):
+        load({"cards": {**cards, "laptop": {"minutes": 3}}})

@@ -30,13 +30,13 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_330,
-    "headless": 1_455,
+    "method": 5_560,
+    "headless": 1_950,
     "offline": 650,
-    "all": 7_365,
+    "all": 8_090,
     "a file": 250,
     "a function": 50,
-    "notebooks": 2_375,
+    "notebooks": 2_625,
 }
 ENTRIES = 11  # of spec_repro/
 

@@ -7,7 +7,7 @@ import pytest
 
 from spec_repro.__main__ import main
 from spec_repro.base.errors import InvalidInput
-from spec_repro.headless import drift, runner
+from spec_repro.headless import drift, prospect, runner
 from spec_repro.headless.experiments import load_experiments
 
 
@@ -19,13 +19,14 @@ def asked(monkeypatch):
     def plan(experiment, profile, overrides, name):
         assert name == ""
         calls.append((experiment.name, profile, tuple(overrides)))
-        return SimpleNamespace(experiment=experiment)
+        return SimpleNamespace(experiment=experiment, current=lambda say: False)
 
     def run(plans, **options):
         calls.append(options)
         return [runner.Outcome(n, "failed" if n == "fig02" else "done") for n in (p.experiment.name for p in plans)]
 
     monkeypatch.setattr(runner, "plan", plan)
+    monkeypatch.setattr(prospect, "agreed", lambda due, yes: yes)
     monkeypatch.setattr(runner, "run", run)
     return calls
 
@@ -43,12 +44,18 @@ def test_list_names_everything(capsys):
 
 
 def test_run_resolves_aliases_once_and_passes_options_on(asked):
-    command = "run fig04 fig08_text --profile paper -p n_samples=5 -p seed=1 --jobs 2 --force"
+    command = "run fig04 fig08_text --profile paper -p n_samples=5 -p seed=1 --jobs 2 --force --yes"
     assert main(command.split()) == 0
     assert asked == [
         ("fig08", "paper", ("n_samples=5", "seed=1")),
         {"jobs": 2, "force": True, "save_outputs": False},
     ]
+
+
+def test_a_run_that_is_not_agreed_to_starts_nothing(asked, capsys):
+    assert main(["run", "fig04", "--profile", "paper"]) == 0
+    assert capsys.readouterr().out == "nothing was started\n"
+    assert len(asked) == 1
 
 
 def test_run_without_a_name_runs_the_whole_profile_and_fails_with_one(asked, capsys):

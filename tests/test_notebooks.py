@@ -49,6 +49,7 @@ def test_exactly_one_tagged_cell(cells):
         ("n += 1", "holds only 'name = literal'"),
         ("path = None", "'path = None' gives no type to check"),
         ("names = []", "gives no type to check"),
+        ("names = [{}, []]", "gives no type to check"),
         ("size = (1, 2)", "gives no type to check"),
     ],
 )

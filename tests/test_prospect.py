@@ -1,5 +1,6 @@
 """What runs cost and the plan before them: counts by hand, limits over all cards, machines that lack something."""
 
+import inspect
 from collections import namedtuple
 
 import pytest
@@ -7,12 +8,14 @@ from huggingface_hub import constants
 
 from spec_repro.__main__ import main
 from spec_repro.base.errors import InvalidInput
+from spec_repro.data import LOADERS
 from spec_repro.embeddings import EMBEDDINGS
 from spec_repro.headless import cost, prospect, runner
-from spec_repro.headless.cost import Rows
+from spec_repro.headless.cost import Subset
 from spec_repro.headless.experiments import load_experiments, merged
 
 LAPTOP = [item for item in load_experiments().values() if "laptop" in item.cards]
+TWO = {"images": 4, "embed_seconds": 5.0}
 NOT_IN_LAPTOP = {"scaling", "power", "your_data"}  # without the paper's models: the mini profile has them on the CPU
 
 
@@ -47,7 +50,7 @@ def test_uses_of_nested_groups_are_those_counted_by_hand():
             "n_samples": 5,
         }
     )
-    afhq, ffhq = Rows("afhq", 7), Rows("ffhq", 0)
+    afhq, ffhq = Subset("afhq", 7), Subset("ffhq", 0)
     assert found.rows == {afhq, ffhq}
     assert found.embedded == {(afhq, "dinov2"), (afhq, "clip"), (ffhq, "inception?x=1")}
     assert found.models == {"dinov2", "clip", "inception?x=1"}
@@ -55,10 +58,25 @@ def test_uses_of_nested_groups_are_those_counted_by_hand():
 
 def test_draws_words_and_texts_made_here_count():
     drawn = cost.uses({"base": "imagenette", "n_samples": 9, "embeddings": ["clip"], "seeds": [0, 1]})
-    assert drawn.embedded == {(Rows("imagenette", 9, "", i, "base"), "clip") for i in (0, 1)}
-    assert cost.uses({"n_samples": 9, "embeddings": ["e5"]}).embedded == {(Rows("", 9), "e5")}
-    two = {"data": ["imagenette"], "n_train": 3, "n_test": 4, "embeddings": {"A": "dinov2"}}
-    assert cost.uses(two).embedded == {(Rows("imagenette", 7), "dinov2")}
+    assert drawn.embedded == {(Subset("imagenette", 9, "", i, "base"), "clip") for i in (0, 1)}
+    assert cost.uses({"n_samples": 9, "embeddings": ["e5"]}).embedded == {(Subset("", 9), "e5")}
+    two = {
+        "data": ["imagenette"],
+        "n_train": 3,
+        "n_test": 4,
+        "train_split": "train",
+        "test_split": "val",
+        "train_seed": 5,
+    }
+    both = {Subset("imagenette", 3, "train", 5), Subset("imagenette", 4, "val")}
+    assert cost.uses(two | {"embeddings": {"A": "dinov2"}}).embedded == {(each, "dinov2") for each in both}
+
+
+def test_the_usual_split_is_that_of_the_loader():
+    for name in cost.on_hub():
+        usual = inspect.signature(LOADERS[name].function).parameters["split"].default
+        assert usual == ("train" if name in cost.TRAIN else "all")
+        assert cost.uses({"data": name}).rows == {Subset(name, 0, "train" if usual == "train" else "")}
 
 
 def test_a_training_counts_its_steps_and_a_checkpoint_is_no_download():
@@ -71,9 +89,9 @@ def test_a_training_counts_its_steps_and_a_checkpoint_is_no_download():
             "settings": {"steps": 4, "batch_size": 5, "evaluate_every": 2},
         }
     )
-    coco, words = Rows("coco", 10, "train"), Rows("imagenette", 6, kind="base")
+    coco, words = Subset("coco", 10, "train"), Subset("imagenette", 6, kind="base")
     assert found.embedded == {(coco, "dinov2"), (words, "dinov2")}
-    assert found.rows == {coco, words, Rows("coco-captions", 0, "train")}
+    assert found.rows == {coco, words, Subset("coco-captions", 0, "train")}
     assert found.passes == {"a pair, image": 20, "clip": 30}
     made = cost.uses({"embeddings": {"aligned": "open_clip:ViT-B-32/data/cache/alignment/x/aligned.safetensors"}})
     assert (made.models, made.checkpoints) == (frozenset(), {"data/cache/alignment/x/aligned.safetensors"})
@@ -81,14 +99,12 @@ def test_a_training_counts_its_steps_and_a_checkpoint_is_no_download():
 
 def test_seconds_and_sizes_are_rates_times_counts(monkeypatch):
     rates = {"clip": {"an image": 2.0}, "e5": {"a sentence": 3.0, "a chunk": 5.0}, "align": {"a pair, image": 7.0}}
-    monkeypatch.setattr(cost, "measured", lambda name: {"1 thread": {"seconds": rates}})
-    pairs = {(Rows("afhq", 10), "clip"), (Rows("wikitext", 10), "e5"), (Rows("", 10), "e5")}
+    monkeypatch.setattr(cost, "measured", {"models.json": {"seconds": rates}, "embed-vit-b-32.json": TWO}.get)
+    pairs = {(Subset("afhq", 10), "clip"), (Subset("wikitext", 10, "train"), "e5"), (Subset("", 10), "e5")}
     used = cost.Uses(embedded=frozenset(pairs), passes={"a pair, image": 10, "clip": 1})
-    assert cost.seconds(used) == 20 + 50 + 30 + 70 + 2
-    assert cost.seconds(used | used) == 172 + 72  # the same rows are embedded once, and trained twice
-    monkeypatch.setattr(cost, "on_hub", lambda: {"a": {"hub_splits": {"x": {"rows": 10, "bytes": 4e9}, "all": ["x"]}}})
-    assert cost.size_of(Rows("a", 5)) == 2
-    assert cost.size_of(Rows("a", 0)) == cost.size_of(Rows("a", 50)) == 4
+    assert cost.speed_up() == 1.6  # 2 seconds an image alone, 1.25 on both cores
+    assert cost.seconds(used) == (20 + 50 + 30 + 70 + 2) / 1.6
+    assert cost.seconds(used | used) == (172 + 72) / 1.6  # the same rows are embedded once, and trained twice
 
 
 def test_each_laptop_run_takes_twenty_minutes_at_most_all_three_hours_and_four_gigabytes(bare):
@@ -97,7 +113,7 @@ def test_each_laptop_run_takes_twenty_minutes_at_most_all_three_hours_and_four_g
     found = prospect.prospect(plans("laptop"))
     assert found.seconds <= 3 * 3600
     assert 3 < sum(found.downloads.values()) <= 4  # its models alone are 3 GB
-    assert found.problems == ()
+    assert found.problems == []
 
 
 def test_the_laptop_profile_has_the_papers_models_few_rows_and_the_exact_kernel():
@@ -126,11 +142,12 @@ def test_the_plan_names_order_sums_and_what_is_lacking(bare, monkeypatch):
     names = [line.split()[1] for line in found.lines]
     assert names.index("fig05") < names.index("fig18")
     assert sorted(names) == sorted(item.experiment.name for item in plans("paper"))
-    assert sum("needs a GPU" in line for line in found.problems) == sum(
-        item.card["device"] == "GPU" for item in plans("paper")
-    )
+    slow = [item.experiment.name for item in plans("paper") if item.card["device"] == "GPU"]
+    assert set(found.problems[0].removeprefix("no GPU, which ").partition(" need")[0].split(", ")) == set(slow)
     assert "imagenet is gated on the hub: accept its terms there, then set HF_TOKEN" in found.problems
+    assert [line.split()[0] for line in found.problems if "coco-instances" in line] == ["fig10", "fig14"]
     assert found.downloads["imagenet"] > 100
+    assert [name for name in found.downloads if "fhq" in name] == ["afhq", "ffhq"]  # whole, once
     assert found.disk > sum(found.downloads.values())
     monkeypatch.setattr(prospect.shutil, "disk_usage", lambda path: namedtuple("Use", "free")(1e9))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -146,14 +163,14 @@ def test_the_plan_names_order_sums_and_what_is_lacking(bare, monkeypatch):
 def test_what_several_embed_is_counted_once(bare):
     one, two = (prospect.prospect(plans("laptop", *names)) for names in (["fig02"], ["fig02", "theory"]))
     assert one.downloads == two.downloads
-    assert two.seconds - one.seconds == 60 * load_experiments()["theory"].cards["mini"]["minutes"]
+    assert two.seconds - one.seconds == pytest.approx(60 * load_experiments()["theory"].cards["mini"]["minutes"])
 
 
 def test_nothing_starts_without_a_yes_that_this_machine_cannot_do(bare):
     said, fig03 = [], plans("paper", "fig03")
     with pytest.raises(InvalidInput, match="nothing was started; add --yes"):
         prospect.agreed(fig03, False, say=said.append)
-    assert "not possible here: fig03 needs a GPU" in said[0]
+    assert "not possible here: no GPU, which fig03 need" in said[0]
     assert prospect.agreed(fig03, True, say=said.append)
     assert prospect.agreed(fig03, False, ask=lambda question: "y", say=said.append)
     assert not prospect.agreed(fig03, False, ask=lambda question: "", say=said.append)

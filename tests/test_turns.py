@@ -20,7 +20,7 @@ FULL = ("laptop", "paper")
 
 
 class Workshop:
-    """Runs experiments whose notebooks are played: each writes its stamp, and Figure 5 its checkpoint."""
+    """Runs experiments whose notebooks are played: each writes its stamp, and Figure 5 its checkpoints."""
 
     def __init__(self):
         self.begun, self.said, self.fails, self.weights = [], [], set(), b"first"
@@ -30,8 +30,8 @@ class Workshop:
         self.begun.append(name)
         if name in self.fails:
             return runner.Outcome(name, "failed", "as it should")
-        if name == "fig05":
-            made = cache_root() / "alignment" / item.profile / "aligned.safetensors"
+        for start in ("aligned", "aligned-laion400m") if name == "fig05" else ():
+            made = cache_root() / "alignment" / item.profile / f"{start}.safetensors"
             made.parent.mkdir(parents=True, exist_ok=True)
             made.write_bytes(self.weights)
         item.folder.mkdir(parents=True, exist_ok=True)

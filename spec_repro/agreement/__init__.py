@@ -19,6 +19,8 @@ from spec_repro.agreement.calibration import (
     interval_of_halves,
     over_halves,
 )
+from spec_repro.agreement.choices import choices_note, other_choices
+from spec_repro.agreement.contents import keyword_factors, printed_contents
 from spec_repro.agreement.distances import cluster_distances, similarity_ranking
 from spec_repro.agreement.gaussian import eigenvalue_table, gaussian_pairs, p_value, surrogate
 from spec_repro.agreement.kmeans import kmeans_agreement
@@ -28,6 +30,7 @@ from spec_repro.agreement.targets import kernel_target_alignment, kmeans_ami, wo
 __all__ = [
     "LEGEND",
     "agreement_notes",
+    "choices_note",
     "cluster_distances",
     "eigenvalue_table",
     "evidence",
@@ -37,10 +40,13 @@ __all__ = [
     "held_out",
     "interval_of_halves",
     "kernel_target_alignment",
+    "keyword_factors",
     "kmeans_agreement",
     "kmeans_ami",
+    "other_choices",
     "over_halves",
     "p_value",
+    "printed_contents",
     "purity",
     "purity_table",
     "similarity_ranking",

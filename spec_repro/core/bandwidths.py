@@ -8,13 +8,14 @@ constant kernel's 1 (every entry grows, so the Perron root does), so a level fix
 import contextlib
 import functools
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spec_repro.base.errors import InvalidInput, NotConverged
+from spec_repro.base.errors import InvalidInput, NotConverged, unknown_name
 from spec_repro.base.options import expect, real, whole
 from spec_repro.base.rows import Rows, as_pair, resolve_device
 from spec_repro.core.kernels import NEAR, Gaussian, distances
@@ -30,9 +31,9 @@ CLOSE = 5e-4  # between a level and its target, on all rows
 class BandwidthMatch(NamedTuple):
     """Two kernels and the top eigenvalue of each over n, in (0, 1], on all rows.
 
-    The levels meet to 5e-7 on the rows searched, not exactly. ``kernel_y.slack`` is what this alone can give to
-    eigenvalues of the kernel difference; :func:`~spec_repro.core.compare.compare` takes them for rounding, so that an
-    embedding against itself, a rotation, a shift or a multiple of it has no cluster.
+    The levels of a match meet to 5e-7 on the rows searched, not exactly. ``kernel_y.slack`` is what this alone can give
+    to eigenvalues of the kernel difference; :func:`~spec_repro.core.compare.compare` takes them for rounding, so that
+    an embedding against itself, a rotation, a shift or a multiple of it has no cluster.
     """
 
     kernel_x: Gaussian
@@ -90,18 +91,13 @@ def match_bandwidths(
     for rows in pair:
         rows.check(cosine=False)
     sample = sample or min(5000, max(LANDMARKS, math.ceil(25 / target)))
-    index = np.arange(n)
-    if n > sample:
-        index = np.random.default_rng(seed).choice(n, size=min(n, max(sample, SEEN)), replace=False)
-        index = np.concatenate([np.sort(index[:sample]), np.sort(index[sample:])])
-    side_x, side_y = (_Side(rows, index, sample, device) for rows in pair)
+    side_x, side_y = _sides(pair, sample, device, seed)
     if sigma is None:
         sigma_x, of_sample, level_x = side_x.meet(target, target)
         kernel_x = Gaussian(sigma_x)
     else:
         kernel_x = Gaussian(sigma)
-        of_sample = side_x.sample_level(kernel_x.sigma)
-        level_x = side_x.level(kernel_x.sigma, of_sample)
+        of_sample, level_x = side_x.levels(kernel_x.sigma)
     sigma_y, _, level_y = side_y.meet(level_x, of_sample)
     kernel_y = Gaussian(sigma_y, side_y.slack(sigma_y))
     miss = max(abs(level_x - level_y), abs(level_x - target) if sigma is None else 0.0)
@@ -111,6 +107,45 @@ def match_bandwidths(
             f"found {level_x:.4f} and {level_y:.4f}. Give a larger sample=."
         )
     return BandwidthMatch(kernel_x, kernel_y, level_x, level_y)
+
+
+def given_bandwidths(x, y, sigmas: Sequence[float], *, device: str | torch.device = "auto", seed: int = 0):
+    """The Gaussian kernels of these two bandwidths, and both top eigenvalues on these rows: a `BandwidthMatch`.
+
+    The levels may differ by any amount. Raises InvalidInput for a bandwidth that is not a positive number.
+    """
+    kernels, pair, device = [Gaussian(sigma) for sigma in sigmas], as_pair(x, y), resolve_device(device)
+    expect(("seed", seed, whole(seed), "an integer >= 0"), ("n", pair[0].n, pair[0].n > 1, "2 samples or more"))
+    for rows in pair:
+        rows.check(cosine=False)
+    sides = _sides(pair, LANDMARKS, device, seed)
+    levels = [side.levels(kernel.sigma)[1] for side, kernel in zip(sides, kernels, strict=True)]
+    return BandwidthMatch(*kernels, *levels)
+
+
+def bandwidth_rule(names: Sequence[str], sigma: Mapping[str, float], **options) -> Callable[..., BandwidthMatch]:
+    """The rule that finds two kernels for the arrays of two embeddings, ``rule(x, y, seed=0)``.
+
+    It is `match_bandwidths`, with ``options``, if ``sigma`` is empty, else `given_bandwidths` with the bandwidth that
+    ``sigma`` has for each of the two names. Raises UnknownName for an embedding that it has none for.
+    """
+    if not sigma:
+        return functools.partial(match_bandwidths, **options) if options else match_bandwidths
+    for name in names:
+        if name not in sigma:
+            raise unknown_name("bandwidth in sigma, of the embedding", name, sigma)
+    return functools.partial(given_bandwidths, sigmas=[sigma[name] for name in names])
+
+
+def _sides(pair: tuple[Rows, Rows], sample: int, device: torch.device, seed: int) -> tuple["_Side", "_Side"]:
+    """Both sides on the same rows: all, or a seeded subsample and those by which it is seen."""
+    n = pair[0].n
+    index = np.arange(n)
+    if n > sample:
+        index = np.random.default_rng(seed).choice(n, size=min(n, max(sample, SEEN)), replace=False)
+        index = np.concatenate([np.sort(index[:sample]), np.sort(index[sample:])])
+    side_x, side_y = (_Side(rows, index, sample, device) for rows in pair)
+    return side_x, side_y
 
 
 class _Side:
@@ -158,9 +193,10 @@ class _Side:
             self._measure()
         return sigma
 
-    def sample_level(self, sigma: float) -> float:
-        """The level of the sample."""
-        return _level(self._sampled(sigma), sigma / self.unit)
+    def levels(self, sigma: float) -> tuple[float, float]:
+        """The level of the sample, and that of all rows."""
+        of_sample = _level(self._sampled(sigma), sigma / self.unit)
+        return of_sample, self.level(sigma, of_sample)
 
     def level(self, sigma: float, about: float) -> float:
         r"""The level of all rows, known to be ``about``: exact up to ``LANDMARKS`` of them, above by Nystroem's method.

@@ -1,4 +1,8 @@
-"""Images without classes, ``ffhq`` and ``coco``, and the captions of the latter, ``coco-captions``."""
+"""Images without classes, ``ffhq`` and ``coco``, and the captions of the latter, ``coco-captions``.
+
+Which things are on a photograph of COCO is known from its instance annotations: the option ``objects`` of both sets
+names categories ("surfboard") or groups of them ("animal"), and adds a column for each.
+"""
 
 import json
 import re
@@ -7,14 +11,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset, Value
+from datasets import ClassLabel, Dataset, Value
 
-from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown
+from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown, unknown_name
 from spec_repro.data.files import IMAGES, STRING, distinct, image_files, left_out, listed, texts
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
 from spec_repro.data.tables import JSON_LIMIT, read_text
 
+INSTANCE_LIMIT = 2**30  # bytes; the file of the training photographs has 0.45 of it
+INSTANCE_KEYS = ("annotations", "categories", "image_id", "category_id", "iscrowd", "id", "name", "supercategory")
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
 
@@ -27,13 +33,20 @@ def ffhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str |
     return dataset.select([i for i, part in enumerate(parts) if split in ("all", part)])
 
 
-@dataset_loader("coco", takes=("n", "seed", "split", "root", "captions"))
+@dataset_loader("coco", takes=("n", "seed", "split", "root", "captions", "objects"))
 def coco(
-    *, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None, captions: bool = False
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    split: str = "train",
+    root: str | None = None,
+    captions: bool = False,
+    objects: str = "",
 ) -> Dataset:
     """Photographs by ``image_id``; ``split`` is "train", "val" or "all".
 
-    ``captions`` adds a column ``caption``, the text that ``coco-captions`` has for this image.
+    ``captions`` adds a column ``caption``, the text that ``coco-captions`` has for this image; ``objects``, such as
+    ``"animal, tennis racket"``, a factor for each name: none, one or several of it are on the photograph.
     """
     dataset, numbers = _numbered("coco", split, root, n, seed)
     if "image_id" not in dataset.column_names:
@@ -47,15 +60,17 @@ def coco(
             first = dataset["id"][chosen.index(None)]
             raise DataMissing(f"coco: {chosen.count(None):,} photographs have no caption, the first is {first}.")
         dataset = dataset.add_column("caption", chosen, feature=STRING)
+    for column, (values, feature) in _objects_of(dataset["image_id"][:], objects, split, root).items():
+        dataset = dataset.add_column(column, values, feature=feature)
     return dataset
 
 
-@dataset_loader("coco-captions", takes=("split", "root", "every"))
-def coco_captions(*, split: str = "train", root: str | None = None, every: bool = False) -> Dataset:
+@dataset_loader("coco-captions", takes=("split", "root", "every", "objects"))
+def coco_captions(*, split: str = "train", root: str | None = None, every: bool = False, objects: str = "") -> Dataset:
     """Captions by ``image_id``; ``split`` is "train", "val" or "all"; an id is "image/annotation".
 
     One for each photograph, that of the lowest annotation id, since the paper has as many texts as photographs;
-    ``every`` gives all. Line ends and white space around them are removed.
+    ``every`` gives all. Line ends and white space around them are removed. ``objects`` as in ``coco``.
     """
     base, parts, note = find("coco-captions", split, root)
     rows = [row for part in parts for row in _annotations(base / part)]
@@ -68,8 +83,49 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
     if not every:
         rows = list({row[0]: row for row in reversed(rows)}.values())[::-1]
     ids = [f"{image:012d}/{number}" for image, number, _ in rows]
-    numbers = ([image for image, _, _ in rows], Value("int64"))
-    return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], {"image_id": numbers}, note)
+    numbers = [image for image, _, _ in rows]
+    columns = {"image_id": (numbers, Value("int64")), **_objects_of(numbers, objects, split, root)}
+    return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], columns, note)
+
+
+def _objects_of(numbers: Sequence[int], objects: str, split: str, root: str | None) -> dict[str, tuple]:
+    """A column for each name in ``objects``: whether none, one or several of it are on each photograph."""
+    names = [name.strip() for name in objects.split(",") if name.strip()]
+    if not names:
+        return {}
+    base, parts, _ = find("coco-instances", split, root)
+    if not parts:
+        from_hub("coco-instances", split, root)  # which has none: the error says what to get
+    files = [_instances(base / part) for part in parts]
+    known = {word for categories, _ in files for pair in categories.values() for word in pair}
+    columns = {}
+    for name in names:
+        if name not in known:
+            raise unknown_name("kind of object of COCO:", name, known)
+        count = Counter()
+        for categories, found in files:
+            wanted = {number for number, words in categories.items() if name in words}
+            for image, category, crowd in found:
+                count[image] += (1 + crowd) * (category in wanted)  # a crowd is one annotation of several
+        levels = ClassLabel(names=[f"no {name}", f"one {name}", f"several {name}"])
+        columns[name.replace(" ", "_")] = [min(count[number], 2) for number in numbers], levels
+    return columns
+
+
+def _instances(path: Path) -> tuple[dict[int, tuple[str, str]], list[tuple[int, int, int]]]:
+    """Name and group of each category, and (image id, category id, whether a crowd) of each object on a photograph."""
+
+    def lean(entry: dict) -> dict:
+        """Without outlines, which are most of the file."""
+        return {key: entry[key] for key in INSTANCE_KEYS if key in entry}
+
+    with readable(f"COCO instances (annotations and categories) in {shown(path)}"):
+        content = json.loads(read_text(path, limit=INSTANCE_LIMIT), object_hook=lean)
+        categories = {entry["id"]: (entry["name"], entry["supercategory"]) for entry in content["categories"]}
+        rows = [(entry["image_id"], entry["category_id"], entry["iscrowd"]) for entry in content["annotations"]]
+        if not {category for _, category, _ in rows} <= categories.keys():
+            raise ValueError("an object of no category")
+    return categories, rows
 
 
 def _numbered(

@@ -125,6 +125,8 @@ def from_hub(
     """
     card, start = CARDS[name], data_root(root)
     try:
+        if not card.hub:
+            raise DataMissing("no copy of this set is known there.")
         if split not in card.hub_splits:
             raise DataMissing(f"its copy of this set has {' and '.join(map(repr, card.hub_splits))} alone.")
         copy, every, _ = copy_of(name, split)

@@ -54,7 +54,15 @@ TRAINING = ("projection_head.", "prototypes.", "fc.")  # parts of SwAV's checkpo
 
 
 @embedding("hf:")
-def hf(spec: str, *, revision: str = "", pooling: str = "", **options: Any) -> Embedding:
+def hf(
+    spec: str,
+    *,
+    revision: str = "",
+    pooling: str = "",
+    max_length: int = 0,
+    prefix: str | None = None,
+    normalize: bool = False,
+) -> Embedding:
     """An image or text encoder by its hub id ``ORGANISATION/NAME`` or its folder; no code of a repository is run.
 
     A folder is ``./FOLDER`` or an absolute path: what looks like the id of a repository is never read from a folder.
@@ -73,8 +81,10 @@ def hf(spec: str, *, revision: str = "", pooling: str = "", **options: Any) -> E
             raise unknown_name("pooling", pooling, POOLING)
         usual = "first" if config.get("model_type") in CLASS_TOKEN else "mean"
     if "vocab_size" in config:
-        return _text(pretrained(name, facts, path), pooling, **options)
-    return _image(pretrained(name, facts, path), pooling or usual, **options)
+        return _text(pretrained(name, facts, path), pooling, max_length, prefix, normalize)
+    if max_length or prefix is not None or normalize:
+        raise InvalidInput(f"{name!r} is an encoder of images; max_length, prefix and normalize are options of texts.")
+    return _image(pretrained(name, facts, path), pooling or usual)
 
 
 def _image(found: Pretrained, pooling: str, square: bool = False) -> Embedding:

@@ -14,18 +14,27 @@ An embedding is a function that returns an `Embedding`, or a small class of your
 
 Such an object needs no registration: ``embed(dataset, MyModel())`` works as it is. A ``to(device)`` of its own, if it
 has one, moves it; without ``to`` it stays on the CPU.
+
+Keywords of such a function are options: ``load_embedding("swav", head="random")``, or as in the query of an address
+``load_embedding("swav?head=random")``, which works wherever a name is given.
 """
 
-from collections.abc import Callable
+import contextlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, get_args
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from spec_repro.base.errors import InvalidInput
+from spec_repro.base.errors import InvalidInput, readable, unknown_name
+from spec_repro.base.files import given_path
 from spec_repro.base.options import whole
 from spec_repro.base.registry import Registry
 
@@ -88,13 +97,59 @@ def embedding(name: str, facts: Any = None) -> Callable[[Callable], Callable]:
 def load_embedding(name: str, **options) -> Embedding:
     """An embedding by name: ``"hog"``, or an open form such as ``"file:PATH"``; ``options`` are those of the embedding.
 
-    Raises UnknownName with the near miss.
+    They may stand in the name, ``"hf:ORG/NAME?pooling=mean&normalize=true"``: a text as it is, else true, false or a
+    number, with "%26" for "&" and so on. Then they are part of the embedding's name. A "?" in a path without a "="
+    after it, or in that of a file that exists, is an ordinary letter.
+
+    Raises UnknownName with the near miss, for options too, and InvalidInput for a value of another kind.
     """
-    entry, rest = EMBEDDINGS.find(name)
-    model = entry.function(*rest, **options)
+    base, query = _parts(name)
+    entry, rest = EMBEDDINGS.find(base)
+    with readable(f"options such as 'head=random&seed=1' after the '?' of {name!r}", kind=InvalidInput):
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    texts = dict(pairs)
+    if len(texts) < len(pairs):
+        raise InvalidInput(f"expected each option of {name!r} once, found {query!r}.")
+    model = entry.function(*rest, **_checked(base, entry.function, texts, options))
+    if texts and isinstance(model, Embedding):
+        model = replace(model, name=f"{base}?{urlencode(sorted(texts.items()), safe='/:')}")
     if not options:
         _LOADED[name] = embedding_identity(model)
     return model
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The name without its options, and these as a text."""
+    base, _, query = name.partition("?")
+    path = name.partition(":")[2]
+    if ("=" not in query and base not in EMBEDDINGS) or (path and os.path.exists(given_path(path))):
+        return name, ""
+    return base, query
+
+
+def _checked(name: str, function: Callable, texts: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in the name, ``texts``, and the others, each of the kind that the signature has for it."""
+    parameters = inspect.signature(function).parameters
+    named = {key for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
+    free = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    for key in (*texts, *options):
+        if key not in named and not free:
+            raise unknown_name(f"option of embedding {name!r}:", key, named)
+        if key in texts and key in options:
+            raise InvalidInput(f"{name}: option {key!r} is given twice, in the name and beside it.")
+    found = {}
+    for key, value in {**texts, **options}.items():
+        kind = parameters[key].annotation if key in named else Any
+        kinds = tuple(get_args(kind) or (kind,))
+        if key in texts and str not in kinds:
+            with contextlib.suppress(ValueError):
+                value = json.loads(value)
+        checked = inspect.Parameter.empty not in kinds and Any not in kinds
+        if checked and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            expected = " or ".join(each.__name__ for each in kinds if each is not type(None))
+            raise InvalidInput(f"{name}: option {key}={value!r} should be of the kind {expected}.")
+        found[key] = value
+    return found
 
 
 def embedding_identity(embedding: Embedding | str) -> dict[str, str | int]:

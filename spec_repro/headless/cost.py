@@ -1,8 +1,8 @@
-"""What an experiment costs: rows to embed, minutes on a CPU, downloads and disk, from its parameters.
+"""What an experiment reads and costs: rows to embed, models, minutes on a CPU, from its parameters.
 
-The cards of the laptop profile, the plan before a run and ``doctor`` take their numbers here. Rates are measured:
-``benchmarks/models.py`` times each architecture with random weights. The rest of a notebook takes as long as in the
-mini profile, which computes the same on as many rows. Sizes are those in ``data/sets.yml`` and of the models' files.
+The cards of the laptop profile and the plan before a run take their numbers here. Rates are measured:
+``benchmarks/models.py`` times each architecture with random weights on one thread, ``benchmarks/embed_throughput.py``
+one of them on two. The rest of a notebook takes as long as in the mini profile, which has as many rows.
 """
 
 import functools
@@ -19,26 +19,18 @@ import yaml
 from spec_repro.base.files import project_root, read_json
 
 SETS = Path(__file__).parents[1] / "data" / "sets.yml"
-MODELS = (
-    "clip",
-    "clip-text",
-    "clip-laion400m",
-    "clip-laion2b",
-    "dinov2",
-    "inception",
-    "swav",
-    "roberta",
-    "e5",
-    "t5-xl",
-)
+MODELS = {  # and their dimensions
+    "clip": 512, "clip-text": 512, "clip-laion400m": 512, "clip-laion2b": 512, "dinov2": 768, "inception": 2048,
+    "swav": 2048, "roberta": 768, "e5": 1024, "t5-xl": 2048,
+}  # fmt: skip
 TAGS = {"openai": "clip", "laion400m_e32": "clip-laion400m"}  # of open_clip, with the same files
 CHECKPOINT = re.compile(r"/(data/cache/\S+\.safetensors)")  # weights that another experiment has made
-VECTOR = 8192  # bytes of the longest embedding of one row
 CORES = 2  # of the machine that the minutes of a laptop card are for
-CHUNKS = ("wikitext",)  # sets of long texts
+LONG = ("wikitext",)  # sets of long texts
+TRAIN = ("coco", "coco-captions", "dogs", "imagenet", "wikitext")  # sets whose split is this one if none is named
 
 
-class Rows(NamedTuple):
+class Subset(NamedTuple):
     """Rows that are read of a data set; ``n`` is 0 for all, ``kind`` tells apart what is drawn over them."""
 
     name: str
@@ -55,9 +47,9 @@ class Uses:
     ``passes`` counts the rows of the passes of a training: those of its steps, and those that evaluations look at.
     """
 
-    rows: frozenset[Rows] = frozenset()
+    rows: frozenset[Subset] = frozenset()
     models: frozenset[str] = frozenset()
-    embedded: frozenset[tuple[Rows, str]] = frozenset()
+    embedded: frozenset[tuple[Subset, str]] = frozenset()
     checkpoints: frozenset[str] = frozenset()
     passes: Mapping[str, int] = field(default_factory=dict)
 
@@ -74,13 +66,13 @@ def uses(parameters: Mapping[str, Any]) -> Uses:
     The name of a data set on the hub, or of a pretrained model, counts wherever it stands. Models embed the data sets
     of the innermost group of parameters that has both; without one, rows that are made here.
     """
-    found, rows, models = _group(parameters, Rows("", 0))
+    found, rows, models = _group(parameters, Subset("", 0))
     if models:
-        found |= _crossed(rows or {_of_group(parameters, Rows("", 0))}, models)
+        found |= _crossed(rows or _of_group(parameters, Subset("", 0)), models)
     return found | _trained(parameters)
 
 
-def _value(value: Any, usual: Rows, key: str) -> tuple[Uses, set[Rows], set[str]]:
+def _value(value: Any, usual: Subset, key: str) -> tuple[Uses, set[Subset], set[str]]:
     """What one value names; the data sets and the models that wait for the other in the groups around it."""
     if isinstance(value, Mapping):
         return _group(value, usual)
@@ -92,35 +84,44 @@ def _value(value: Any, usual: Rows, key: str) -> tuple[Uses, set[Rows], set[str]
         path = CHECKPOINT.search(value)
         made = {"checkpoints": frozenset([path[1]])} if path else {"models": frozenset([value])}
         return Uses(**made), set(), {value} - {value if key == "model" else ""}  # that one is trained
-    rows = {usual._replace(name=value, kind=key if key == "base" else "")} if value in on_hub() else set()
+    split = usual.split or "train" * (value in TRAIN)
+    kind = key if key == "base" else ""
+    rows = {usual._replace(name=value, split=split, kind=kind)} if value in on_hub() else set()
     return Uses(rows=frozenset(rows)), rows, set()
 
 
-def _group(group: Mapping[str, Any], usual: Rows) -> tuple[Uses, set[Rows], set[str]]:
-    usual = _of_group(group, usual)
-    found, rows, models = _joined(_value(value, usual, key) for key, value in group.items())
+def _group(group: Mapping[str, Any], usual: Subset) -> tuple[Uses, set[Subset], set[str]]:
+    parts = _of_group(group, usual)
+    found, rows, models = _joined(_value(value, part, key) for part in parts for key, value in group.items())
     if group.get("captions"):
-        found |= Uses(rows=frozenset([Rows("coco-captions", 0, usual.split)]))
+        found |= Uses(rows=frozenset([Subset("coco-captions", 0, parts[0].split or "train")]))
     if rows and models:
         return found | _crossed(rows, models, len(group.get("seeds", [0]))), set(), set()
     return found, rows, models
 
 
-def _of_group(group: Mapping[str, Any], usual: Rows) -> Rows:
-    """Number, split and seed of the rows in a group of parameters; what it does not say is as around it."""
+def _of_group(group: Mapping[str, Any], usual: Subset) -> list[Subset]:
+    """Number, split and seed of the rows in a group of parameters; what it does not say is as around it.
+
+    A group that has a part to train on and one to test on has two.
+    """
+    if "n_train" in group:
+        both = ("train", "test")
+        stated = [(group.get(f"n_{part}", 0), group.get(f"{part}_split"), group.get(f"{part}_seed")) for part in both]
+        return [usual._replace(n=n, split=split or "", seed=seed or 0) for n, split, seed in stated]
     stated = [group[name] for name in ("embedded", "n", "n_samples") if name in group]
-    n = stated[0] if stated else group.get("n_train", 0) + group.get("n_test", 0) or usual.n
-    return usual._replace(n=n, split=group.get("split", usual.split), seed=group.get("seed", usual.seed))
+    n = stated[0] if stated else usual.n
+    return [usual._replace(n=n, split=group.get("split", usual.split), seed=group.get("seed", usual.seed))]
 
 
-def _joined(parts: Iterable[tuple[Uses, set[Rows], set[str]]]) -> tuple[Uses, set[Rows], set[str]]:
+def _joined(parts: Iterable[tuple[Uses, set[Subset], set[str]]]) -> tuple[Uses, set[Subset], set[str]]:
     found, rows, models = Uses(), set(), set()
     for more, some, others in parts:
         found, rows, models = found | more, rows | some, models | others
     return found, rows, models
 
 
-def _crossed(rows: Iterable[Rows], models: Iterable[str], draws: int = 1) -> Uses:
+def _crossed(rows: Iterable[Subset], models: Iterable[str], draws: int = 1) -> Uses:
     """Each model on each data set; several draws of it are other rows."""
     pairs = itertools.product(rows, models, range(draws))
     return Uses(embedded=frozenset((each._replace(seed=each.seed + i), name) for each, name, i in pairs))
@@ -133,9 +134,9 @@ def _trained(parameters: Mapping[str, Any]) -> Uses:
         return Uses()
     tower, held = "text", parameters.get("held_out_rows", 0)
     if "held_out_data" in parameters:
-        tower, held = "image", parameters["held_out_data"]["n"]
-    runs, looks = len(parameters.get("seeds", [0])), settings["steps"] // settings["evaluate_every"] + 3
-    trained = {f"a pair, {tower}": settings["steps"] * settings["batch_size"] * runs}
+        tower, held = "image", parameters["held_out_data"].get("n", 0)
+    runs, looks = len(parameters.get("seeds", [0])), settings["steps"] // settings.get("evaluate_every", 500) + 3
+    trained = {f"a pair, {tower}": settings["steps"] * settings.get("batch_size", 128) * runs}
     return Uses(passes=trained | {"clip" if tower == "image" else "clip-text": looks * held * runs})
 
 
@@ -162,17 +163,22 @@ def measured(name: str) -> Mapping[str, Any]:
 
 def seconds(used: Uses) -> float:
     """Seconds of the models' passes on the CPU of a laptop card."""
-    found = measured("models.json")
-    rates = found.get(f"{CORES} threads", found["1 thread"])["seconds"]
+    rates = measured("models.json")["seconds"]
     embedded = [
-        rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in CHUNKS else "a sentence")
+        rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in LONG else "a sentence")
         for rows, model in used.embedded
     ]
     trained = [
         count * (rates["align"][kind] if kind in rates["align"] else _rate(rates[kind], "a sentence"))
         for kind, count in used.passes.items()
     ]
-    return sum(embedded) + sum(trained)
+    return (sum(embedded) + sum(trained)) / speed_up()
+
+
+def speed_up() -> float:
+    """How much faster `CORES` cores are than one, by a run of the image tower of CLIP on both; at most their number."""
+    both = measured("embed-vit-b-32.json")
+    return min(CORES, measured("models.json")["seconds"]["clip"]["an image"] * both["images"] / both["embed_seconds"])
 
 
 def _rate(of: Mapping[str, float], text: str) -> float:
@@ -182,22 +188,6 @@ def _rate(of: Mapping[str, float], text: str) -> float:
 def minutes_of(parameters: Mapping[str, Any], rest: float) -> int:
     """Minutes of a laptop card, alone and with nothing embedded before; ``rest`` are those of the mini card."""
     return math.ceil(seconds(uses(parameters)) / 60 + rest)
-
-
-def size_of(rows: Rows) -> float:
-    """GB that the hub sends for these rows: their share of the bytes of the set, all of its splits."""
-    size, count = (sum(part[key] for part in _parts(rows.name)) for key in ("bytes", "rows"))
-    return size / 1e9 * (min(1.0, rows.n / count) if rows.n else 1.0)
-
-
-def _parts(name: str) -> list[Mapping[str, Any]]:
-    return [part for part in on_hub()[name]["hub_splits"].values() if isinstance(part, Mapping)]
-
-
-def kept(used: Uses) -> float:
-    """GB of the vectors that stay on disk."""
-    counts = [rows.n or sum(part["rows"] for part in _parts(rows.name)) for rows, _ in used.embedded if rows.name]
-    return sum(counts) * VECTOR / 1e9
 
 
 def registered(name: str) -> str:

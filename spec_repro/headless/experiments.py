@@ -24,9 +24,10 @@ from spec_repro.headless.notebooks import declared_parameters, read_notebook
 PROFILES = ("mini", "laptop", "paper")
 CARD_KEYS = "data models device minutes memory", "after"
 LAPTOP_CARD = {"device": "CPU", "memory": "8 GB"}
-FILE_KEYS = ("name", "title", "reference", "aliases", "look", "paper", "beside")
+FILE_KEYS = ("name", "title", "reference", "aliases", "look", "paper", "beside", "directions", "fidelity")
 BESIDE_KEYS = "title table rows values", "columns percent paper"  # of a table beside the paper's: needed, optional
 CLAIM_KEYS = "statement why data paper directions profiles"
+FIDELITY_KEYS = "of same differs open"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
 
 
@@ -36,8 +37,9 @@ class Experiment:
 
     ``cards`` says for each profile what a run needs: data, models, device, minutes, memory, and the experiments whose
     results it reads (``after``). The notebook's parameters cell is the mini profile; ``changes`` holds what other
-    profiles change. ``look`` says what to look at; ``paper`` has
-    the paper's numbers, ``beside`` the tables of a run that are shown beside the paper's. ``findings`` explains, in one
+    profiles change. ``look`` says what to look at; ``paper`` has the paper's numbers, ``beside`` the tables of a run
+    that are shown beside the paper's; ``directions`` names for each profile the two embeddings of a direction,
+    ``fidelity`` says what is as in the paper. ``findings`` explains, in one
     sentence each, claims of a profile that differ or are inconclusive.
     """
 
@@ -51,6 +53,8 @@ class Experiment:
     look: str = ""
     paper: Mapping[str, object] | None = None
     beside: Sequence[Mapping] = ()
+    directions: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    fidelity: Mapping[str, Mapping] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     findings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -162,7 +166,7 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
         _keyed(path),
         where,
         "title reference cards",
-        "name aliases look profiles paper beside directions data claims findings",
+        "name aliases look profiles paper beside directions data claims fidelity findings",
     )
     with _reading(path):
         cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
@@ -179,6 +183,8 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
             "".join(sentences.values())  # texts, or a TypeError
         for table in fields.get("beside", ()):
             _keys(table, f"{where}, beside", *BESIDE_KEYS)
+        for item, entry in fields.get("fidelity", {}).items():
+            _keys(entry, f"{where}, fidelity, {item}", optional=FIDELITY_KEYS)
         given = {"name": path.stem.partition("_")[0], "findings": findings}
         given |= {key: fields[key] for key in FILE_KEYS if key in fields}
         plain_name(given["name"], where)

@@ -97,9 +97,9 @@ def parse_overrides(declared: Mapping[str, object], texts: Sequence[str], name: 
 
 
 def _typed(value) -> bool:
-    """Whether a default tells the type of its replacement."""
+    """Whether a default tells the type of its replacement; an empty dict does, since its keys are always texts."""
     inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else None
-    return type(value) in LITERALS and (inner is None or (len(inner) > 0 and all(map(_typed, inner))))
+    return type(value) in LITERALS and (inner is None or value == {} or (len(inner) > 0 and all(map(_typed, inner))))
 
 
 def _same_type(default, value) -> bool:
@@ -113,7 +113,9 @@ def _same_type(default, value) -> bool:
         return False
     if isinstance(default, dict):
         shared = [key for key in default if key in value]
-        return _same_type(list(default), list(value)) and all(_same_type(default[key], value[key]) for key in shared)
+        return _same_type(list(default) or [""], list(value)) and all(
+            _same_type(default[key], value[key]) for key in shared
+        )
     if isinstance(default, list):
         return all(any(_same_type(known, item) for known in default) for item in value)
     return True

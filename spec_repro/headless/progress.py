@@ -37,7 +37,7 @@ def watched(executed: Path, name: str, expected: float, every: float = EVERY) ->
 
 
 def how_far(executed: Path, name: str, elapsed: float, expected: float) -> str:
-    """``fig05: cell 7 of 14 (run = align(), 12 min, about 38 min left``."""
+    """``NAME: cell 7 of 14 (run = align(), 12 min, about 38 min left``."""
     code = [cell for cell in read_notebook(executed).cells if cell.cell_type == "code"]
     begun = [cell for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
     first = "".join(begun[-1].source.strip().splitlines()[:1])[:40] if begun else "not begun"

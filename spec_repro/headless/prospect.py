@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 from spec_repro.base.errors import InvalidInput, brief
 from spec_repro.base.files import cache_root
@@ -33,8 +34,12 @@ class Prospect:
         """For the terminal."""
         sums = f"in all about {minutes(self.seconds)}, {sum(self.downloads.values()):.1f} GB to download"
         found = [*self.lines, f"{sums}, {self.disk:.1f} GB of disk"]
-        sizes = [f"{name} {size:.2f}" for name, size in self.downloads.items()]
-        found += [f"to download, in GB: {', '.join(sizes)}"] * bool(sizes)
+        sizes: dict[str, float] = {}
+        for name, size in self.downloads.items():
+            short = name.partition(",")[0]
+            sizes[short] = sizes.get(short, 0.0) + size
+        told = ", ".join(f"{name} {size:.2f}" for name, size in sizes.items())
+        found += [f"to download, in GB: {told}"] * bool(told)
         return "\n".join([*found, *(f"not possible here: {each}" for each in self.problems)])
 
 
@@ -43,18 +48,18 @@ def prospect(plans: Sequence[Plan]) -> Prospect:
     names = [item.experiment.name for item in plans]
     of = dict(zip(names, plans, strict=True))
     order = [*TopologicalSorter({name: [a for a in of[name].after if a in of] for name in names}).static_order()]
-    used = {name: cost.uses(of[name].parameters) for name in order}
-    downloads, known, lines, problems, whole = {}, set(), [], [], cost.Uses()
+    downloads, lines, problems, whole = {}, [], [], cost.Uses()
     for k, name in enumerate(order, start=1):
-        card, new = of[name].card, {key: size for key, size in absent(used[name]).items() if key not in downloads}
-        downloads |= new
-        whole |= used[name]
-        since = f", after {', '.join(of[name].after)}" if of[name].after else ""
-        size = f", {sum(new.values()):.2f} GB" if new else ""
+        card, before = of[name].card, downloads.keys()
+        whole |= cost.uses(of[name].parameters)
+        downloads = absent(whole)
+        new = sum(size for key, size in downloads.items() if key not in before)
+        size, since = f", {new:.2f} GB" * bool(new), f", after {', '.join(of[name].after)}" * bool(of[name].after)
         lines.append(f"{k:3} {name:16} {card['minutes']:>4g} min, {card['device']}{size}{since}")
-        problems += _lacking(of[name], [*known, *order])
-        known.add(name)
-    space = sum(downloads.values()) + cost.kept(whole)
+        problems += _lacking(of[name], order)
+    space = sum(downloads.values()) + _vectors(whole)
+    if (slow := [name for name in order if of[name].card["device"] == "GPU"]) and not on_gpu():
+        problems.insert(0, f"no GPU, which {', '.join(slow)} need to be done in the time of their cards")
     problems += _shared(whole, space)
     laptop = all(item.profile == "laptop" for item in plans)
     rests = [60 * item.experiment.cards["mini"]["minutes"] for item in plans if laptop]
@@ -64,29 +69,63 @@ def prospect(plans: Sequence[Plan]) -> Prospect:
 
 def absent(used: cost.Uses) -> dict[str, float]:
     """GB of each data set and model that is not on this machine, of the rows that are read."""
-    from spec_repro.data.hub import is_kept
-    from spec_repro.data.sources import candidates
+    found: dict[str, float] = {}
+    for rows, size in _not_here(used).items():
+        name = f"{rows.name}, {rows.n:,} rows" if rows.n else rows.name
+        found[name] = found.get(name, 0.0) + size / 1e9
+    return found | {name: float(facts.size.split()[0]) for name, facts in sorted(_weights(used).items())}
+
+
+def _not_here(used: cost.Uses) -> dict[cost.Subset, int]:
+    """Bytes of the rows that would be downloaded; what is drawn over them is free."""
+    from spec_repro.data.sources import download_size
+
+    def bytes_of(rows: cost.Subset, n: int) -> int:
+        return download_size(rows.name, n or None, rows.split or None, seed=rows.seed)
+
+    found = {}
+    for rows in sorted({each._replace(kind="") for each in used.rows}):
+        size, whole = bytes_of(rows, rows.n), rows._replace(n=0, seed=0)
+        if size and size < bytes_of(rows, 0):
+            found.setdefault(rows, size)
+        elif size:
+            found[whole] = size
+    # What is here as a whole is not fetched again in part.
+    return {rows: size for rows, size in found.items() if not rows.n or rows._replace(n=0, seed=0) not in found}
+
+
+def _vectors(used: cost.Uses) -> float:
+    """GB of the embeddings that stay on disk."""
+    from spec_repro.data.sources import copy_of
+
+    def count(rows: cost.Subset) -> int:
+        known = cost.on_hub()[rows.name]["hub_splits"] if rows.name and not rows.n else {}
+        return copy_of(rows.name, rows.split if rows.split in known else "all")[1] if known else rows.n
+
+    return sum(4 * cost.MODELS[cost.architecture(model)] * count(rows) for rows, model in used.embedded) / 1e9
+
+
+def _weights(used: cost.Uses) -> dict[str, Any]:
+    """The facts of the models that are not here, by the last part of their source; equal files count once."""
     from spec_repro.embeddings import EMBEDDINGS
 
-    sets = {rows._replace(kind="") for rows in used.rows}  # what is drawn over them costs no download
-    found = {}
-    for rows in sorted(sets):
-        if not any(parts for _, parts in candidates(rows.name)) and not is_kept(cost.on_hub()[rows.name]["hub"]):
-            name = f"{rows.name}, {rows.n:,} rows" if rows.n else rows.name
-            found[name] = found.get(name, 0.0) + cost.size_of(rows)
     facts = {EMBEDDINGS[cost.registered(name)].about for name in used.models}
-    sizes = {each.source.rsplit("/", 1)[-1]: float(each.size.split()[0]) for each in facts if not each.found()}
-    return found | dict(sorted(sizes.items()))
+    return {each.source.rsplit("/", 1)[-1]: each for each in facts if not each.found()}
 
 
 def _lacking(item: Plan, run: Sequence[str]) -> list[str]:
     """What one experiment needs and this machine or this run has not."""
+    from spec_repro.data.registry import CARDS
+    from spec_repro.data.sources import find
+
     found, name = [], item.experiment.name
-    if item.card["device"] == "GPU" and not on_gpu():
-        found.append(f"{name} needs a GPU in the {item.card['minutes']:g} min of its card, and there is none")
     missing = item.lacks()
     if missing and not set(item.after) & set(run):
         found.append(f"{name} reads {missing}, which {' and '.join(item.after)} makes: run it, too")
+    if item.parameters.get("objects") and not find("coco-instances", "train", None)[1]:
+        found.append(
+            f"{name} takes objects= of coco-instances, which the hub has not: {CARDS['coco-instances'].obtain}"
+        )
     return found
 
 
@@ -134,21 +173,18 @@ def agreed(plans: Sequence[Plan], yes: bool, ask: Callable[[str], str] | None = 
 def fetch(plans: Sequence[Plan], say: Callable = print) -> list[str]:
     """Download what the plans need and is not here; what could not be had, with the reason."""
     from spec_repro.data import load_data
-    from spec_repro.embeddings import EMBEDDINGS
 
     used = functools.reduce(operator.or_, (cost.uses(item.parameters) for item in plans), cost.Uses())
-    lacks, failed = absent(used), []
-    names = {name.partition(",")[0] for name in lacks}
-    say("\n".join([f"{name}: {size:.2f} GB" for name, size in lacks.items()] or ["everything is here"]))
-    drawn = sorted({rows._replace(kind="") for rows in used.rows if rows.name in names})
-    steps: list = [
-        (rows.name, load_data, {"n": rows.n or None, "split": rows.split or None, "seed": rows.seed}) for rows in drawn
+    say("\n".join([f"{name}: {size:.2f} GB" for name, size in absent(used).items()] or ["everything is here"]))
+    steps: list[tuple[str, Callable]] = [
+        (rows.name, functools.partial(load_data, rows.name, n=rows.n or None, split=rows.split or None, seed=rows.seed))
+        for rows in _not_here(used)
     ]
-    facts = {EMBEDDINGS[cost.registered(name)].about for name in used.models}
-    steps += [(each.source, each.found, {"download": True}) for each in facts if not each.found()]
-    for name, get, options in steps:
+    steps += [(name, functools.partial(facts.found, download=True)) for name, facts in sorted(_weights(used).items())]
+    failed = []
+    for name, get in steps:
         try:
-            get(name, **options) if get is load_data else get(**options)
+            get()
             say(f"{name} is here")
         except Exception as error:  # what a failed request raises differs between versions of the hub's client
             failed.append(f"{name}: {brief(error)}")

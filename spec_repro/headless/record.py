@@ -358,5 +358,6 @@ def _identity(thing) -> dict:
     from spec_repro.embeddings import EMBEDDINGS, embedding_identity
 
     found = embedding_identity(thing)
-    about = EMBEDDINGS[found["name"]].about if found["name"] in EMBEDDINGS else None
+    name = found["name"].partition("?")[0]  # without its options
+    about = EMBEDDINGS[name].about if name in EMBEDDINGS else None
     return found | ({"homepage": " or ".join(filter(None, [about.wheel, about.source]))} if about else {})

@@ -1,7 +1,8 @@
 """The report of a profile: the paper's figures and tables beside ours, and a page for each experiment.
 
 Built from ``results/<profile>`` and the YAML beside the notebooks alone. ``report.html`` is the index, which can be
-filtered and searched; ``pages/NAME.html`` has all of one experiment; ``REPORT.md`` is the form for the repository. They
+filtered and searched; ``pages/NAME.html`` has all of one experiment, ``pages/fidelity.html`` says what is as in the
+paper; ``REPORT.md`` is the form for the repository. They
 link to pictures, tables and notebooks, and open from disk. An experiment without results shows its command, and so does
 one whose files are damaged: what is not as the stamp has it, or does not read, is named and not shown.
 """
@@ -18,6 +19,7 @@ from spec_repro.base.errors import unknown_name
 from spec_repro.base.files import atomic_path, exclusive, read_json
 from spec_repro.headless.claims import KINDS, VERDICTS, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
+from spec_repro.headless.fidelity import fidelity_rows
 from spec_repro.headless.record import DPI, STAMP, damaged, read_claims, read_stamp, results_folder
 from spec_repro.headless.tables import beside_the_paper, for_people
 
@@ -43,6 +45,7 @@ def write_report(profile: str) -> tuple[dict[str, int], Path]:
     for section in content["sections"]:
         place = results_folder(profile, "pages", f"{section['experiment'].name}.html")
         write(place, pages.get_template("experiment.html"), section=section)
+    write(results_folder(profile, "pages", "fidelity.html"), pages.get_template("fidelity.html"))
     write(results_folder(profile, "REPORT.md"), plain.get_template("REPORT.md"))
     return content["counts"], write(results_folder(profile, "report.html"), pages.get_template("report.html"))
 
@@ -62,7 +65,7 @@ def collect(profile: str) -> dict:
         "counts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
         "tallies": {name: _tally(found) for name, found in every.items()},
         "missing": {name: [section["run"] for section in found].count({}) for name, found in every.items()},
-        "the_paper": the_paper(),
+        **{"the_paper": the_paper(), "fidelity": fidelity_rows()},
         "versions": next((section["run"]["versions"] for section in sections if section["run"]), {}),
     }
 

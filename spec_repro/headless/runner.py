@@ -6,7 +6,6 @@ stamp that says so is never committed, so that a fresh clone computes everything
 
 import contextlib
 import dataclasses
-import graphlib
 import hashlib
 import json
 import logging
@@ -17,11 +16,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
 
@@ -43,6 +41,7 @@ from spec_repro.headless.kernels import warm_kernels
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
 from spec_repro.headless.progress import watched
 from spec_repro.headless.record import OWN_RESULTS, STAMP, damaged, place_of, read_stamp, results_folder, write_stamp
+from spec_repro.headless.turns import Outcome, in_turn
 
 GONE = "was killed, most often because memory ran out: take fewer samples, smaller batches, or one of --jobs at a time"
 
@@ -100,17 +99,6 @@ class Plan:
         return path is None
 
 
-class Outcome(NamedTuple):
-    """How one run ended, with a line or the message of the failure.
-
-    ``done``, ``current`` (skipped), ``failed``, or ``not run``, since what it reads has not been made.
-    """
-
-    name: str
-    status: str
-    message: str = ""
-
-
 def plan(experiment: Experiment, profile: str, overrides: Sequence[str] = (), name: str = "") -> Plan:
     """Check everything that can be checked before a kernel starts; raises ``ParameterError`` or ``UnknownName``.
 
@@ -150,7 +138,7 @@ def run(
     warm = len(stale) > jobs + 2 and all(plans[i].profile == "mini" for i in stale)
     with warm_kernels() if warm else contextlib.nullcontext({}) as variables, ThreadPoolExecutor(jobs) as pool:
         try:
-            return _in_turn(plans, stale, lambda item: pool.submit(_apart, item, variables, again, save_outputs), say)
+            return in_turn(plans, stale, lambda item: pool.submit(_apart, item, variables, again, save_outputs), say)
         except BaseException:
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -158,45 +146,6 @@ def run(
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(process.pid, signal.SIGINT)
             raise
-
-
-def _in_turn(plans: Sequence[Plan], stale: set[int], start: Callable[[Plan], Future], say: Callable) -> list[Outcome]:
-    """Start each stale plan when those that it comes after have ended; their outcomes, and those of the others."""
-    outcomes: dict[int, Outcome] = {}
-    names = [item.experiment.name for item in plans]
-    before = {i: [j for j, name in enumerate(names) if name in item.after] for i, item in enumerate(plans)}
-    turns, runs = graphlib.TopologicalSorter(before), {}
-    turns.prepare()
-    while turns.is_active():
-        for i in turns.get_ready():
-            made = [outcomes[j] for j in before[i]]
-            item = plans[i].at_its_turn() if made else plans[i]
-            if i not in stale and all(each.status == "current" for each in made):
-                outcomes[i] = Outcome(item.experiment.name, "current")
-            elif reason := _reason(item, made):
-                outcomes[i] = Outcome(item.experiment.name, "not run", reason)
-                say(f"{item.experiment.name:16} not run: {reason}")
-            else:
-                runs[start(item)] = i
-                continue
-            turns.done(i)
-        for done in wait(runs, return_when=FIRST_COMPLETED).done if runs else ():
-            i = runs.pop(done)
-            outcomes[i] = outcome = done.result()
-            say(f"{outcome.name:16} {outcome.status} {outcome.message}")
-            turns.done(i)
-    return [outcomes[i] for i in range(len(plans))]
-
-
-def _reason(item: Plan, made: Sequence[Outcome]) -> str:
-    """Why a run cannot begin: what it reads has not been made; empty if it can."""
-    ended = {"failed": "failed", "not run": "was not run"}
-    if lost := [f"{each.name}, which {ended[each.status]}" for each in made if each.status in ended]:
-        return f"it reads the results of {' and '.join(lost)}"
-    if missing := item.lacks():
-        first = f" Run {' and '.join(item.after)} first." if item.after else ""
-        return f"it reads {missing}, which is not there.{first}"
-    return ""
 
 
 def on_gpu() -> bool:

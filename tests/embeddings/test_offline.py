@@ -142,7 +142,7 @@ def test_odd_pictures(name):
 def test_names_and_options_are_checked():
     with pytest.raises(UnknownName, match=r"unknown embedding 'hogg'; did you mean 'hog'\?"):
         load_embedding("hogg")
-    with pytest.raises(TypeError, match="unexpected keyword argument 'cells'"):
+    with pytest.raises(UnknownName, match="unknown option of embedding 'hog': 'cells'"):
         load_embedding("hog", cells=4)
 
 
