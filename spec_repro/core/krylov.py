@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from spec_repro.base.errors import NotConverged
 from spec_repro.core.operators import FeatureOperator, KernelOperator
-from spec_repro.core.solvers import Pairs, both_ends, rounding
+from spec_repro.core.solvers import Pairs, both_ends, rounding, standing_apart
 
 
 class Basis:
@@ -67,6 +67,11 @@ def krylov(
     :math:`\|\Lambda u - \theta u\|_2 = \|W F y\|`. The iteration ends when the residual of every wanted pair is
     below ``tol`` times the spectral radius, or when the space is invariant (W vanishes), which is exact.
 
+    Without ``tol``, 1e-5 (1e-9 in float64) is asked of the first pair of each end and of all that stand apart
+    (:func:`~spec_repro.core.solvers.standing_apart`). The others lie in a continuum, whose eigenvectors one by one mean
+    nothing and take many passes; of them it is asked that their residual hides no gap, that is, at most the share
+    ``CONTINUUM`` of the eigenvalue. They may be above ``tol`` in the end: ``resolved`` tells.
+
     The block is wider than k, so that an eigenvalue repeated up to k times is met with all its copies, and wider still
     if each pass computes its features or tiles again: then a pass less is worth more than a thin block. Pairs that have
     converged stay in the basis, through restarts too, so nothing is found twice. If an invariant space has fewer than
@@ -77,7 +82,7 @@ def krylov(
     """
     finite = isinstance(operator, FeatureOperator)
     eps = torch.finfo(operator.dtype).eps
-    tol = tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
+    every, tol = tol is not None, tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
     generator = torch.Generator().manual_seed(seed)
     width = min(max(32 if operator.streamed else 16, k + 6), operator.size)
     # Columns of the basis before a restart. A small feature space is never restarted, so that it can be exhausted.
@@ -85,15 +90,18 @@ def krylov(
     most = operator.size if exhaustible else max(24 * width, 8 * k)
     w = torch.linalg.qr(operator.start(width, generator)).Q
     f = w.new_zeros(width, 0)
-    basis, worst = Basis(w), math.inf
+    basis, worst, goal = Basis(w), math.inf, math.inf
     theta, y = basis.ritz()
     for step in range(1, steps + 1):  # noqa: B007 (the number of passes is part of the result)
         dual, r = operator.dual(w)
         residuals = torch.cat([basis.dropped, r @ f]).mm(y).norm(dim=0)
         few = min((theta > 0).sum(), (theta < 0).sum()) < k
         if len(theta) >= min(2 * k, operator.n):
-            worst = float(residuals[both_ends(theta, k)].max() / theta.abs().max().clamp(min=rounding(operator.dtype)))
+            radius = float(theta.abs().max().clamp(min=rounding(operator.dtype)))
+            asked = both_ends(theta, k) if every else _apart(theta, residuals, k, width)
+            worst = float(residuals[asked].max()) / radius
             if worst <= tol and not (exhaustible and few):
+                goal = tol * radius
                 break
         _, s, right = torch.linalg.svd(r, full_matrices=False)
         solid = s > math.sqrt(eps)
@@ -120,7 +128,20 @@ def krylov(
             f"{steps} passes. Allow a larger tol=, ask for fewer pairs (k={k}), or use solver='covariance' or 'dense'."
         )
     wanted = both_ends(theta, k, rounding(operator.dtype, operator.slack))
-    return Pairs(theta[wanted].cpu(), operator.lift(basis.vectors @ y[:, wanted]), residuals[wanted].cpu(), step)
+    theta, residuals, vectors = (
+        theta[wanted].cpu(),
+        residuals[wanted].cpu(),
+        operator.lift(basis.vectors @ y[:, wanted]),
+    )
+    return Pairs(theta, vectors, residuals, step, residuals <= goal)
+
+
+def _apart(theta: Tensor, residuals: Tensor, k: int, reach: int) -> Tensor:
+    """Positions of the pairs of both ends that stand apart; of each end one at least."""
+    high = max(1, standing_apart(theta, residuals, k, reach))
+    low = max(1, standing_apart(-theta.flip(0), residuals.flip(0), k, reach))
+    at = torch.arange(len(theta), device=theta.device)
+    return at[(at < high) | (at >= len(at) - low)]
 
 
 def _thin_svd(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,12 +13,16 @@ route                                    what is decomposed                     
 A route returns :class:`Pairs`: eigenvalues in descending order with vectors as columns, never sorted apart.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from spec_repro.core.operators import FeatureOperator, KernelOperator
+
+CONTINUUM = 0.03  # eigenvalues that follow each other within this share of themselves
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Pairs:
         vectors: ``(n, r)`` orthonormal columns.
         residuals: ``(r,)``, the norms of Lambda u - lambda u.
         iterations: products with Lambda.
+        resolved: ``(r,)`` bool, whether the residual met the tolerance; None: all did.
     """
 
     values: Tensor
     vectors: Tensor
     residuals: Tensor
     iterations: int
+    resolved: Tensor | None = None
 
 
 def rounding(dtype: torch.dtype, slack: float = 0.0) -> float:
@@ -50,6 +56,26 @@ def both_ends(values: Tensor, k: int, floor: float = -1.0) -> Tensor:
     at = torch.arange(len(values), device=values.device)
     ends = (at < k) | (at >= len(values) - k)
     return at[ends & (values.abs() > floor)]
+
+
+def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int) -> int:
+    r"""How many of the k largest of descending ``values`` do not belong to a continuum.
+
+    They end at the last gap. One is where a value and the next differ by more than the share ``CONTINUUM`` of the
+    value, or may differ by it, as far as the residual r of a Ritz value tells:
+
+    .. math:: \theta_j + r_j - \theta_{j+1} > c\,|\theta_j|.
+
+    A Ritz value never exceeds the eigenvalue of its rank (Cauchy), so no gap of Lambda is overlooked behind a pair
+    whose residual is smaller than the gap. What k cuts off a set of near-equal eigenvalues stands apart with the set:
+    gaps after the k-th count up to the rank ``reach``, if they are twice as wide and the value before has settled.
+    """
+    values, residuals = pad(values, (0, 1), value=-math.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
+    width = CONTINUUM * values[:-1].abs()
+    gaps = values[:-1] - values[1:]
+    beyond = torch.arange(len(gaps), device=values.device) >= k
+    ends = torch.where(beyond, (gaps > 2 * width) & (residuals <= width), gaps + residuals > width).nonzero()
+    return min(k, int(ends[-1]) + 1) if len(ends) else 0
 
 
 def dense(operator: FeatureOperator | KernelOperator, k: int) -> Pairs:
