@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from spec_repro.base.errors import NotConverged
-from spec_repro.core.operators import FeatureOperator, KernelOperator
+from spec_repro.core.operators import FeatureOperator, KernelOperator, SampleOperator
 from spec_repro.core.solvers import Pairs, both_ends, rounding, standing_apart
 
 
@@ -80,6 +80,8 @@ def krylov(
     Raises:
         NotConverged: after ``steps`` passes, with the largest residual reached.
     """
+    if isinstance(operator, FeatureOperator) and operator.n <= operator.size and not operator.streamed:
+        operator = SampleOperator(operator)
     finite = isinstance(operator, FeatureOperator)
     eps = torch.finfo(operator.dtype).eps
     every, tol = tol is not None, tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)

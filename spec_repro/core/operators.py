@@ -1,4 +1,4 @@
-r"""The kernel difference :math:`\Lambda = \frac1n(K_1 - K_2)` as an operator, in the two forms that a solver can use.
+r"""The kernel difference :math:`\Lambda = \frac1n(K_1 - K_2)` as an operator, in the forms that a solver can use.
 
 :class:`KernelOperator` acts on vectors of length n, with exact kernel tiles. :class:`FeatureOperator` acts on vectors
 of length p = d_1 + d_2 (the feature dimensions), through Proposition 1: with
@@ -6,16 +6,18 @@ of length p = d_1 + d_2 (the feature dimensions), through Proposition 1: with
 :math:`u = A v` turns :math:`\Lambda` on u into :math:`D C` on v, with :math:`C = A^\top A`, self-adjoint in the inner
 product :math:`\langle v, w\rangle = v^\top C w`.
 
-Both offer what block Krylov needs: ``dual(v)``, the representer of v in the inner product, with a factor R of the Gram
+:class:`SampleOperator` is the features' Lambda on vectors of length n.
+
+All offer what block Krylov needs: ``dual(v)``, the representer of v in the inner product, with a factor R of the Gram
 matrix of v; ``image(v, dual)``, the operator applied to v; and ``lift(v)``, the vectors of length n.
 
-======  ===================  =====================
-method  KernelOperator       FeatureOperator
-======  ===================  =====================
-dual    v                    C v, one pass
-image   Lambda v, one pass   D (C v)
-lift    v                    A v, one pass
-======  ===================  =====================
+======  ======================  =====================
+method  vectors of length n     FeatureOperator
+======  ======================  =====================
+dual    v                       C v, one pass
+image   Lambda v, one pass      D (C v)
+lift    v                       A v, one pass
+======  ======================  =====================
 
 A centred comparison is that of :math:`H\Lambda H`, :math:`H = I - \frac1n 11^\top`. For features it takes
 :math:`HA` in place of A: their mean rides on the thin vectors of each pass. Tiles stay as they are; H acts on the
@@ -108,6 +110,17 @@ class Operator:
     def projected(self, v: Tensor) -> Tensor:
         """H v, that is v without its mean, if centred; else v."""
         return v - v.mean(dim=0) if self.centred else v
+
+    def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """v itself, and the factor R of v = Q R."""
+        return v, torch.linalg.qr(v, mode="r").R
+
+    def image(self, v: Tensor, dual: Tensor) -> Tensor:
+        """Lambda v, ``(n, b)``, or H Lambda H v."""
+        return self.projected(self.times(self.projected(v)))
+
+    def lift(self, v: Tensor) -> Tensor:
+        return self.projected(v).to(self.dtype).cpu()
 
     def bar(self, total: int, label: str):
         """The progress bar of the next pass, shown by the first process alone."""
@@ -224,6 +237,18 @@ class FeatureOperator(Operator):
             result[rows] = (self.x.features.raw(left) @ first + self.y.features.raw(right) @ second - mean).cpu()
         return result
 
+    def times(self, u: Tensor) -> Tensor:
+        r""":math:`A D A^\top u`, ``(n, b)``, whether centred or not: two passes over what is kept."""
+        w, first = self.to_data(u), self.x.rows.first
+        total = torch.zeros(self.size, u.shape[1], dtype=torch.float64, device=self.algebra)
+        for rows, block in self.blocks("kernel difference"):
+            total += self.to_algebra(block.T @ w[first + rows.start : first + rows.stop])
+        v = self.to_data(self.signs * self.scales * self.scales * self.processes.total(total))
+        result = torch.zeros_like(w)
+        for rows, block in self.blocks("kernel difference"):
+            result[first + rows.start : first + rows.stop] = block @ v
+        return self.to_algebra(self.processes.total(result))
+
     def covariance(self) -> Tensor:
         r""":math:`C = A^\top A`, ``(p, p)``: the joint covariance of Algorithm 1.
 
@@ -245,6 +270,15 @@ class FeatureOperator(Operator):
         raw = torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")])
         a = self.processes.rows(raw, self.n, self.algebra).to(self.algebra) * self.scales.T
         return (a * self.signs.T) @ a.T
+
+
+class SampleOperator(Operator):
+    """Finite features, on vectors of length n: for at most as many samples as features, all of them kept."""
+
+    def __init__(self, features: FeatureOperator):
+        of = features
+        super().__init__(of.x, of.y, of.batch, of.budget, of.processes, of.centred)
+        self.size, self.streamed, self.slack, self.times = of.n, of.streamed, of.slack, of.times
 
 
 class KernelOperator(Operator):
@@ -283,13 +317,6 @@ class KernelOperator(Operator):
                 full[columns, rows] = tile.T
         return self.processes.total(full)
 
-    def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        return v, torch.linalg.qr(v, mode="r").R
-
-    def image(self, v: Tensor, dual: Tensor) -> Tensor:
-        """Lambda v, ``(n, b)``, or H Lambda H v."""
-        return self.projected(self.times(self.projected(v)))
-
     def times(self, v: Tensor) -> Tensor:
         """Lambda v, ``(n, b)``, whether centred or not."""
         if self._kept is None and not self.streamed:
@@ -302,9 +329,6 @@ class KernelOperator(Operator):
             if rows != columns:
                 total[columns] += tile.T @ w[rows]
         return self.to_algebra(self.processes.total(total))
-
-    def lift(self, v: Tensor) -> Tensor:
-        return self.projected(v).to(self.dtype).cpu()
 
     def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
         r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU.
