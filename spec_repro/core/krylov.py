@@ -41,20 +41,26 @@ class Basis:
     def expand(self, block: Tensor, dual: Tensor, image: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Take in an orthonormal block with its dual and its image under M; the next W and F."""
         old, b = len(self.h), block.shape[1]
-        self.vectors, self.duals = torch.cat([self.vectors, block], dim=1), torch.cat([self.duals, dual], dim=1)
+        self.vectors = torch.cat([self.vectors, block], dim=1)
+        self.duals = self.vectors if dual is block else torch.cat([self.duals, dual], dim=1)
         self.dropped = pad(self.dropped, (0, b))
         column = self.duals.T @ image  # (j, b), the last columns of H
         self.h = pad(self.h, (0, b, 0, b))
         self.h[:, old:], self.h[old:, :old] = column, column[:old].T
         self.h[old:, old:] = (column[old:] + column[old:].T) / 2
-        # Twice is enough: what one projection leaves of rounding, the second removes.
+        # Twice is enough: what one projection leaves of rounding, the second removes; of small directions, a third.
         w, s, right = _thin_svd(self.outside(image - self.vectors @ column))
         kept = s > eps
-        return self.outside(w[:, kept]), pad(s[kept, None] * right[kept], (old, 0))
+        w = w[:, kept]
+        if len(s) and s[-1] < 1e-3 * s[0]:
+            w = self.outside(w)
+        return w, pad(s[kept, None] * right[kept], (old, 0))
 
     def restart(self, y: Tensor) -> None:
         """Keep the Ritz vectors V y alone."""
-        self.vectors, self.duals, self.dropped = self.vectors @ y, self.duals @ y, self.dropped @ y
+        vectors = self.vectors @ y
+        self.duals = vectors if self.duals is self.vectors else self.duals @ y
+        self.vectors, self.dropped = vectors, self.dropped @ y
         self.h = y.T @ self.h @ y
 
 
@@ -69,8 +75,8 @@ def krylov(
 
     Without ``tol``, 1e-5 (1e-9 in float64) is asked of the first pair of each end and of all that stand apart
     (:func:`~spec_repro.core.solvers.standing_apart`). The others lie in a continuum, whose eigenvectors one by one mean
-    nothing and take many passes; of them it is asked that their residual hides no gap, that is, at most the share
-    ``CONTINUUM`` of the eigenvalue. They may be above ``tol`` in the end: ``resolved`` tells.
+    nothing and take many passes; it is asked of them only that their eigenvalues are known to about the share
+    ``CONTINUUM``, so that no gap is overlooked. Those above the tolerance in the end are not ``resolved``.
 
     The block is wider than k, so that an eigenvalue repeated up to k times is met with all its copies, and wider still
     if each pass computes its features or tiles again: then a pass less is worth more than a thin block. Pairs that have
@@ -112,7 +118,8 @@ def krylov(
             if len(theta) + int(solid.sum()) > most:
                 basis.restart(y[:, both_ends(theta, k + width // 2)])
             whiten = right[solid].T / s[solid]
-            block, dual = w @ whiten, dual @ whiten
+            block = w @ whiten
+            dual = block if dual is w else dual @ whiten
             w, f = basis.expand(block, dual, operator.image(block, dual), eps)
             theta, y = basis.ritz()
         if not solid.any() or w.shape[1] == 0:  # the space is invariant
@@ -140,9 +147,10 @@ def krylov(
 
 def _apart(theta: Tensor, residuals: Tensor, k: int, reach: int) -> Tensor:
     """Positions of the pairs of both ends that stand apart; of each end one at least."""
+    theta, residuals = theta.cpu(), residuals.cpu()
     high = max(1, standing_apart(theta, residuals, k, reach))
     low = max(1, standing_apart(-theta.flip(0), residuals.flip(0), k, reach))
-    at = torch.arange(len(theta), device=theta.device)
+    at = torch.arange(len(theta))
     return at[(at < high) | (at >= len(at) - low)]
 
 

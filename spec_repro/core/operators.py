@@ -40,6 +40,8 @@ from spec_repro.base.processes import ALONE
 from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices, wide
 from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel
 
+FEW = 1_500  # samples
+
 
 @dataclass(frozen=True)
 class KernelSide:
@@ -237,18 +239,6 @@ class FeatureOperator(Operator):
             result[rows] = (self.x.features.raw(left) @ first + self.y.features.raw(right) @ second - mean).cpu()
         return result
 
-    def times(self, u: Tensor) -> Tensor:
-        r""":math:`A D A^\top u`, ``(n, b)``, whether centred or not: two passes over what is kept."""
-        w, first = self.to_data(u), self.x.rows.first
-        total = torch.zeros(self.size, u.shape[1], dtype=torch.float64, device=self.algebra)
-        for rows, block in self.blocks("kernel difference"):
-            total += self.to_algebra(block.T @ w[first + rows.start : first + rows.stop])
-        v = self.to_data(self.signs * self.scales * self.scales * self.processes.total(total))
-        result = torch.zeros_like(w)
-        for rows, block in self.blocks("kernel difference"):
-            result[first + rows.start : first + rows.stop] = block @ v
-        return self.to_algebra(self.processes.total(result))
-
     def covariance(self) -> Tensor:
         r""":math:`C = A^\top A`, ``(p, p)``: the joint covariance of Algorithm 1.
 
@@ -273,12 +263,40 @@ class FeatureOperator(Operator):
 
 
 class SampleOperator(Operator):
-    """Finite features, on vectors of length n: for at most as many samples as features, all of them kept."""
+    """Finite features on vectors of length n: for at most as many samples as features, all of them kept.
 
-    def __init__(self, features: FeatureOperator):
-        of = features
+    Of few samples the n x n matrix costs less than the passes over their features.
+    """
+
+    def __init__(self, of: FeatureOperator):
         super().__init__(of.x, of.y, of.batch, of.budget, of.processes, of.centred)
-        self.size, self.streamed, self.slack, self.times = of.n, of.streamed, of.slack, of.times
+        self.of, self.size, self.streamed, self.slack = of, of.n, of.streamed, of.slack
+        self.whole = of.n <= FEW and of.processes.size == 1
+
+    def times(self, v: Tensor) -> Tensor:
+        r""":math:`A D A^\top v`, ``(n, b)``, whether centred or not."""
+        of, w, first = self.of, self.to_data(v), self.x.rows.first
+        if self.whole:
+            self._kept = self.matrix() if self._kept is None else self._kept
+            return self.to_algebra(self._kept @ w)
+        total = torch.zeros(of.size, v.shape[1], dtype=torch.float64, device=self.algebra)
+        for rows, block in of.blocks("kernel difference"):
+            total += self.to_algebra(block.T @ w[first + rows.start : first + rows.stop])
+        inner = self.to_data(of.signs * of.scales.square() * self.processes.total(total))
+        result = torch.zeros_like(w)
+        for rows, block in of.blocks("kernel difference"):
+            result[first + rows.start : first + rows.stop] = block @ inner
+        return self.to_algebra(self.processes.total(result))
+
+    def matrix(self) -> Tensor:
+        r""":math:`A D A^\top` in the working precision; its upper triangle is computed."""
+        a = torch.cat([block for _, block in self.of.blocks("kernel difference")])
+        signed = a * self.to_data(self.of.signs * self.of.scales.square()).T
+        full = a.new_empty(self.n, self.n)
+        for rows in slices(self.n, 256):
+            full[rows, rows.start :] = a[rows] @ signed[rows.start :].T
+            full[rows.start :, rows] = full[rows, rows.start :].T
+        return full
 
 
 class KernelOperator(Operator):
@@ -365,4 +383,6 @@ def kernel_difference(
         width = sum(side.features.dim for side in sides) * dtype.itemsize
         batch = batch_size or max(64, (32 if small else 1024) * 2**20 // width)
         return FeatureOperator(*sides, batch, memory, processes, centred)
-    return KernelOperator(*sides, batch_size or (1024 if small else 8192), memory, processes, centred)
+    # The triangle of a small matrix is still cut into eight.
+    batch = batch_size or (min(max(256, pair[0].n // 8), 1024) if small else 8192)
+    return KernelOperator(*sides, batch, memory, processes, centred)
