@@ -76,7 +76,7 @@ def test_what_stands_apart_is_as_exact_as_ever_and_the_rest_hides_no_gap(case, t
         assert tol or resolved[: max(1, apart(truth))].all()
         assert tol is None or resolved.all()
         error = truth[:K] - mine
-        assert (np.abs(error[resolved]) <= 1e-9 * radius).all()
+        assert (np.abs(error[resolved]) <= (tol or 1e-9) * radius).all()
         assert ((error > -1e-12) & (error <= CONTINUUM * truth[:K]))[~resolved].all()  # from below
         for j in np.flatnonzero(-np.diff(truth[: K + 1]) > 1e-3 * radius) + 1:
             if resolved[:j].all():
@@ -135,6 +135,6 @@ def test_clusters_of_embeddings_are_returned_within_ten_passes(frequencies):
         np.testing.assert_allclose(
             side.eigenvalues[clear], exact.eigenvalues[clear], rtol=0, atol=EIGENVALUE["float32"] * found.spec_diff
         )
-        assert (side.top(20)[clear] == exact.top(20)[clear]).all()
+        assert (np.abs((side.eigenvectors * exact.eigenvectors).sum(axis=0))[clear] > 1 - 1e-3).all()
     if not frequencies:
         assert_eigenpairs(found, difference(x, y, *matched[:2]), "float32", 10)
