@@ -52,7 +52,7 @@ def assert_eigenpairs(found, matrix, precision, k):
         error = np.abs(direction.eigenvalues - expected[: len(direction)])
         assert (error <= np.where(direction.resolved, exact, loose)).all()
         residual = np.linalg.norm(sign * matrix @ u - u * direction.eigenvalues, axis=0)
-        assert (residual <= np.where(direction.resolved, RESIDUAL[precision] * rho, 0.2 * direction.eigenvalues)).all()
+        assert (residual <= np.where(direction.resolved, RESIDUAL[precision] * rho, 0.11 * direction.eigenvalues)).all()
         np.testing.assert_allclose(np.linalg.norm(u, axis=0), 1, atol=1e-6)
         gaps = expected[:-1] - expected[1:]
         for j in range(1, len(direction) + 1):

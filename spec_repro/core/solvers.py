@@ -22,7 +22,8 @@ from torch.nn.functional import pad
 
 from spec_repro.core.operators import FeatureOperator, KernelOperator
 
-CONTINUUM = 0.02  # eigenvalues that follow each other within this share of themselves
+CONTINUUM = 0.05  # eigenvalues that follow each other within this share of themselves
+KNOWN = 0.01  # and are known to this share
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,19 @@ def both_ends(values: Tensor, k: int, floor: float = -1.0) -> Tensor:
 def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int) -> int:
     r"""How many of the k largest of descending ``values`` do not belong to a continuum.
 
-    They end at the last gap. One is where a value and the next differ by more than the share c (``CONTINUUM``) of the
-    value, or may differ by it, as far as is known: a Ritz value misses its eigenvalue by about the square of its
-    residual r over the width of the spectrum around it, which is not less than the value itself,
-
-    .. math:: \theta_j - \theta_{j+1} + r_j^2 / |\theta_j| > c\,|\theta_j|.
+    They end at the last gap, that is, where a value and the next differ by more than the share ``CONTINUUM`` of the
+    value, or where this is not known yet: a Ritz value misses its eigenvalue by about the square of its residual r over
+    the width of the spectrum around it, which is not less than the value itself, so it is known to
+    :math:`r^2/\theta^2`, and that has to be ``KNOWN`` or less.
 
     What k cuts off a set of near-equal eigenvalues stands apart with the set: gaps after the k-th count up to the rank
-    ``reach``, if they are twice as wide and the value before is known to c.
+    ``reach``, if they are twice as wide and the value before is known.
     """
     values, residuals = pad(values, (0, 1), value=-math.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
     size = values[:-1].abs().clamp(min=torch.finfo(values.dtype).tiny)
-    gaps, unknown, width = values[:-1] - values[1:], residuals.square() / size, CONTINUUM * size
+    gaps, known = (values[:-1] - values[1:]) / size, (residuals / size).square() <= KNOWN
     beyond = torch.arange(len(gaps), device=values.device) >= k
-    ends = torch.where(beyond, (gaps > 2 * width) & (unknown <= width), gaps + unknown > width).nonzero()
+    ends = torch.where(beyond, (gaps > 2 * CONTINUUM) & known, (gaps > CONTINUUM) | ~known).nonzero()
     return min(k, int(ends[-1]) + 1) if len(ends) else 0
 
 
