@@ -295,7 +295,7 @@ class SampleOperator(Operator):
         full = a.new_empty(self.n, self.n)
         for rows in slices(self.n, 256):
             full[rows, rows.start :] = a[rows] @ signed[rows.start :].T
-            full[rows.start :, rows] = full[rows, rows.start :].T
+            full[rows.stop :, rows] = full[rows, rows.stop :].T
         return full
 
 
