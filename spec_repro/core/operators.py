@@ -40,8 +40,6 @@ from spec_repro.base.processes import ALONE
 from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices, wide
 from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel
 
-FEW = 1_500  # samples
-
 
 @dataclass(frozen=True)
 class KernelSide:
@@ -263,22 +261,15 @@ class FeatureOperator(Operator):
 
 
 class SampleOperator(Operator):
-    """Finite features on vectors of length n: for at most as many samples as features, all of them kept.
-
-    Of few samples the n x n matrix costs less than the passes over their features.
-    """
+    """Finite features on vectors of length n: for at most as many samples as features, all of them kept."""
 
     def __init__(self, of: FeatureOperator):
         super().__init__(of.x, of.y, of.batch, of.budget, of.processes, of.centred)
         self.of, self.size, self.streamed, self.slack = of, of.n, of.streamed, of.slack
-        self.whole = of.n <= FEW and of.processes.size == 1
 
     def times(self, v: Tensor) -> Tensor:
         r""":math:`A D A^\top v`, ``(n, b)``, whether centred or not."""
         of, w, first = self.of, self.to_data(v), self.x.rows.first
-        if self.whole:
-            self._kept = self.matrix() if self._kept is None else self._kept
-            return self.to_algebra(self._kept @ w)
         total = torch.zeros(of.size, v.shape[1], dtype=torch.float64, device=self.algebra)
         for rows, block in of.blocks("kernel difference"):
             total += self.to_algebra(block.T @ w[first + rows.start : first + rows.stop])
@@ -287,16 +278,6 @@ class SampleOperator(Operator):
         for rows, block in of.blocks("kernel difference"):
             result[first + rows.start : first + rows.stop] = block @ inner
         return self.to_algebra(self.processes.total(result))
-
-    def matrix(self) -> Tensor:
-        r""":math:`A D A^\top` in the working precision; its upper triangle is computed."""
-        a = torch.cat([block for _, block in self.of.blocks("kernel difference")])
-        signed = a * self.to_data(self.of.signs * self.of.scales.square()).T
-        full = a.new_empty(self.n, self.n)
-        for rows in slices(self.n, 256):
-            full[rows, rows.start :] = a[rows] @ signed[rows.start :].T
-            full[rows.stop :, rows] = full[rows, rows.stop :].T
-        return full
 
 
 class KernelOperator(Operator):
