@@ -128,9 +128,9 @@ def groups(n, d, seen, seed):
     return (centres[np.minimum(group, seen)] + 0.5 * rng.normal(size=(n, d))).astype(np.float32)
 
 
-@pytest.mark.parametrize("frequencies", [0, 150])
+@pytest.mark.parametrize("frequencies", [0, 200])
 def test_clusters_of_embeddings_are_returned_within_ten_passes(frequencies):
-    x, y = groups(1200, 192, 11, 2), groups(1200, 128, 6, 3)
+    x, y = groups(1000, 768, 11, 2), groups(1000, 512, 6, 3)
     matched = match_bandwidths(x, y)
     found = compare(x, y, matched, frequencies=frequencies, solver="krylov")
     strict = compare(x, y, matched, frequencies=frequencies, solver="krylov", tol=1e-5)
