@@ -162,20 +162,12 @@ def directions(pairs: Pairs, k: int, names: tuple[str, str], sign: str, rounding
     forward, backward = vectors[:, :high], vectors[:, len(values) - low :]
     for rows in slices(len(vectors), 65_536):
         backward[rows] = backward[rows, ::-1].copy()
-    margins = (np.array([_signed(u, sign) for u in part.T]) for part in (forward, backward))
+    high_margin, low_margin = (np.array([_signed(u, sign) for u in part.T]) for part in (forward, backward))
     x, y = names
+    parts = [part[::-1][:low].copy() for part in (-values, residuals, resolved)]
     return (
-        Direction(x, y, "forward", values[:high], forward, residuals[:high], next(margins), resolved=resolved[:high]),
-        Direction(
-            y,
-            x,
-            "backward",
-            -values[::-1][:low],
-            backward,
-            residuals[::-1][:low].copy(),
-            next(margins),
-            resolved=resolved[::-1][:low].copy(),
-        ),
+        Direction(x, y, "forward", values[:high], forward, residuals[:high], high_margin, resolved=resolved[:high]),
+        Direction(y, x, "backward", parts[0], backward, parts[1], low_margin, resolved=parts[2]),
     )
 
 

@@ -17,6 +17,10 @@ from spec_repro.core.operators import FeatureOperator, KernelOperator, SampleOpe
 from spec_repro.core.solvers import Pairs, both_ends, rounding, standing_apart
 
 FIRST = 1e-3  # residual over eigenvalue of the first pair of an end, where that lies in a continuum
+REACHED = (
+    "krylov: expected residuals below {:.1e} of the spectral radius, reached {:.1e} after {} passes. Allow a larger "
+    "tol=, ask for fewer pairs (k={}), or use solver='covariance' or 'dense'."
+)
 
 
 class Basis:
@@ -108,11 +112,10 @@ def krylov(
         residuals = torch.cat([basis.dropped, r @ f]).mm(y).norm(dim=0)
         few = min((theta > 0).sum(), (theta < 0).sum()) < k
         if len(theta) >= min(2 * k, operator.n):
-            radius = float(theta.abs().max().clamp(min=rounding(operator.dtype)))
-            goals = tol * radius if every else _goals(theta, residuals, k, width, tol * radius)
+            goal = tol * float(theta.abs().max().clamp(min=rounding(operator.dtype)))
+            goals = goal if every else _goals(theta, residuals, k, width, goal)
             worst = tol * float((residuals / goals)[both_ends(theta, k)].max())
             if worst <= tol and not (exhaustible and few):
-                goal = tol * radius
                 break
         _, s, right = torch.linalg.svd(r, full_matrices=False)
         solid = s > math.sqrt(eps)
@@ -126,7 +129,7 @@ def krylov(
             w, f = basis.expand(block, dual, operator.image(block, dual), eps)
             theta, y = basis.ritz()
         if not solid.any() or w.shape[1] == 0:  # the space is invariant
-            residuals = (basis.dropped @ y).norm(dim=0)
+            residuals, goal = (basis.dropped @ y).norm(dim=0), math.inf
             if not (finite and few and f.any()):
                 break
             w, s, _ = _thin_svd(basis.outside(basis.outside(operator.start(width, generator))))
@@ -135,17 +138,10 @@ def krylov(
             if w.shape[1] == 0:
                 break
     else:
-        raise NotConverged(
-            f"krylov: expected residuals below {tol:.1e} of the spectral radius, reached {worst:.1e} after "
-            f"{steps} passes. Allow a larger tol=, ask for fewer pairs (k={k}), or use solver='covariance' or 'dense'."
-        )
+        raise NotConverged(REACHED.format(tol, worst, steps, k))
     wanted = both_ends(theta, k, rounding(operator.dtype, operator.slack))
-    theta, residuals, vectors = (
-        theta[wanted].cpu(),
-        residuals[wanted].cpu(),
-        operator.lift(basis.vectors @ y[:, wanted]),
-    )
-    return Pairs(theta, vectors, residuals, step, residuals <= goal)
+    residuals, vectors = residuals[wanted].cpu(), operator.lift(basis.vectors @ y[:, wanted])
+    return Pairs(theta[wanted].cpu(), vectors, residuals, step, residuals <= goal)
 
 
 def _goals(theta: Tensor, residuals: Tensor, k: int, reach: int, goal: float) -> Tensor:
