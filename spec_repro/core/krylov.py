@@ -98,14 +98,13 @@ def krylov(
     finite = isinstance(operator, FeatureOperator)
     eps = torch.finfo(operator.dtype).eps
     every, tol = tol is not None, tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
-    generator = torch.Generator().manual_seed(seed)
     width = min(max(32 if operator.streamed else 16, k + 6), operator.size)
     # Columns of the basis before a restart. A small feature space is never restarted, so that it can be exhausted.
     exhaustible = finite and operator.size <= 4096
     most = operator.size if exhaustible else max(24 * width, 8 * k)
+    generator = torch.Generator().manual_seed(seed)
     w = torch.linalg.qr(operator.start(width, generator)).Q
-    f = w.new_zeros(width, 0)
-    basis, worst, goal = Basis(w), math.inf, math.inf
+    basis, worst, goal, f = Basis(w), math.inf, math.inf, w.new_zeros(width, 0)
     theta, y = basis.ritz()
     for step in range(1, steps + 1):  # noqa: B007 (the number of passes is part of the result)
         dual, r = operator.dual(w)
@@ -113,8 +112,8 @@ def krylov(
         few = min((theta > 0).sum(), (theta < 0).sum()) < k
         if len(theta) >= min(2 * k, operator.n):
             goal = tol * float(theta.abs().max().clamp(min=rounding(operator.dtype)))
-            goals = goal if every else _goals(theta, residuals, k, width, goal)
-            worst = tol * float((residuals / goals)[both_ends(theta, k)].max())
+            asked = residuals / (goal if every else _goals(theta, residuals, k, width, goal))
+            worst = tol * float(asked[both_ends(theta, k)].max())
             if worst <= tol and not (exhaustible and few):
                 break
         _, s, right = torch.linalg.svd(r, full_matrices=False)
