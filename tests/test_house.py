@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 4_950,
+    "method": 4_960,
     "headless": 1_455,
     "offline": 650,
-    "all": 6_990,
+    "all": 7_000,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_310,
