@@ -69,7 +69,7 @@ def measured(n: int, m: int, memory: int | None, device: torch.device, given) ->
     options = {"k": 10, "frequencies": m, "memory": memory}
     seconds, found = timed(lambda: compare(x, y, kernels, device=device, **options), given.repeats, device)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-    worst = max(side.residuals.max() for side in found) / found.spec_diff
+    worst = max(side.residuals[side.resolved].max() for side in found) / found.spec_diff
     row = {
         "n": n, "m": m, "kept": "nothing" if memory == 0 else "what fits", "seconds": seconds,
         "bandwidths seconds": matching, "features once": once, "passes": found.iterations, "solver": found.solver,

@@ -72,17 +72,20 @@ class Case:
 
 
 def ends(found) -> np.ndarray:
-    return np.concatenate([found.x_only.eigenvalues, -found.y_only.eigenvalues[::-1]])
+    """Eigenvalues of both directions, descending; NaN for unresolved pairs."""
+    high, low = (np.where(side.resolved, side.eigenvalues, np.nan) for side in found)
+    return np.concatenate([high, -low[::-1]])
 
 
 def ours(solver: str) -> Callable:
     def run(case: Case) -> np.ndarray:
         found = case.compare(solver=solver)
-        residuals = np.concatenate([side.residuals for side in found])
+        residuals = np.concatenate([side.residuals[side.resolved] for side in found])
         case.notes |= {
             f"{solver} route": found.solver,
             f"{solver} passes": found.iterations,
             f"{solver} residual": float(residuals.max() / found.spec_diff),
+            f"{solver} unresolved": int(sum(side.unresolved.sum() for side in found)),
         }
         return ends(found)
 

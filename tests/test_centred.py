@@ -72,7 +72,7 @@ def test_carry_scores_old_rows_by_the_eigenvectors_and_new_ones_as_kernel_pca_do
     x, y = (X, Y) if kernels is not SHIFTED else SHIFTED
     kernels = kernels if kernels is not SHIFTED else COSINES
     old, new = np.arange(200), np.arange(200, 260)
-    found = compare(x[old], y[old], kernels, k=3, frequencies=m, centred=True)
+    found = compare(x[old], y[old], kernels, k=3, frequencies=m, centred=True, tol=1e-9)
     for scores, side in zip(carry(found, x[old], y[old], x[old], y[old]), found, strict=True):
         np.testing.assert_allclose(scores, side.eigenvectors, atol=1e-6)
     if m:

@@ -99,10 +99,9 @@ def test_kernels_may_differ_in_kind():
 def test_routes_agree_on_random_features(precision):
     x, y, k = CASES["planted"]
     x, y = x.astype(precision), y.astype(precision)
+    options = {"k": k, "frequencies": 100, "tol": {"float32": 1e-5, "float64": 1e-9}[precision]}
     results = [
-        compare(
-            x, y, kernel_x=Gaussian(2.0), kernel_y=Gaussian(2.5), k=k, frequencies=100, solver=solver, memory=memory
-        )
+        compare(x, y, (Gaussian(2.0), Gaussian(2.5)), solver=solver, memory=memory, **options)
         for solver, memory in (("dense", None), ("covariance", None), ("krylov", None), ("krylov", 0))
     ]
     for found in results[1:]:

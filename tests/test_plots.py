@@ -48,7 +48,8 @@ def toy():
 
 def first_of(side, count):
     """The same direction with its first clusters alone."""
-    cut = {name: getattr(side, name)[..., :count] for name in ("eigenvalues", "eigenvectors", "residuals", "margin")}
+    parts = ("eigenvalues", "eigenvectors", "residuals", "margin", "resolved")
+    cut = {name: getattr(side, name)[..., :count] for name in parts}
     return dataclasses.replace(side, **cut)
 
 

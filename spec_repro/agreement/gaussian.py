@@ -180,7 +180,7 @@ def surrogate(
     settings = {name: value for name, value in found.settings.items() if name in compare.__kwdefaults__}
     k, own, spec_diffs, rows = settings["k"], settings.pop("seed"), [], []
     plain, centred = found.settings["centred"], settings | {"centred": True, "tol": 1e-3}
-    spectra = [_spectrum(found if plain else compare(x, y, seed=own, **centred), k)]
+    spectra = [_spectrum(compare(x, y, seed=own, **centred), k)]  # as precise as those of the draws
     for repeat, (a, b) in enumerate(gaussian_pairs(x, y, repeats, seed)):
         drawn = compare(a, b, seed=own + 1 + repeat, **centred)
         spectra.append(_spectrum(drawn, k))

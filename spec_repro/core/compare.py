@@ -74,7 +74,9 @@ def compare(
         names: of the two embeddings, for the names of the directions; two equal ones get "(x)" and "(y)" added.
         solver: the route (:mod:`spec_repro.core.solvers`); ``"auto"`` is the one with the least work
             (:func:`spec_repro.core.solvers.cheapest_solver`). ``"covariance"`` needs finite features on both sides.
-        tol: krylov only: largest residual over SPEC-diff; 1e-5 by default, 1e-9 in float64.
+        tol: krylov only: largest residual over SPEC-diff of every pair. By default 1e-5, or 1e-9 in float64, of the
+            pairs that stand apart; those of a continuum may be left *unresolved*, which the result marks
+            (:func:`spec_repro.core.krylov.krylov`).
         device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
         batch_size: rows of one product; the default fits the device. It changes results by rounding only.
         seed: of the frequencies and of the start of the iteration.
@@ -151,8 +153,9 @@ def carry(
 
     .. math:: u(x^*) = \frac1{n\lambda}\sum_{i=1}^n \big(k_1(x^*, x_i) - k_2(y^*, y_i)\big)\,u_i,
 
-    which for the old rows is the eigenvector itself. Same kernels, frequencies and seed as in ``found``. If that is
-    centred, so are the kernels, over the old rows; since u sums to 0, this takes off the mean score of the old rows.
+    which for the old rows is the eigenvector itself, up to residual over eigenvalue. Same kernels, frequencies and
+    seed as in ``found``. If that is centred, so are the kernels, over the old rows; since u sums to 0, this takes off
+    the mean score of the old rows.
 
     Returns:
         Scores ``(n', len(found.x_only))`` and ``(n', len(found.y_only))``.

@@ -32,6 +32,9 @@ class Direction:
             1 for one of a single sign.
         p_values: ``(len,)``, of each cluster among those of the same rank of Gaussian pairs, NaN for a background pair;
             None if not measured (:func:`spec_repro.agreement.surrogate`).
+        resolved: ``(len,)`` bool: whether the residual met the tolerance. A pair that did not lies in a continuum of
+            eigenvalues (:func:`spec_repro.core.krylov.krylov`): its eigenvalue is right to its residual, its members
+            are those of a mixture of neighbours, which depends on ``seed``. None: all are.
     """
 
     sees: str
@@ -42,6 +45,7 @@ class Direction:
     residuals: np.ndarray = field(repr=False)
     margin: np.ndarray = field(repr=False)
     p_values: np.ndarray | None = field(default=None, repr=False)
+    resolved: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Number of pairs, at most the k asked for."""
@@ -61,6 +65,11 @@ class Direction:
     def two_sided(self) -> np.ndarray:
         """``(len,)`` bool: pairs whose sign is not decided (margin below 0.05): look at both ends."""
         return self.margin < TWO_SIDED
+
+    @property
+    def unresolved(self) -> np.ndarray:
+        """``(len,)`` bool: pairs of a continuum that were not told from their neighbours."""
+        return np.zeros(len(self), bool) if self.resolved is None else ~self.resolved
 
     @property
     def background(self) -> np.ndarray:
@@ -90,6 +99,7 @@ class Direction:
     def marks(self, pair: int) -> str:
         """What a figure says beside a pair (from 0), as in ``" (two-sided, background)"``; empty for most."""
         words = {"two-sided": self.two_sided, "background": self.background > BACKGROUND, COVARIANCE: self.explained}
+        words["unresolved"] = self.unresolved
         said = ", ".join(word for word, marked in words.items() if marked[pair])
         return f" ({said})" if said else ""
 
@@ -136,7 +146,9 @@ class Comparison:
     def __str__(self) -> str:
         floor = "" if self.noise_floor is None else f", noise floor {self.noise_floor:.4f}"
         none = "" if any(map(len, self)) else f", no eigenvalue above rounding ({self.settings['rounding']:.1e})"
-        return f"SPEC-diff {self.spec_diff:.4f}{floor}{none}, {self.settings['n']:,} samples, {self.solver}"
+        count = sum(int(side.unresolved.sum()) for side in self)
+        left = f", {count} of {sum(map(len, self))} pairs unresolved" if count else ""
+        return f"SPEC-diff {self.spec_diff:.4f}{floor}{none}, {self.settings['n']:,} samples, {self.solver}{left}"
 
 
 def directions(pairs: Pairs, k: int, names: tuple[str, str], sign: str, rounding: float) -> tuple[Direction, Direction]:
@@ -145,15 +157,17 @@ def directions(pairs: Pairs, k: int, names: tuple[str, str], sign: str, rounding
     They are signed and put in order in place: a copy at ImageNet size would weigh as much as the result.
     """
     vectors, values, residuals = (part.numpy() for part in (pairs.vectors, pairs.values, pairs.residuals))
+    resolved = np.ones(len(values), bool) if pairs.resolved is None else pairs.resolved.numpy()
     high, low = (min(k, int((side * values > rounding).sum())) for side in (1, -1))
     forward, backward = vectors[:, :high], vectors[:, len(values) - low :]
     for rows in slices(len(vectors), 65_536):
         backward[rows] = backward[rows, ::-1].copy()
-    margins = (np.array([_signed(u, sign) for u in part.T]) for part in (forward, backward))
+    high_margin, low_margin = (np.array([_signed(u, sign) for u in part.T]) for part in (forward, backward))
     x, y = names
+    parts = [part[::-1][:low].copy() for part in (-values, residuals, resolved)]
     return (
-        Direction(x, y, "forward", values[:high], forward, residuals[:high], next(margins)),
-        Direction(y, x, "backward", -values[::-1][:low], backward, residuals[::-1][:low].copy(), next(margins)),
+        Direction(x, y, "forward", values[:high], forward, residuals[:high], high_margin, resolved=resolved[:high]),
+        Direction(y, x, "backward", parts[0], backward, parts[1], low_margin, resolved=parts[2]),
     )
 
 

@@ -13,8 +13,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from spec_repro.base.errors import NotConverged
-from spec_repro.core.operators import FeatureOperator, KernelOperator
-from spec_repro.core.solvers import Pairs, both_ends, rounding
+from spec_repro.core.operators import FeatureOperator, KernelOperator, SampleOperator
+from spec_repro.core.solvers import Pairs, both_ends, rounding, standing_apart
+
+FIRST = 1e-3  # residual over eigenvalue of the first pair of an end, where that lies in a continuum
+REACHED = (
+    "krylov: expected residuals below {:.1e} of the spectral radius, reached {:.1e} after {} passes. Allow a larger "
+    "tol=, ask for fewer pairs (k={}), or use solver='covariance' or 'dense'."
+)
 
 
 class Basis:
@@ -41,20 +47,26 @@ class Basis:
     def expand(self, block: Tensor, dual: Tensor, image: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Take in an orthonormal block with its dual and its image under M; the next W and F."""
         old, b = len(self.h), block.shape[1]
-        self.vectors, self.duals = torch.cat([self.vectors, block], dim=1), torch.cat([self.duals, dual], dim=1)
+        self.vectors = torch.cat([self.vectors, block], dim=1)
+        self.duals = self.vectors if dual is block else torch.cat([self.duals, dual], dim=1)
         self.dropped = pad(self.dropped, (0, b))
         column = self.duals.T @ image  # (j, b), the last columns of H
         self.h = pad(self.h, (0, b, 0, b))
         self.h[:, old:], self.h[old:, :old] = column, column[:old].T
         self.h[old:, old:] = (column[old:] + column[old:].T) / 2
-        # Twice is enough: what one projection leaves of rounding, the second removes.
+        # Twice is enough: what one projection leaves of rounding, the second removes; of small directions, a third.
         w, s, right = _thin_svd(self.outside(image - self.vectors @ column))
         kept = s > eps
-        return self.outside(w[:, kept]), pad(s[kept, None] * right[kept], (old, 0))
+        w = w[:, kept]
+        if len(s) and s[-1] < 1e-3 * s[0]:
+            w = self.outside(w)
+        return w, pad(s[kept, None] * right[kept], (old, 0))
 
     def restart(self, y: Tensor) -> None:
         """Keep the Ritz vectors V y alone."""
-        self.vectors, self.duals, self.dropped = self.vectors @ y, self.duals @ y, self.dropped @ y
+        vectors = self.vectors @ y
+        self.duals = vectors if self.duals is self.vectors else self.duals @ y
+        self.vectors, self.dropped = vectors, self.dropped @ y
         self.h = y.T @ self.h @ y
 
 
@@ -67,6 +79,12 @@ def krylov(
     :math:`\|\Lambda u - \theta u\|_2 = \|W F y\|`. The iteration ends when the residual of every wanted pair is
     below ``tol`` times the spectral radius, or when the space is invariant (W vanishes), which is exact.
 
+    Without ``tol``, 1e-5 (1e-9 in float64) is asked of the pairs that stand apart
+    (:func:`~spec_repro.core.solvers.standing_apart`). The others lie in a continuum, whose eigenvectors one by one mean
+    nothing and take many passes: their residuals may be up to a tenth of the eigenvalue, which is then right to a
+    hundredth or so, and a thousandth for the first pair of an end, since SPEC-diff is read from it. Those above the
+    tolerance in the end are not ``resolved``.
+
     The block is wider than k, so that an eigenvalue repeated up to k times is met with all its copies, and wider still
     if each pass computes its features or tiles again: then a pass less is worth more than a thin block. Pairs that have
     converged stay in the basis, through restarts too, so nothing is found twice. If an invariant space has fewer than
@@ -75,24 +93,27 @@ def krylov(
     Raises:
         NotConverged: after ``steps`` passes, with the largest residual reached.
     """
+    if isinstance(operator, FeatureOperator) and operator.n <= operator.size and not operator.streamed:
+        operator = SampleOperator(operator)
     finite = isinstance(operator, FeatureOperator)
     eps = torch.finfo(operator.dtype).eps
-    tol = tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
-    generator = torch.Generator().manual_seed(seed)
+    every, tol = tol is not None, tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
     width = min(max(32 if operator.streamed else 16, k + 6), operator.size)
     # Columns of the basis before a restart. A small feature space is never restarted, so that it can be exhausted.
     exhaustible = finite and operator.size <= 4096
     most = operator.size if exhaustible else max(24 * width, 8 * k)
+    generator = torch.Generator().manual_seed(seed)
     w = torch.linalg.qr(operator.start(width, generator)).Q
-    f = w.new_zeros(width, 0)
-    basis, worst = Basis(w), math.inf
+    basis, worst, goal, f = Basis(w), math.inf, math.inf, w.new_zeros(width, 0)
     theta, y = basis.ritz()
     for step in range(1, steps + 1):  # noqa: B007 (the number of passes is part of the result)
         dual, r = operator.dual(w)
         residuals = torch.cat([basis.dropped, r @ f]).mm(y).norm(dim=0)
         few = min((theta > 0).sum(), (theta < 0).sum()) < k
         if len(theta) >= min(2 * k, operator.n):
-            worst = float(residuals[both_ends(theta, k)].max() / theta.abs().max().clamp(min=rounding(operator.dtype)))
+            goal = tol * float(theta.abs().max().clamp(min=rounding(operator.dtype)))
+            asked = residuals / (goal if every else _goals(theta, residuals, k, width, goal))
+            worst = tol * float(asked[both_ends(theta, k)].max())
             if worst <= tol and not (exhaustible and few):
                 break
         _, s, right = torch.linalg.svd(r, full_matrices=False)
@@ -102,11 +123,12 @@ def krylov(
             if len(theta) + int(solid.sum()) > most:
                 basis.restart(y[:, both_ends(theta, k + width // 2)])
             whiten = right[solid].T / s[solid]
-            block, dual = w @ whiten, dual @ whiten
+            block = w @ whiten
+            dual = block if dual is w else dual @ whiten
             w, f = basis.expand(block, dual, operator.image(block, dual), eps)
             theta, y = basis.ritz()
         if not solid.any() or w.shape[1] == 0:  # the space is invariant
-            residuals = (basis.dropped @ y).norm(dim=0)
+            residuals, goal = (basis.dropped @ y).norm(dim=0), math.inf
             if not (finite and few and f.any()):
                 break
             w, s, _ = _thin_svd(basis.outside(basis.outside(operator.start(width, generator))))
@@ -115,12 +137,20 @@ def krylov(
             if w.shape[1] == 0:
                 break
     else:
-        raise NotConverged(
-            f"krylov: expected residuals below {tol:.1e} of the spectral radius, reached {worst:.1e} after "
-            f"{steps} passes. Allow a larger tol=, ask for fewer pairs (k={k}), or use solver='covariance' or 'dense'."
-        )
+        raise NotConverged(REACHED.format(tol, worst, steps, k))
     wanted = both_ends(theta, k, rounding(operator.dtype, operator.slack))
-    return Pairs(theta[wanted].cpu(), operator.lift(basis.vectors @ y[:, wanted]), residuals[wanted].cpu(), step)
+    residuals, vectors = residuals[wanted].cpu(), operator.lift(basis.vectors @ y[:, wanted])
+    return Pairs(theta[wanted].cpu(), vectors, residuals, step, residuals <= goal)
+
+
+def _goals(theta: Tensor, residuals: Tensor, k: int, reach: int, goal: float) -> Tensor:
+    """What the residual of each pair is asked for: ``goal`` of those that stand apart; infinite of most others."""
+    values, errors = theta.cpu(), residuals.cpu()
+    high, low = standing_apart(values, errors, k, reach), standing_apart(-values.flip(0), errors.flip(0), k, reach)
+    goals = torch.full_like(values, math.inf)
+    goals[[0, -1]] = (FIRST * values[[0, -1]].abs()).clamp(min=goal)
+    goals[:high] = goals[len(goals) - low :] = goal
+    return goals.to(theta.device)
 
 
 def _thin_svd(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:

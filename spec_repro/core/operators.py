@@ -1,4 +1,4 @@
-r"""The kernel difference :math:`\Lambda = \frac1n(K_1 - K_2)` as an operator, in the two forms that a solver can use.
+r"""The kernel difference :math:`\Lambda = \frac1n(K_1 - K_2)` as an operator, in the forms that a solver can use.
 
 :class:`KernelOperator` acts on vectors of length n, with exact kernel tiles. :class:`FeatureOperator` acts on vectors
 of length p = d_1 + d_2 (the feature dimensions), through Proposition 1: with
@@ -6,16 +6,18 @@ of length p = d_1 + d_2 (the feature dimensions), through Proposition 1: with
 :math:`u = A v` turns :math:`\Lambda` on u into :math:`D C` on v, with :math:`C = A^\top A`, self-adjoint in the inner
 product :math:`\langle v, w\rangle = v^\top C w`.
 
-Both offer what block Krylov needs: ``dual(v)``, the representer of v in the inner product, with a factor R of the Gram
+:class:`SampleOperator` is the features' Lambda on vectors of length n.
+
+All offer what block Krylov needs: ``dual(v)``, the representer of v in the inner product, with a factor R of the Gram
 matrix of v; ``image(v, dual)``, the operator applied to v; and ``lift(v)``, the vectors of length n.
 
-======  ===================  =====================
-method  KernelOperator       FeatureOperator
-======  ===================  =====================
-dual    v                    C v, one pass
-image   Lambda v, one pass   D (C v)
-lift    v                    A v, one pass
-======  ===================  =====================
+======  ======================  =====================
+method  vectors of length n     FeatureOperator
+======  ======================  =====================
+dual    v                       C v, one pass
+image   Lambda v, one pass      D (C v)
+lift    v                       A v, one pass
+======  ======================  =====================
 
 A centred comparison is that of :math:`H\Lambda H`, :math:`H = I - \frac1n 11^\top`. For features it takes
 :math:`HA` in place of A: their mean rides on the thin vectors of each pass. Tiles stay as they are; H acts on the
@@ -108,6 +110,17 @@ class Operator:
     def projected(self, v: Tensor) -> Tensor:
         """H v, that is v without its mean, if centred; else v."""
         return v - v.mean(dim=0) if self.centred else v
+
+    def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """v itself, and the factor R of v = Q R."""
+        return v, torch.linalg.qr(v, mode="r").R
+
+    def image(self, v: Tensor, dual: Tensor) -> Tensor:
+        """Lambda v, ``(n, b)``, or H Lambda H v."""
+        return self.projected(self.times(self.projected(v)))
+
+    def lift(self, v: Tensor) -> Tensor:
+        return self.projected(v).to(self.dtype).cpu()
 
     def bar(self, total: int, label: str):
         """The progress bar of the next pass, shown by the first process alone."""
@@ -247,6 +260,26 @@ class FeatureOperator(Operator):
         return (a * self.signs.T) @ a.T
 
 
+class SampleOperator(Operator):
+    """Finite features on vectors of length n: for at most as many samples as features, all of them kept."""
+
+    def __init__(self, of: FeatureOperator):
+        super().__init__(of.x, of.y, of.batch, of.budget, of.processes, of.centred)
+        self.of, self.size, self.streamed, self.slack = of, of.n, of.streamed, of.slack
+
+    def times(self, v: Tensor) -> Tensor:
+        r""":math:`A D A^\top v`, ``(n, b)``, whether centred or not."""
+        of, w, first = self.of, self.to_data(v), self.x.rows.first
+        total = torch.zeros(of.size, v.shape[1], dtype=torch.float64, device=self.algebra)
+        for rows, block in of.blocks("kernel difference"):
+            total += self.to_algebra(block.T @ w[first + rows.start : first + rows.stop])
+        inner = self.to_data(of.signs * of.scales.square() * self.processes.total(total))
+        result = torch.zeros_like(w)
+        for rows, block in of.blocks("kernel difference"):
+            result[first + rows.start : first + rows.stop] = block @ inner
+        return self.to_algebra(self.processes.total(result))
+
+
 class KernelOperator(Operator):
     """Exact kernels in tiles; the matrix is kept if its n^2 numbers fit the budget, else its tiles if they do,
     else they are computed again in each pass.
@@ -283,13 +316,6 @@ class KernelOperator(Operator):
                 full[columns, rows] = tile.T
         return self.processes.total(full)
 
-    def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        return v, torch.linalg.qr(v, mode="r").R
-
-    def image(self, v: Tensor, dual: Tensor) -> Tensor:
-        """Lambda v, ``(n, b)``, or H Lambda H v."""
-        return self.projected(self.times(self.projected(v)))
-
     def times(self, v: Tensor) -> Tensor:
         """Lambda v, ``(n, b)``, whether centred or not."""
         if self._kept is None and not self.streamed:
@@ -302,9 +328,6 @@ class KernelOperator(Operator):
             if rows != columns:
                 total[columns] += tile.T @ w[rows]
         return self.to_algebra(self.processes.total(total))
-
-    def lift(self, v: Tensor) -> Tensor:
-        return self.projected(v).to(self.dtype).cpu()
 
     def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
         r"""Rows of :math:`\frac1n(k_1(x, X) - k_2(y, Y))\,u` for new samples, ``(n', b)``, on the CPU.
@@ -341,4 +364,6 @@ def kernel_difference(
         width = sum(side.features.dim for side in sides) * dtype.itemsize
         batch = batch_size or max(64, (32 if small else 1024) * 2**20 // width)
         return FeatureOperator(*sides, batch, memory, processes, centred)
-    return KernelOperator(*sides, batch_size or (1024 if small else 8192), memory, processes, centred)
+    # The triangle of a small matrix is still cut into four.
+    batch = batch_size or (min(max(256, pair[0].n // 4), 1024) if small else 8192)
+    return KernelOperator(*sides, batch, memory, processes, centred)

@@ -13,12 +13,17 @@ route                                    what is decomposed                     
 A route returns :class:`Pairs`: eigenvalues in descending order with vectors as columns, never sorted apart.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from spec_repro.core.operators import FeatureOperator, KernelOperator
+
+CONTINUUM = 0.05  # eigenvalues that follow each other within this share of themselves
+KNOWN = 0.01  # and are known to this share
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,14 @@ class Pairs:
         vectors: ``(n, r)`` orthonormal columns.
         residuals: ``(r,)``, the norms of Lambda u - lambda u.
         iterations: products with Lambda.
+        resolved: ``(r,)`` bool, whether the residual met the tolerance; None: all did.
     """
 
     values: Tensor
     vectors: Tensor
     residuals: Tensor
     iterations: int
+    resolved: Tensor | None = None
 
 
 def rounding(dtype: torch.dtype, slack: float = 0.0) -> float:
@@ -50,6 +57,25 @@ def both_ends(values: Tensor, k: int, floor: float = -1.0) -> Tensor:
     at = torch.arange(len(values), device=values.device)
     ends = (at < k) | (at >= len(values) - k)
     return at[ends & (values.abs() > floor)]
+
+
+def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int) -> int:
+    r"""How many of the k largest of descending ``values`` do not belong to a continuum.
+
+    They end at the last gap, that is, where a value and the next differ by more than the share ``CONTINUUM`` of the
+    value, or where this is not known yet: a Ritz value misses its eigenvalue by about the square of its residual r over
+    the width of the spectrum around it, which is not less than the value itself, so it is known to
+    :math:`r^2/\theta^2`, and that has to be ``KNOWN`` or less.
+
+    What k cuts off a set of near-equal eigenvalues stands apart with the set: gaps after the k-th count up to the rank
+    ``reach``, if they are twice as wide and the value before is known.
+    """
+    values, residuals = pad(values, (0, 1), value=-math.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
+    size = values[:-1].abs().clamp(min=torch.finfo(values.dtype).tiny)
+    gaps, known = (values[:-1] - values[1:]) / size, (residuals / size).square() <= KNOWN
+    beyond = torch.arange(len(gaps), device=values.device) >= k
+    ends = torch.where(beyond, (gaps > 2 * CONTINUUM) & known, (gaps > CONTINUUM) | ~known).nonzero()
+    return min(k, int(ends[-1]) + 1) if len(ends) else 0
 
 
 def dense(operator: FeatureOperator | KernelOperator, k: int) -> Pairs:

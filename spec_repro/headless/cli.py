@@ -217,7 +217,7 @@ def _compare(options: Namespace) -> None:
     with _kept(options.out, (options.x, options.y)) if keeps else contextlib.nullcontext() as file:
         found, ids = _found(options, settings)
         if file:
-            parts = ("eigenvalues", "eigenvectors", "residuals", "margin")
+            parts = ("eigenvalues", "eigenvectors", "residuals", "margin", "resolved")
             arrays = {f"{side.key}_{part}": getattr(side, part) for side in found for part in parts}
             arrays |= {} if ids is None else {"ids": np.array(ids, dtype=str)}
             np.savez(file, spec_diff=found.spec_diff, **arrays)

@@ -1,0 +1,148 @@
+"""Pairs of a continuum are not resolved before those that stand apart are returned; the others are as exact as ever."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from support import ANGLE, EIGENVALUE, assert_eigenpairs, difference
+
+from spec_repro import compare, match_bandwidths
+from spec_repro.core.krylov import krylov
+from spec_repro.core.solvers import CONTINUUM, standing_apart
+
+N, K = 400, 10
+
+
+def spectrum(high, low=(), bulk=None):
+    """Descending eigenvalues: some of each sign before a bulk that has no gap."""
+    edge = 0.02 * np.sin(np.linspace(np.pi / 2, -np.pi / 2, N - len(high) - len(low)))
+    return np.sort(np.concatenate([high, edge if bulk is None else bulk, -np.asarray(low)]))[::-1]
+
+
+SPECTRA = {
+    "clusters, k beyond them": spectrum([0.2, 0.15, 0.11, 0.08, 0.06], [0.3, 0.1]),
+    "power law": spectrum(0.2 / np.arange(1, N // 2 + 1), 0.1 / np.arange(1, N // 2 + 1) ** 0.7, bulk=[]),
+    "slow power law": spectrum(0.2 / np.arange(1, N // 2 + 1) ** 0.2, 0.1 / np.arange(1, N // 2 + 1) ** 0.2, bulk=[]),
+    "bulk alone": spectrum([]),
+    "ties above a bulk": spectrum([0.2, 0.1, 0.1, 0.1, 0.05, 0.05], [0.1] * 4),
+    "a tie that k cuts": spectrum([0.1] * 13, [0.2, 0.1]),
+    "near-equal clusters that k cuts": spectrum(0.1 * 0.985 ** np.arange(13), [0.2, 0.1]),
+    "a cluster just above the bulk": spectrum([0.2, 0.1, 0.0225], [0.1, 0.023]),
+}
+
+
+class Known:
+    """What krylov asks of an operator, for a matrix of known eigenpairs."""
+
+    dtype, streamed, slack, centred = torch.float64, False, 0.0, False
+
+    def __init__(self, values, seed=0):
+        self.n = self.size = len(values)
+        basis = np.linalg.qr(np.random.default_rng(seed).normal(size=(self.n, self.n)))[0]
+        self.values, self.vectors = values, torch.from_numpy(basis)
+        self.matrix = self.vectors * torch.from_numpy(values.copy()) @ self.vectors.T
+
+    def start(self, width, generator):
+        return torch.randn(self.n, width, generator=generator, dtype=torch.float64)
+
+    def dual(self, v):
+        return v, torch.linalg.qr(v, mode="r").R
+
+    def image(self, v, dual):
+        return self.matrix @ v
+
+    def lift(self, v):
+        return v
+
+
+@functools.cache
+def solved(case):
+    """All pairs to 1e-9."""
+    return krylov(Known(SPECTRA[case]), K, tol=1e-9)
+
+
+def apart(values):
+    """How many of the K largest lie above a gap, of the known spectrum; with a set of near-equal ones that K cuts."""
+    shares = -np.diff(values[: K + 7]) / np.abs(values[: K + 6])
+    ends = np.flatnonzero((shares > 2 * CONTINUUM) & (np.arange(len(shares)) < K) | (shares > 5 * CONTINUUM))
+    return min(K, ends[-1] + 1) if len(ends) else 0
+
+
+@pytest.mark.parametrize("tol", [None, 1e-7])
+@pytest.mark.parametrize("case", SPECTRA)
+def test_what_stands_apart_is_as_exact_as_ever_and_the_rest_hides_no_gap(case, tol):
+    values, operator = SPECTRA[case], Known(SPECTRA[case])
+    found, strict = krylov(operator, K, tol=tol), solved(case)
+    radius = np.abs(values).max()
+    assert strict.resolved.all()
+    assert found.iterations <= strict.iterations
+    for side, sign in ((slice(0, K), 1), (slice(-1, -K - 1, -1), -1)):
+        truth = sign * values[::sign]
+        mine, resolved = sign * found.values.numpy()[side], found.resolved.numpy()[side]
+        vectors, basis = found.vectors.numpy()[:, side], operator.vectors.numpy()[:, ::sign]
+        assert tol or resolved[: apart(truth)].all()
+        assert tol is None or resolved.all()
+        error = truth[:K] - mine
+        assert (np.abs(error[resolved]) <= (tol or 1e-9) * radius).all()
+        assert ((error > -1e-12) & (error <= CONTINUUM * truth[:K]))[~resolved].all()  # from below
+        for j in np.flatnonzero(-np.diff(truth[: K + 1]) > 1e-3 * radius) + 1:
+            if resolved[:j].all():
+                cosines = np.linalg.svd(np.linalg.qr(vectors[:, :j])[0].T @ basis[:, :j], compute_uv=False)
+                assert np.arccos(np.clip(cosines.min(), -1, 1)) < ANGLE
+
+
+def test_a_continuum_is_left_and_nothing_else_is():
+    for case, saved in (("clusters, k beyond them", True), ("bulk alone", True), ("power law", False)):
+        found, strict = krylov(Known(SPECTRA[case]), K), solved(case)
+        assert (not found.resolved.all()) == saved
+        assert (found.iterations < 0.7 * strict.iterations) == saved
+
+
+@pytest.mark.parametrize(
+    ("values", "residuals", "expected"),
+    [
+        ([1.0, 0.5, 0.499, 0.498, 0.497, 0.496], 0.0, 1),
+        ([1.0, 0.5, 0.499, 0.4, 0.399, 0.398], 0.0, 3),
+        ([1.0, 0.5, 0.499, 0.498, 0.497, 0.3], 0.0, 3),  # a set that k cuts
+        ([1.0, 0.5, 0.499, 0.498, 0.497, 0.3], 0.1, 3),  # that may be one, for all that is known of the third
+        ([1.0, 0.5, 0.499, 0.498, 0.497, 0.496], 0.03, 1),  # known well enough
+        ([1.0, 0.5, 0.499, 0.498, 0.497, 0.48], 0.0, 1),  # no plain gap
+        ([1.0, 0.5, 0.499, 0.498, 0.497, 0.496], 0.1, 3),  # residuals may hide gaps
+        ([1.0, 0.999, 0.998, 0.997, 0.996, 0.995], 0.0, 0),
+        ([1.0, 0.999], 0.0, 2),  # below the last there is nothing
+        ([0.0, -0.1, -0.3], 0.0, 3),
+    ],
+)
+def test_the_last_gap_ends_what_stands_apart(values, residuals, expected):
+    values = torch.tensor(values)
+    assert standing_apart(values, torch.full_like(values, residuals), 3, 5) == expected
+
+
+def groups(n, d, seen, seed):
+    """Rows around twelve centres of unequal frequency; groups from ``seen`` on share one."""
+    share = 0.85 ** np.arange(12)
+    group = np.random.default_rng(1).choice(12, size=n, p=share / share.sum())
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(12, d))
+    return (centres[np.minimum(group, seen)] + 0.5 * rng.normal(size=(n, d))).astype(np.float32)
+
+
+@pytest.mark.parametrize("frequencies", [0, 200])
+def test_clusters_of_embeddings_are_returned_before_the_bulk_is_resolved(frequencies):
+    x, y = groups(1000, 768, 11, 2), groups(1000, 512, 6, 3)
+    matched = match_bandwidths(x, y)
+    found = compare(x, y, matched, frequencies=frequencies, solver="krylov")
+    strict = compare(x, y, matched, frequencies=frequencies, solver="krylov", tol=1e-5)
+    assert found.iterations < strict.iterations
+    assert str(found).endswith("pairs unresolved")
+    assert "unresolved" not in str(strict)
+    for side, exact in zip(found, strict, strict=True):
+        assert ["unresolved" in side.marks(j) for j in range(10)] == (~side.resolved).tolist()
+        clear = side.resolved
+        np.testing.assert_allclose(
+            side.eigenvalues[clear], exact.eigenvalues[clear], rtol=0, atol=EIGENVALUE["float32"] * found.spec_diff
+        )
+        assert (np.abs((side.eigenvectors * exact.eigenvectors).sum(axis=0))[clear] > 1 - 1e-3).all()
+    if not frequencies:
+        assert_eigenpairs(found, difference(x, y, *matched[:2]), "float32", 10)
