@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="sizes that any CPU can do")
     parser.add_argument("--steps", type=int, default=10, help="steps of SPEC-align that are timed")
+    parser.add_argument("--only", default="", help="parts with these words in their name")
+    parser.add_argument("--add", type=Path, help="figures whose other parts are kept")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "spec-benchmark")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "gpu-profile.json")
     given = parser.parse_args()
@@ -52,8 +54,11 @@ def main() -> None:
     for precision in ("no", "fp16") if device.type == "cuda" else ("no",):
         what = f"SPEC-align, {given.steps} steps, precision {precision}"
         parts[what] = functools.partial(of_steps, precision, given.steps, given.tiny, device)
-    rows = []
+    old = json.loads(given.add.read_text())["rows"] if given.add else []
+    rows = [row for row in old if given.only not in row["what"]]
     for what, part in parts.items():
+        if given.only not in what:
+            continue
         try:
             rows.append({"what": what, **profiled(part(), device)})
         except Exception as error:  # the others follow, whatever this was

@@ -24,7 +24,7 @@ part versions 60 "$python" -c "import sys, torch, numpy, scipy; print(sys.versio
 part tests 110 "$python" -m pytest -q --tb=short --durations=8 -p no:cacheprovider -o filterwarnings=default -m gpu \
   tests/test_cuda.py tests/test_feed.py tests/test_loss.py
 part gpu 150 "$python" benchmarks/gpu.py --device "$device" "${small[@]}" --folder /tmp/spec-benchmark --out "$out/gpu.json"
-part gpu-profile 70 "$python" benchmarks/gpu_profile.py --device "$device" "${tiny[@]}" --folder /tmp/spec-benchmark --out "$out/gpu-profile.json"
+part gpu-profile 110 "$python" benchmarks/gpu_profile.py --device "$device" "${tiny[@]}" --folder /tmp/spec-benchmark --out "$out/gpu-profile.json"
 part gpu-models 100 "$python" benchmarks/gpu_models.py --device "$device" "${tiny[@]}" --out "$out/gpu-models.json"
 rm -f "$out/versions.log"
 ls -la "$out"
