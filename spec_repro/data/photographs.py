@@ -60,6 +60,15 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
         lists = zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
         rows = [(image, *pair) for image, ids, captions in lists for pair in zip(ids, captions, strict=True)]
         note = copy.info.description
+    return _captions(rows, every, note)
+
+
+def captions_of(path: Path) -> Dataset:
+    """Captions of a file in the form of COCO's, as ``coco-captions`` has them: one for each image."""
+    return _captions(_annotations(path), False, "")
+
+
+def _captions(rows: list[tuple[int, int, str]], every: bool, note: str) -> Dataset:
     rows = sorted(rows)
     if not every:
         rows = list({row[0]: row for row in reversed(rows)}.values())[::-1]

@@ -23,7 +23,7 @@ PROFILES = ("mini", "paper")
 CARD_KEYS = "data models device minutes memory"
 FILE_KEYS = ("name", "title", "reference", "aliases", "look", "paper", "beside")
 BESIDE_KEYS = "title table rows values", "columns percent paper"  # of a table beside the paper's: needed, optional
-CLAIM_KEYS = "statement why data paper directions profiles"
+CLAIM_KEYS = "statement why data paper directions profiles tolerance"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
 
 
@@ -183,7 +183,9 @@ def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> 
             texts["statement"][profile] = one["statement"].format(**words)
             texts["data"][profile] = data[profile].format(**words)
         rule = Rule.parse(one["rule"], where, paper.get("value"))
-        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **texts, **paper)
+        moves = _keys(one["tolerance"], f"{where}, tolerance", "by why") if "tolerance" in one else {}
+        spread = {"tolerance": float(moves["by"]), "tolerance_why": moves["why"]} if moves else {}
+        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **texts, **paper, **spread)
         for word, other in shared.get("also", {}).items():
             twin = {**entry, "id": f"{entry['id']}-{word}", "rule": other, "paper": {}}
             yield from _claims(twin | ({"directions": [key]} if key else {}), experiment, rules, path)
