@@ -190,11 +190,11 @@ def _run(item: Plan, again: bool, save_outputs: bool) -> Outcome:
 
 def _told(folder: Path) -> str:
     """What the notebook concluded beside its claims, in lines, and where its files are."""
-    sentences = read_json(folder / "run.json")["conclusion"]
+    sentences, own = read_json(folder / "run.json")["conclusion"], folder.parent.name == OWN_RESULTS
     names = ("*.ipynb", "*.parquet", "tables/members.csv", "clusters.png")
     files = [_shown(path) for name in names for path in sorted(folder.glob(name))]
     lines = [*(sentence.replace("**", "") for sentence in sentences), *files]
-    return "".join(f"\n  {line}" for line in lines) if sentences else ""
+    return "".join(f"\n  {line}" for line in lines) if sentences or own else ""
 
 
 def _shown(path: Path) -> str:
@@ -267,12 +267,8 @@ def _key(experiment: Experiment, parameters: dict) -> str:
     """Hash of all that a result depends on: code cells, package, YAML, parameters, lock and committed weights."""
     root, package = project_root(), Path(__file__).parents[1]
     code = [cell.source for cell in read_notebook(experiment.path).cells if cell.cell_type == "code"]
-    files = [
-        *package.rglob("*.py"),
-        *experiment.path.parent.glob("*.py"),
-        root / "requirements.lock",
-        *(root / "data" / "mini-models").rglob("*"),
-    ]
+    files = [*package.rglob("*.py"), *experiment.path.parent.glob("*.py"), root / "requirements.lock"]
+    files += (root / "data" / "mini-models").rglob("*")
     hashes = {os.path.relpath(path, package.parent): sha256(path) for path in files if path.is_file()}
     stated = dataclasses.asdict(experiment) | {"findings": {}}  # written after the run, of what it has measured
     content = json.dumps([code, stated, parameters, hashes], sort_keys=True, default=str)
