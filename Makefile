@@ -95,7 +95,7 @@ bench-streaming: $(ENVIRONMENT)  ## time and memory against n from memmaps; ARGS
 bench-gpu: $(ENVIRONMENT)  ## ImageNet size on one GPU; ARGS='--device cpu --n 5000 --exact 2000' tries it without one
 	@$(PY) benchmarks/gpu.py $(ARGS)
 
-tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md and the latter's plots, from the results
+tables: $(ENVIRONMENT)  ## the tables of the READMEs and the plots of benchmarks/, from the results
 	@$(PY) benchmarks/plots.py
 	@$(PY) scripts/render_tables.py
 

@@ -1,4 +1,4 @@
-"""The tables of README.md and benchmarks/README.md, from YAML, results/reference/mini and benchmarks/results.
+"""The tables of three READMEs (root, notebooks, benchmarks), from YAML, results/reference/mini and benchmarks/results.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; ``make tables`` renders all, a test checks that all are
 current. Every claim is in results/reference/mini/REPORT.md.
@@ -27,7 +27,7 @@ def experiments(results: Path) -> str:
         claims = results / item.name / "claims.json"
         counts = Counter(row["verdict"] for row in read_json(claims)) if claims.is_file() else Counter()
         total += counts
-        links = f"[{item.title}](notebooks/{item.path.name}) ([YAML](notebooks/{item.path.stem}.yml))"
+        links = f"[{item.title}]({item.path.name}) ([YAML]({item.path.stem}.yml))"
         commands = ", ".join(f"`make {name}`" for name in [item.name, *item.aliases])
         needs = "{data}; {device}, {minutes:g} min, {memory}" if "paper" in item.cards else "-"
         needs = needs.format(**item.cards.get("paper", {}))
@@ -49,6 +49,18 @@ def _verdicts(counts: Counter) -> str:
     return " / ".join(str(counts[word]) for word in VERDICTS)
 
 
+def laptop() -> str:
+    """What a machine without a GPU can show of the paper's own Figure 3; nothing if there is no such profile."""
+    cards = load_experiments()["fig03"].cards
+    if "laptop" not in cards:
+        return ""
+    needs = "{data}; {models}; {device}, about {minutes:.0f} min with the download, {memory}".format(**cards["laptop"])
+    return (
+        "**No GPU?** `make fig03 PROFILE=laptop` shows Figure 3 with the paper's own models on part of its data: "
+        f"{needs}. Before it starts, it says what it will download and how long it will take."
+    )
+
+
 def data() -> str:
     """The data sets that are read and not made: size, licence, what to get, and the layout."""
     head = "| data set | size | licence | get, and put below `SPEC_DATA_ROOT` (default `data/downloads`) |"
@@ -67,8 +79,8 @@ def gallery(results: Path) -> str:
         if pictures:
             best = next((name for name in ("clusters", "texts", "kernels") if name in pictures), min(pictures))
             cells.append(
-                f'<td width="33%"><a href="notebooks/{item.path.name}">'
-                f'<img alt="{item.title}" src="results/reference/mini/{item.name}/{pictures[best]}"></a><br>'
+                f'<td width="33%"><a href="{item.path.name}">'
+                f'<img alt="{item.title}" src="../results/reference/mini/{item.name}/{pictures[best]}"></a><br>'
                 f"<sub>{item.title} ({item.reference})</sub></td>"
             )
     rows = ["<tr>" + "".join(cells[i : i + 3]) + "</tr>" for i in range(0, len(cells), 3)]
@@ -82,11 +94,12 @@ def rendered(root: Path) -> dict[Path, str]:
     tables |= {
         "experiments": experiments(results),
         "kinds": kinds(results),
+        "laptop": laptop(),
         "data": data(),
         "gallery": gallery(results),
     }
     pages = {}
-    for path in (root / "README.md", root / "benchmarks" / "README.md"):
+    for path in (root / name / "README.md" for name in ("", "notebooks", "benchmarks")):
         text = path.read_text(encoding="utf-8")
         for name, table in tables.items():
             block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -50,14 +50,15 @@ def test_a_figure_that_could_not_be_recovered_says_so(target):
         find_experiment(target)
 
 
-def test_the_readme_names_the_command_of_every_experiment(listed):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_readme_of_the_notebooks_names_the_command_of_every_experiment(listed):
+    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
     assert [name for name in listed if name not in LOST and f"`make {name}`" not in text] == []
 
 
 def shell_lines():
-    """The commands of ours that the README shows, without what comes before ``-m spec_repro``."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    """The commands of ours that the READMEs show, without what comes before ``-m spec_repro``."""
+    texts = [(ROOT / name / "README.md").read_text(encoding="utf-8") for name in ("", "notebooks")]
+    text = "\n".join(texts).replace("\\\n", " ")
     return [line.partition("  #")[0] for line in re.findall(r"-m spec_repro (.+)", text)]
 
 
