@@ -1,4 +1,4 @@
-"""CONTRIBUTING, "Add your own, from nothing", done as written in a copy of the checkout; then the tests of the house."""
+"""CONTRIBUTING, "Add your own, from nothing", done as written in a copy of the checkout; then its tests are green."""
 
 import os
 import re

@@ -1,7 +1,7 @@
 """The report of a profile: the paper's figures and tables beside ours, and a page for each experiment.
 
 Built from ``results/<profile>`` and the YAML beside the notebooks alone. ``report.html`` is the index, which can be
-filtered and searched; ``pages/NAME.html`` has all of one experiment; ``REPORT.md`` is the form for the repository. They
+filtered and searched; ``pages/NAME.html`` has all of one experiment, ``api.html`` the docstrings; ``REPORT.md`` is the form for the repository. They
 link to pictures, tables and notebooks, and open from disk. An experiment without results shows its command, and so does
 one whose files are damaged: what is not as the stamp has it, or does not read, is named and not shown.
 """
@@ -18,6 +18,7 @@ from PIL import Image
 
 from spec_repro.base.errors import unknown_name
 from spec_repro.base.files import atomic_path, exclusive, read_json
+from spec_repro.headless.api import interface
 from spec_repro.headless.claims import KINDS, VERDICTS, came_out, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.headless.record import DPI, STAMP, damaged, read_claims, read_stamp, results_folder
@@ -51,6 +52,7 @@ def write_report(profile: str) -> tuple[dict[str, int], Path]:
     for section in content["sections"]:
         place = results_folder(profile, "pages", f"{section['experiment'].name}.html")
         write(place, pages.get_template("experiment.html"), section=section)
+    write(results_folder(profile, "api.html"), pages.get_template("api.html"), faces=interface())
     write(results_folder(profile, "REPORT.md"), plain.get_template("REPORT.md"))
     return content["counts"], write(results_folder(profile, "report.html"), pages.get_template("report.html"))
 
