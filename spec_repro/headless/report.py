@@ -1,9 +1,10 @@
 """The report of a profile: the paper's figures and tables beside ours, and a page for each experiment.
 
 Built from ``results/<profile>`` and the YAML beside the notebooks alone. ``report.html`` is the index, which can be
-filtered and searched; ``pages/NAME.html`` has all of one experiment, ``api.html`` the docstrings; ``REPORT.md`` is the form for the repository. They
-link to pictures, tables and notebooks, and open from disk. An experiment without results shows its command, and so does
-one whose files are damaged: what is not as the stamp has it, or does not read, is named and not shown.
+filtered and searched; ``pages/NAME.html`` has all of one experiment, ``api.html`` the docstrings; ``REPORT.md`` is the
+form for the repository. They link to pictures, tables and notebooks, and open from disk. An experiment without results
+shows its command, and so does one whose files are damaged: what is not as the stamp has it, or does not read, is named
+and not shown.
 """
 
 import re
