@@ -12,7 +12,7 @@ from pathlib import Path
 from spec_repro.base.files import project_root, read_json
 from spec_repro.data.registry import CARDS
 from spec_repro.headless.claims import VERDICTS
-from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.experiments import PROFILES, load_experiments
 from spec_repro.headless.report import counts_by_kind
 
 sys.path.insert(0, str(project_root() / "benchmarks"))
@@ -42,6 +42,11 @@ def kinds(results: Path) -> str:
     counts = counts_by_kind([row for path in paths if path.is_file() for row in read_json(path)])
     rows = [f"| measured on | {' | '.join(VERDICTS)} |", "|---|" + "---|" * len(VERDICTS)]
     rows += [f"| {kind} | {' | '.join(map(str, numbers))} |" for kind, numbers in counts.items()]
+    for profile in PROFILES:  # those without a reference were not run
+        claims = sum(len(item.claims_of(profile)) for item in load_experiments().values())
+        if claims and not (results.parent / profile).is_dir():
+            numbers = [claims if word == "not run" else 0 for word in VERDICTS]
+            rows.append(f"| the {profile} profile | {' | '.join(map(str, numbers))} |")
     return "\n".join(rows)
 
 
