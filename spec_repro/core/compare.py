@@ -117,10 +117,8 @@ def compare(
     >>> sorted(int(cluster[i]) for i in found.y_only.top(50)[0]) == [1] * 30 + [2] * 20
     True
     """
-    processes = as_processes(processes)
-    if matched is None and kernel_x is None and kernel_y is None:
-        matched = match_bandwidths(x, y, device=device, seed=seed)
-    kernels = _kernels(matched, kernel_x, kernel_y)
+    matched = match_bandwidths(x, y, device=device, seed=seed) if matched is kernel_x is kernel_y is None else matched
+    kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
     pair = as_pair(x, y)
     switches = {"independent": independent, "noise_floor": noise_floor, "centred": centred}
     _check_options(pair[0].n, k, frequencies, names, solver, tol, batch_size, seed, sign, memory, **switches)

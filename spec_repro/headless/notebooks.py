@@ -104,6 +104,15 @@ def parse_overrides(declared: Mapping[str, object], texts: Sequence[str], name: 
     return values
 
 
+def show_outcome(sentences: Sequence[str]) -> None:
+    """What came out, as a section at the end of a notebook; a process without one stays silent."""
+    from IPython import display, get_ipython
+
+    if sentences and get_ipython() is not None:
+        items = (" ".join(sentence.replace("<", "&lt;").split()) for sentence in sentences)
+        display.display(display.Markdown("\n".join(["### What came out\n", *(f"* {item}" for item in items)])))
+
+
 def _typed(value) -> bool:
     """Whether a default tells the type of its replacement."""
     inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else None

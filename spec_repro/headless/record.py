@@ -37,7 +37,7 @@ from spec_repro.base.files import (
 from spec_repro.headless.circumstances import processor, timing, versions
 from spec_repro.headless.claims import VERDICTS, Claim, came_out, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
-from spec_repro.headless.notebooks import check_parameters
+from spec_repro.headless.notebooks import check_parameters, show_outcome
 
 DPI = 220  # twice what a plain screen shows; the reference, which is committed, has half of it
 OWN_RESULTS = "own"  # beside the profiles: results on data that are not a profile's
@@ -270,7 +270,7 @@ class Record:
         verdicts = [row["verdict"] for row in rows]
         counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)) or "none"
         print(f"{'/'.join(self.place.parts[-2:])}: run {self.run_id}, claims: {counts}")
-        _say([*self._conclusion, *came_out(rows, self.experiment.findings.get(self.profile, {}))])
+        show_outcome([*self._conclusion, *came_out(rows, self.experiment.findings.get(self.profile, {}))])
 
     def _rows(self) -> list[dict]:
         """One row for each claim of this profile, in the order of the experiment's YAML."""
@@ -294,15 +294,6 @@ class Record:
         path = self._folder / name
         path.parent.mkdir(exist_ok=True)
         return path
-
-
-def _say(sentences: Sequence[str]) -> None:
-    """What came out, as a section at the end of a notebook; a process without one stays silent."""
-    from IPython import display, get_ipython
-
-    if sentences and get_ipython() is not None:
-        items = (" ".join(sentence.replace("<", "&lt;").split()) for sentence in sentences)
-        display.display(display.Markdown("\n".join(["### What came out\n", *(f"* {item}" for item in items)])))
 
 
 def _caption(figure) -> str:

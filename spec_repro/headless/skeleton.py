@@ -12,7 +12,7 @@ from spec_repro.base.files import atomic_path
 from spec_repro.headless.experiments import Experiment, load_experiments
 from spec_repro.headless.notebooks import declared_parameters, parse_overrides, read_notebook
 
-KEPT = ("directions", "data", "claims")  # of the other experiment's YAML; the rest is to be written
+TAKEN = ("directions", "data", "claims")  # of the other experiment's YAML; the rest is to be written
 CARD = {"data": "yours", "models": "yours", "device": "CPU", "minutes": 2, "memory": "2 GB"}
 
 
@@ -47,7 +47,7 @@ def skeleton(name: str, old: Experiment, settings: Sequence[str] = (), module: s
     first.source = f"import {module}  # noqa: F401\n\n{first.source}" if module else first.source
     given = yaml.safe_load(old.path.with_suffix(".yml").read_text(encoding="utf-8"))
     entry = {"name": name, "title": name.replace("_", " ").capitalize(), "reference": "Not in the paper"}
-    entry |= {"cards": {"mini": CARD}, **{key: given[key] for key in KEPT if key in given}}
+    entry |= {"cards": {"mini": CARD}, **{key: given[key] for key in TAKEN if key in given}}
     text = yaml.safe_dump(entry, sort_keys=False, allow_unicode=True, width=120)
     notebook.cells[0].source = f"# {entry['title']}\n\nWhat it compares, and what came out: to be written."
     with atomic_path(paths[0]) as path:
