@@ -1,6 +1,5 @@
 """Images without classes, ``ffhq`` and ``coco``, and the captions of the latter, ``coco-captions``."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -8,11 +7,11 @@ from pathlib import Path
 
 from datasets import Dataset, Value
 
-from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown
-from spec_repro.data.files import IMAGES, STRING, distinct, image_files, left_out, listed, texts
+from spec_repro.base.errors import DataMissing, InvalidInput, shown
+from spec_repro.data.captions import annotations, captions
+from spec_repro.data.files import IMAGES, STRING, image_files, left_out, listed
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
-from spec_repro.data.tables import JSON_LIMIT, read_text
 
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
@@ -54,27 +53,13 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
     ``every`` gives all. Line ends and white space around them are removed.
     """
     base, parts, note = find("coco-captions", split, root)
-    rows = [row for part in parts for row in _annotations(base / part)]
+    rows = [row for part in parts for row in annotations(base / part)]
     if not parts:
         copy = from_hub("coco-captions", split, root)
         lists = zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
         rows = [(image, *pair) for image, ids, captions in lists for pair in zip(ids, captions, strict=True)]
         note = copy.info.description
-    return _captions(rows, every, note)
-
-
-def captions_of(path: Path) -> Dataset:
-    """Captions of a file in the form of COCO's, as ``coco-captions`` has them: one for each image."""
-    return _captions(_annotations(path), False, "")
-
-
-def _captions(rows: list[tuple[int, int, str]], every: bool, note: str) -> Dataset:
-    rows = sorted(rows)
-    if not every:
-        rows = list({row[0]: row for row in reversed(rows)}.values())[::-1]
-    ids = [f"{image:012d}/{number}" for image, number, _ in rows]
-    numbers = ([image for image, _, _ in rows], Value("int64"))
-    return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], {"image_id": numbers}, note)
+    return captions(rows, every, note)
 
 
 def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
@@ -92,16 +77,3 @@ def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequenc
         return dataset, range(len(dataset))
     ids = list(file_of.values())
     return image_files(ids, [f"{base}/{file}" for file in ids], {}, about), list(file_of)
-
-
-def _annotations(path: Path) -> list[tuple[int, int, str]]:
-    """(image id, annotation id, caption) of each entry of an official file of captions."""
-    expected = f"COCO captions (id, image_id, caption) in {shown(path)}"
-    with readable(expected):
-        entries = json.loads(read_text(path, limit=JSON_LIMIT))["annotations"]
-        rows = [tuple(map(dict(entry).get, ("image_id", "id", "caption"))) for entry in entries]
-    for i, row in enumerate(rows, start=1):
-        if list(map(type, row)) != [int, int, str] or not 0 <= row[0] < 2**63:
-            raise UnreadableItem(f"expected {expected}, found {row!a:.200} in entry {i}.")
-    distinct((str(number) for _, number, _ in rows), f"ids of captions in {shown(path)}")
-    return rows
