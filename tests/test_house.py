@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 4_970,
+    "method": 5_000,
     "headless": 1_730,
     "offline": 650,
-    "all": 7_280,
+    "all": 7_310,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_310,
