@@ -473,7 +473,9 @@ def test_directions_know_their_names_and_a_comparison_gives_both():
 
 def test_a_comparison_has_one_line():
     found = compare(X, Y, (Gaussian(1.0), Gaussian(1.0)), k=3, frequencies=50, solver="krylov", noise_floor=True)
-    assert found.summary == (f"SPEC-diff {found.spec_diff:.4f}, noise floor {found.noise_floor:.4f}, 20 samples, krylov")
+    assert found.summary == (
+        f"SPEC-diff {found.spec_diff:.4f}, noise floor {found.noise_floor:.4f}, 20 samples, krylov"
+    )
     assert compare(X, Y, (Cosine(), Cosine()), solver="dense").summary.endswith(", 20 samples, dense")
 
 

@@ -31,9 +31,9 @@ MAY_IMPORT = {
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
     "method": 5_000,
-    "headless": 1_730,
+    "headless": 1_750,
     "offline": 650,
-    "all": 7_310,
+    "all": 7_330,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_310,
