@@ -101,7 +101,7 @@ bench-streaming: $(ENVIRONMENT)  ## time and memory against n from memmaps; ARGS
 bench-gpu: $(ENVIRONMENT)  ## up to ImageNet size on one GPU; scripts/device.sh has the tests and profiles, too
 	@$(PY) benchmarks/gpu.py $(ARGS)
 
-tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md and the latter's plots, from the results
+tables: $(ENVIRONMENT)  ## the tables of the READMEs and the plots of benchmarks/, from the results
 	@$(PY) benchmarks/plots.py
 	@$(PY) scripts/render_tables.py
 

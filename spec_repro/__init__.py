@@ -17,14 +17,17 @@ _HOME = {
     "match_bandwidths": "core.bandwidths",
     "spec_diff": "core.loss",
 }
+_ROOMS = ("agreement", "align", "plots", "probe")
 __all__ = list(_HOME)
 
 
 def __getattr__(name: str):
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*(name for name in globals() if name.startswith("__")), *__all__, *_ROOMS]

@@ -470,7 +470,33 @@ def test_directions_know_their_names_and_a_comparison_gives_both():
     np.testing.assert_array_equal(compare(X, Y, matched[:2], k=3).y_only.eigenvalues, backward.eigenvalues)
 
 
-def test_a_comparison_prints_as_one_line():
+def test_a_comparison_has_one_line():
     found = compare(X, Y, (Gaussian(1.0), Gaussian(1.0)), k=3, frequencies=50, solver="krylov", noise_floor=True)
-    assert str(found) == (f"SPEC-diff {found.spec_diff:.4f}, noise floor {found.noise_floor:.4f}, 20 samples, krylov")
-    assert str(compare(X, Y, (Cosine(), Cosine()), solver="dense")).endswith(", 20 samples, dense")
+    assert found.summary == (
+        f"SPEC-diff {found.spec_diff:.4f}, noise floor {found.noise_floor:.4f}, 20 samples, krylov"
+    )
+    assert compare(X, Y, (Cosine(), Cosine()), solver="dense").summary.endswith(", 20 samples, dense")
+
+
+def test_without_kernels_the_bandwidths_are_matched_here():
+    x, y = planted(150, 12, split=(2,), seed=1)[0], planted(150, 10, split=(0,), seed=2)[0]
+    found, expected = compare(x, y, k=2), compare(x, y, match_bandwidths(x, y), k=2)
+    assert found.spec_diff == expected.spec_diff
+    assert found.settings["kernel_x"] == expected.settings["kernel_x"]
+    with pytest.raises(InvalidInput, match="kernel"):
+        compare(x, y, kernel_x=Gaussian(1.0))
+
+
+def test_it_prints_as_a_table_and_becomes_a_frame():
+    x, y = planted(150, 12, split=(2,), seed=1)[0], planted(150, 10, split=(0,), seed=2)[0]
+    found = compare(x, y, (Gaussian(2.0), Gaussian(2.0)), k=2, names=("a", "b"))
+    lines = str(found).splitlines()
+    assert lines[0] == found.summary
+    assert [line for line in lines if "−" in line] == ["a − b", "b − a"]
+    first = " ".join(map(str, found.x_only.top(5)[0]))
+    assert lines[3].startswith(f"  1 {found.x_only.eigenvalues[0]:10.4f}")
+    assert first in lines[3]
+    frame = found.to_frame()
+    assert list(frame["direction"]) == ["a − b"] * 2 + ["b − a"] * 2
+    assert frame["eigenvalue"].tolist() == [*found.x_only.eigenvalues, *found.y_only.eigenvalues]
+    assert "none" in str(compare(x, x, (Gaussian(2.0), Gaussian(2.0)), k=2))

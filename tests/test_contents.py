@@ -1,5 +1,6 @@
 """The table of contents: `make list` leads from every figure and table of the paper to the lines that make it."""
 
+import argparse
 import contextlib
 import io
 import json
@@ -12,7 +13,7 @@ import pytest
 from spec_repro.__main__ import main
 from spec_repro.base.errors import UnknownName
 from spec_repro.base.files import project_root
-from spec_repro.headless.cli import _parser
+from spec_repro.headless.cli import EXAMPLES, _parser
 from spec_repro.headless.experiments import find_experiment
 
 ROOT = project_root()
@@ -49,20 +50,50 @@ def test_a_figure_that_could_not_be_recovered_says_so(target):
         find_experiment(target)
 
 
-def test_the_readme_names_the_command_of_every_experiment(listed):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_readme_of_the_notebooks_names_the_command_of_every_experiment(listed):
+    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
     assert [name for name in listed if name not in LOST and f"`make {name}`" not in text] == []
 
 
 def shell_lines():
-    """The commands of ours that the README shows, without what comes before ``-m spec_repro``."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    """The commands of ours that the READMEs show, without what comes before ``-m spec_repro``."""
+    texts = [(ROOT / name / "README.md").read_text(encoding="utf-8") for name in ("", "notebooks")]
+    text = "\n".join(texts).replace("\\\n", " ")
     return [line.partition("  #")[0] for line in re.findall(r"-m spec_repro (.+)", text)]
 
 
 @pytest.mark.parametrize("line", shell_lines())
 def test_the_commands_of_the_readme_are_understood(line):
     _parser().parse_args(shlex.split(line))
+
+
+def subparsers():
+    (action,) = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return action.choices
+
+
+def test_every_option_of_every_command_says_what_it_is():
+    bare = [(name, action.dest) for name, sub in subparsers().items() for action in sub._actions if not action.help]
+    assert bare == []
+
+
+def test_help_shows_examples_that_are_understood():
+    assert set(EXAMPLES) == set(subparsers())
+    for name, sub in subparsers().items():
+        for example in EXAMPLES[name]:
+            assert f"  spec-repro {example}\n" in sub.format_help()
+            assert _parser().parse_args(shlex.split(example)).command.__name__ == f"_{name}"
+
+
+def test_list_and_doctor_for_programs(capsys):
+    assert main(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"fig08", "your_data"} <= {item["name"] for item in found["experiments"]}
+    assert {each["target"] for each in found["not recoverable"]} == LOST
+    assert main(["doctor", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows["digits"]["kind"], rows["digits"]["get"]) == ("data", [])
+    assert rows["hog"]["kind"] == "model"
 
 
 def test_there_are_commands_in_the_readme_and_a_wrong_one_is_noticed():

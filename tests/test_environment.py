@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from spec_repro.base.files import project_root
 
@@ -197,3 +198,14 @@ def test_make_lists_its_targets_and_any_other_name_is_an_experiment():
     assert "-m spec_repro run fig04 --profile paper --jobs 2 -p seed=1" in line
     assert Path(".venv/bin/python").as_posix() in line
     assert ".ci/environment" not in make("-n", "fig04", "PY=python")
+
+
+def test_conda_and_binder_get_the_lock_and_this_package():
+    wanted = yaml.safe_load((project_root() / "environment.yml").read_text())["dependencies"]
+    project = tomllib.loads((project_root() / "pyproject.toml").read_text())["project"]
+    assert f"python{project['requires-python']}" in wanted
+    assert {"pip": ["-r requirements.lock"]} in wanted
+    steps = (project_root() / "postBuild").read_text()
+    assert "--no-deps" in steps
+    assert steps.rstrip().endswith("--editable .")
+    assert os.access(project_root() / "postBuild", os.X_OK)

@@ -95,6 +95,15 @@ def test_one_entry_makes_a_claim_of_each_direction_by_a_rule_with_a_name(load):
     assert (forward.why, last.why, list(last.data)) == ("named once", "its own", ["paper"])
 
 
+def test_a_claim_may_say_by_how_much_it_may_move(load):
+    loose = {**CLAIM, "tolerance": {"by": float("inf"), "why": "seconds"}}
+    (claim,) = load({"claims": [loose]})["tiny"].claims
+    assert (claim.tolerance, claim.tolerance_why) == (float("inf"), "seconds")
+    assert load({"claims": [CLAIM]})["tiny"].claims[0].tolerance is None
+    with pytest.raises(InvalidInput, match="claim c1, tolerance: missing why"):
+        load({"claims": [{**CLAIM, "tolerance": {"by": 1}}]})
+
+
 def test_a_rule_may_bring_a_second_claim_of_each_direction(load):
     names = {"forward": {"mini": ["hog", "lsa"]}, "backward": {"mini": ["lsa", "hog"]}}
     rules = {

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from spec_repro import compare, embed, load_data, load_embedding, match_bandwidths
 from spec_repro.base.errors import EmbeddingMismatch, UnknownName
-from spec_repro.plots.explore import explorer, explorer_table
+from spec_repro.plots.explore import explorer, explorer_table, for_explorers
 
 
 def world(data, names, n=120):
@@ -145,3 +145,15 @@ def test_an_embedding_of_equal_rows_has_no_places(texts):
     table = explorer_table(samples, {**features, name: np.ones((len(samples), 3))}, found, 20)
     assert table[[f"map {name} x", f"map {name} y"]].isna().all(axis=None)
     assert table.notna().any().sum() == table.shape[1] - 2
+
+
+def test_other_tools_get_plain_names_words_and_bytes(images, tmp_path):
+    _, _, found, table = images
+    for_explorers(table).to_parquet(tmp_path / "explore.parquet")
+    read = pd.read_parquet(tmp_path / "explore.parquet")
+    assert all(name.isidentifier() and name == name.lower() for name in read)
+    assert {"map_color_histogram_x", "map_hog_y", "cluster_hog_color_histogram"} <= set(read)
+    assert max(PIL.Image.open(io.BytesIO(read["image"][7]["bytes"])).size) == 128
+    groups = read["cluster_hog_color_histogram"]
+    assert list(groups[found.x_only.top(20)[0]]) == ["1"] * 20
+    assert set(groups) == {"none", "1", "2", "3"}

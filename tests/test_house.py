@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_650,
-    "headless": 1_950,
+    "method": 5_780,
+    "headless": 2_245,
     "offline": 650,
-    "all": 8_180,
+    "all": 8_600,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_625,

@@ -41,6 +41,9 @@ def test_data_and_embeddings_come_on_first_use():
     assert spec_repro.embed is sys.modules["spec_repro.embeddings"].embed
     assert set(spec_repro.__all__) <= set(dir(spec_repro))
     assert all(callable(getattr(spec_repro, name)) for name in spec_repro.__all__)
+    shown = [name for name in dir(spec_repro) if not name.startswith("_")]
+    assert sorted(shown) == sorted([*spec_repro.__all__, "agreement", "align", "plots", "probe"])
+    assert spec_repro.plots.cluster_grids
 
 
 def test_an_unknown_name_is_an_attribute_error():

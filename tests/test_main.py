@@ -1,5 +1,6 @@
 """The command line: what is known, what is refused, and its exit codes."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -70,11 +71,16 @@ def test_a_wrong_request_is_one_line(asked, capsys):
     assert asked == []
 
 
-@pytest.mark.parametrize(("changed", "status"), [(True, 1), (False, 0)])
-def test_check_fails_for_a_changed_verdict_alone(monkeypatch, capsys, changed, status):
-    monkeypatch.setattr(drift, "compare_with_reference", lambda profile: (["moved"] * changed, changed))
+@pytest.mark.parametrize(("fails", "status"), [(True, 1), (False, 0)])
+def test_check_fails_if_a_move_fails(monkeypatch, capsys, fails, status):
+    move = drift.Move("fig01", "value", "of blocks: 0.7 -> 0.5", fails)
+    monkeypatch.setattr(drift, "compare_with_reference", lambda profile: ([move], "check: so"))
     assert main(["check"]) == status
-    assert capsys.readouterr().out == ("moved\n" if changed else "nothing moved against the reference\n")
+    word = "VALUE" if fails else "value"
+    assert capsys.readouterr().out == f"fig01: {word} of blocks: 0.7 -> 0.5\ncheck: so\n"
+    assert main(["check", "--json"]) == status
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"failed": fails, "summary": "check: so", "moves": [move._asdict()]}
 
 
 def test_report_prints_its_path(monkeypatch, tmp_path, capsys):

@@ -102,6 +102,7 @@ def test_overrides_are_read_as_literals():
         ("n=007", "n = '007' should be"),
         ("n=1e3", r"n = 1000\.0 should be"),
         ("names=hog", "names = 'hog' should be"),
+        ("names=hog,lsa", r"default, \['hog'\]: -p 'names=\[\"hog\", \"lsa\"\]'"),
         ("n={[]: 1}", "should be of the type"),
         ("n=" + "9" * 5000, r"9{119}\.\.\. should be of the type"),
         ("n=" + "[" * 5000, r"\[{119}\.\.\. should be of the type"),

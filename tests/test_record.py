@@ -289,6 +289,36 @@ def test_the_printed_table(tiny, capsys):
     )
 
 
+def test_a_notebook_ends_with_what_came_out_in_words(tiny, results, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda item: shown.append(item.data))
+    tiny = replace(tiny, findings={"mini": {"shape": "The shape is drawn."}})
+
+    def closed():
+        record = Record(tiny)
+        record.claim("colour", (0.912, 0.2), interval=(0.66, 0.8))
+        record.claim("shape", (0.5, 0.4))
+        record.claim("digits", 3)
+        record.conclude(["2 clusters <of> words."])
+        record.close()
+        return shown
+
+    assert closed() == []  # no notebook
+    monkeypatch.setattr("IPython.get_ipython", object)
+    (text,) = closed()
+    assert text.splitlines() == [
+        "### What came out",
+        "",
+        "* 2 clusters &lt;of> words.",
+        "* **held**: s (0.91, 0.20 (difference 0.66 to 0.80); asked for: first minus second above 0.3).",
+        "* **differs**: s (0.50, 0.40; asked for: first minus second above 0.3). The shape is drawn.",
+        "* **not run**: s (the notebook did not measure it).",
+        "* **observed**: s (3).",
+        "* **not run**: s (the notebook did not measure it).",
+    ]
+    assert read_json(results / "run.json")["conclusion"] == ["2 clusters <of> words."]
+
+
 def test_results_lie_in_the_checkout_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("SPEC_RESULTS")
     assert results_root().name == "results"

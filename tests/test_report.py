@@ -1,5 +1,6 @@
 """The report shows every claim with its verdict and reason, and says what is missing."""
 
+import importlib
 import os
 import re
 from html import unescape
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from spec_repro import load_data
 from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.headless import report
+from spec_repro.headless.api import FACES
 from spec_repro.headless.claims import VERDICTS
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.record import Record, results_root
@@ -306,3 +308,27 @@ def test_no_link_leads_out_of_the_results(tiny, tmp_path, name):
     with pytest.raises(InvalidInput, match="a link that leads out"):
         report.write_report("mini")
     assert (tmp_path / "thesis").read_text() == "precious"
+
+
+def test_a_page_says_what_came_out_as_its_notebook_does(tiny):
+    made = Record(tiny)
+    made.claim("colour", 0.9, interval=(0.8, 1.0))
+    made.conclude(["**2** clusters <of> fruit."])
+    made.close()
+    own = pages()[-1].read_text()
+    assert "<h2>What came out</h2>" in own
+    assert "<li><b>2</b> clusters &lt;of&gt; fruit.</li>" in own
+    assert "<li><b>held</b>: " in own
+    assert "(0.90 (0.80 to 1.00); asked for: at least 0.5).</li>" in own
+
+
+def test_the_page_of_the_interface_has_every_public_name(tiny):
+    index = pages()[0]
+    text = index.with_name("api.html").read_text()
+    assert Page(text).sources == []
+    names = [name for face in FACES for name in importlib.import_module(face).__all__]
+    functions = [name for name in names if f"<code>{name}</code>" in text]
+    assert len(functions) > 0.8 * len(names)
+    assert {"compare", "match_bandwidths", "load_data", "evidence", "cluster_grids", "align"} <= set(functions)
+    assert " at 0x" not in text
+    assert 'href="api.html"' in index.read_text()

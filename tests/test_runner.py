@@ -328,6 +328,21 @@ def test_your_data_takes_two_embeddings_and_says_so_first(embeddings):
         exec("\n".join([parameters, f"embeddings = {embeddings}", begin]), {})
 
 
+def test_what_a_notebook_concludes_is_told_with_its_files(place):
+    place.write(RECORD, "record.conclude(['**2** clusters.', 'The check holds.'])", CLOSE)
+    lines = place.run().message.splitlines()
+    assert lines[1:3] == ["  2 clusters.", "  The check holds."]
+    assert lines[3].endswith("fig01/tiny.ipynb")
+    place.write(RECORD, CLOSE)
+    assert "\n" not in place.run().message
+
+
+def test_a_module_beside_the_notebooks_is_part_of_what_a_result_depends_on(place):
+    before = place.plan().key
+    (place.notebooks / "mine.py").write_text("A = 1")
+    assert place.plan().key != before
+
+
 def test_an_error_of_the_package_is_its_message_alone(place):
     place.write(
         RECORD, "from spec_repro.base.errors import DataMissing\nraise DataMissing('expected a set, found none.')"

@@ -78,7 +78,7 @@ def nothing_computed(monkeypatch):
     def fail(*given):
         raise AssertionError("computed")
 
-    monkeypatch.setattr("spec_repro.headless.cli._found", fail)
+    monkeypatch.setattr("spec_repro.headless.comparison._found", fail)
 
 
 def test_nothing_is_replaced_but_an_older_result(files, tmp_path, capsys, nothing_computed):

@@ -26,6 +26,7 @@ from spec_repro.agreement.gaussian import eigenvalue_table, gaussian_pairs, p_va
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.agreement.purity import factor_margin, purity, purity_table
 from spec_repro.agreement.targets import kernel_target_alignment, kmeans_ami, word_trace
+from spec_repro.agreement.words import factor_titles, in_words
 
 __all__ = [
     "LEGEND",
@@ -36,8 +37,10 @@ __all__ = [
     "evidence",
     "factor_margin",
     "factor_margin_interval",
+    "factor_titles",
     "gaussian_pairs",
     "held_out",
+    "in_words",
     "interval_of_halves",
     "kernel_target_alignment",
     "keyword_factors",

@@ -216,9 +216,4 @@ def eigenvalue_table(found: Comparison | Iterable[Direction]) -> pd.DataFrame:
 
     `beyond`: the p-value is at most 0.05, and so is that of every cluster before (`Direction.beyond`).
     """
-    parts = []
-    for side in found:
-        part = {"direction": side.name, "cluster": range(1, len(side) + 1), "eigenvalue": side.eigenvalues}
-        part |= {"background": side.background, "p": side.p_values, "beyond": side.beyond}
-        parts.append(pd.DataFrame(part))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat([side.to_frame() for side in found], ignore_index=True)

@@ -31,6 +31,7 @@ from spec_repro.base.errors import EmbeddingMismatch, InvalidInput
 from spec_repro.base.options import expect, real, whole
 from spec_repro.base.processes import ALONE, Processes, as_processes
 from spec_repro.base.rows import as_pair
+from spec_repro.core.bandwidths import match_bandwidths
 from spec_repro.core.directions import Comparison, directions
 from spec_repro.core.kernels import Cosine, Gaussian, Kernel, check_kernels
 from spec_repro.core.krylov import krylov
@@ -65,7 +66,8 @@ def compare(
     Args:
         x, y: ``(n, d_1)`` and ``(n, d_2)``: the same samples in the same order, as numpy array, memmap or tensor of
             float16/32/64. Computed in float64 if one of them is float64 (and the device has it), else in float32.
-        matched: what :func:`match_bandwidths` returned, or a pair of kernels, :class:`Cosine` or :class:`Gaussian`.
+        matched: what :func:`match_bandwidths` returned, or a pair of kernels, :class:`Cosine` or :class:`Gaussian`. By
+            default, without ``kernel_x`` and ``kernel_y``, the bandwidths are matched here.
         kernel_x, kernel_y: the two kernels, instead of ``matched``.
         k: pairs of each direction, 1 <= k <= n. A direction holds those whose eigenvalue exceeds rounding: 16 times
             the precision of the numbers and, for matched kernels, what the tolerance of the match alone can give.
@@ -117,6 +119,7 @@ def compare(
     >>> sorted(int(cluster[i]) for i in found.y_only.top(50)[0]) == [1] * 30 + [2] * 20
     True
     """
+    matched = match_bandwidths(x, y, device=device, seed=seed) if matched is kernel_x is kernel_y is None else matched
     kernels, processes = _kernels(matched, kernel_x, kernel_y), as_processes(processes)
     pair = as_pair(x, y)
     switches = {"independent": independent, "noise_floor": noise_floor, "centred": centred}

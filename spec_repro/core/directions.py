@@ -103,6 +103,13 @@ class Direction:
         said = ", ".join(word for word, marked in words.items() if marked[pair])
         return f" ({said})" if said else ""
 
+    def to_frame(self):
+        """A pandas data frame, a row for each pair: direction, cluster (from 1), eigenvalue, background, p, beyond."""
+        import pandas as pd  # the core works without it
+
+        columns = {"direction": self.name, "cluster": range(1, len(self) + 1), "eigenvalue": self.eigenvalues}
+        return pd.DataFrame(columns | {"background": self.background, "p": self.p_values, "beyond": self.beyond})
+
     def top(self, size: int, end: Literal["high", "low"] = "high") -> np.ndarray:
         """Members ``(len, size)``: the samples with the largest (``end="low"``: smallest) entries, in this order.
 
@@ -143,12 +150,34 @@ class Comparison:
     def __iter__(self) -> Iterator[Direction]:
         return iter((self.x_only, self.y_only))
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """One line: SPEC-diff, the noise floor if it was asked for, the number of samples, the route."""
         floor = "" if self.noise_floor is None else f", noise floor {self.noise_floor:.4f}"
         none = "" if any(map(len, self)) else f", no eigenvalue above rounding ({self.settings['rounding']:.1e})"
         count = sum(int(side.unresolved.sum()) for side in self)
         left = f", {count} of {sum(map(len, self))} pairs unresolved" if count else ""
         return f"SPEC-diff {self.spec_diff:.4f}{floor}{none}, {self.settings['n']:,} samples, {self.solver}{left}"
+
+    def __str__(self) -> str:
+        """The summary, then a table: a line for each pair, with its first five members."""
+        lines = [self.summary]
+        for side in self:
+            lines.append(
+                f"{side.title}\n    eigenvalue  background  first members" if len(side) else f"{side.title}: none"
+            )
+            for j, members in enumerate(side.top(min(5, len(side.eigenvectors)))):
+                first = " ".join(map(str, members))
+                lines.append(
+                    f"{j + 1:3} {side.eigenvalues[j]:10.4f}  {side.background[j]:10.2f}  {first}{side.marks(j)}"
+                )
+        return "\n".join(lines)
+
+    def to_frame(self):
+        """The data frames of both directions, one below the other."""
+        import pandas as pd
+
+        return pd.concat([side.to_frame() for side in self], ignore_index=True)
 
 
 def directions(pairs: Pairs, k: int, names: tuple[str, str], sign: str, rounding: float) -> tuple[Direction, Direction]:

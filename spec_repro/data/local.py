@@ -14,8 +14,9 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, Image, Value
 
 from spec_repro.base.content import note
-from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown
+from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown, unknown_name
 from spec_repro.base.files import given_path
+from spec_repro.data.captions import captions_of
 from spec_repro.data.files import IMAGES, STRING, Columns, distinct, image_files, left_out, listed, natural, texts
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.tables import lines, read_table, read_text
@@ -44,9 +45,12 @@ def folder(path: str, *, root: str | None = None) -> Dataset:
 def text(path: str, *, root: str | None = None) -> Dataset:
     """Texts of a UTF-8 file, one a line (id: the line's number from 1), or of a folder; empty ones are left out.
 
-    In a folder each ``.txt`` file is one text, and ``label`` is made as for ``folder:``.
+    In a folder each ``.txt`` file is one text, and ``label`` is made as for ``folder:``. A ``.json`` file is one of
+    captions in the form of COCO: the first caption of each image, its id "image/annotation".
     """
     base, others = _existing(path, root, "a text file, or a folder of .txt files,"), Counter()
+    if base.suffix.lower() == ".json" and base.is_file():
+        return captions_of(base)
     if base.is_dir():
         wanted, unit = ".txt files below", "empty files"
         rows = {i: read_text(base / i).strip() for i in listed(base, {".txt"}, others=others)}
@@ -60,16 +64,20 @@ def text(path: str, *, root: str | None = None) -> Dataset:
     return texts(list(found), list(found.values()), _labels(list(found)), left_out(len(found), "texts", others))
 
 
-@dataset_loader("csv:", takes=("root",))
-def csv(path: str, *, root: str | None = None) -> Dataset:
+@dataset_loader("csv:", takes=("root", "image_column", "text_column"))
+def csv(path: str, *, root: str | None = None, image_column: str = "", text_column: str = "") -> Dataset:
     """The rows of a UTF-8 table with commas (``.csv``), tabs (``.tsv``) or one JSON object a line (``.jsonl``).
 
-    Columns are named by ``standard_names``, with files in a column ``image``; numbers are no texts. Without a column
-    ``id``, the number of the row from 1 is the id. Every further column becomes a factor; one whose values differ in
-    most rows, such as a caption, stays text.
+    The items are the files of ``image_column``, or the texts of ``text_column``. By default columns are named by
+    ``standard_names``, with files in a column ``image``; numbers are no texts. Without a column ``id``, the number of
+    the row from 1 is the id. Every further column becomes a factor; one whose values differ in most rows, such as a
+    caption, stays text. A ``.json`` file is one of captions in the form of COCO, as for ``text:``.
     """
     base = _existing(path, root, "a table")
+    if base.suffix.lower() == ".json":
+        return captions_of(base)
     table, blank = read_table(base)
+    table = _chosen(table, base, image=image_column, text=text_column)
     worded = {name for name, values in table.items() if not all(map(_NUMBER.fullmatch, values))} | {"text"}
     kinds = {name: Image() if name == "image" else STRING for name in table if name in worded | {"image"}}
     names = standard_names(kinds)
@@ -94,6 +102,17 @@ def csv(path: str, *, root: str | None = None) -> Dataset:
     for file in files:
         note(file)
     return image_files(ids, files, columns, about)
+
+
+def _chosen(table: dict[str, list[str]], base: Path, **wanted: str) -> dict[str, list[str]]:
+    """The table with the columns that the caller names called ``image`` or ``text``; the other kind of item goes."""
+    names = {column: item for item, column in wanted.items() if column}
+    for column in names:
+        if column not in table:
+            raise unknown_name(f"column of {shown(base)}", column, table)
+    gone = {item for item in wanted if names and item not in names.values()}  # it is not what was asked for
+    kept = {column: values for column, values in table.items() if column in names or column not in {*names.values()}}
+    return {names.get(column, column): values for column, values in kept.items() if column not in gone}
 
 
 def standard_names(features: Mapping[str, object]) -> dict[str, str]:

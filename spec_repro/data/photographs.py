@@ -13,11 +13,12 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Value
 
-from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown, unknown_name
-from spec_repro.data.files import IMAGES, STRING, distinct, image_files, left_out, listed, texts
+from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown, unknown_name
+from spec_repro.data.captions import annotations, captions
+from spec_repro.data.files import IMAGES, STRING, image_files, left_out, listed
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
-from spec_repro.data.tables import JSON_LIMIT, read_text
+from spec_repro.data.tables import read_text
 
 INSTANCE_LIMIT = 2**30  # bytes; the file of the training photographs has 0.45 of it
 INSTANCE_KEYS = ("annotations", "categories", "image_id", "category_id", "iscrowd", "id", "name", "supercategory")
@@ -73,19 +74,16 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
     ``every`` gives all. Line ends and white space around them are removed. ``objects`` as in ``coco``.
     """
     base, parts, note = find("coco-captions", split, root)
-    rows = [row for part in parts for row in _annotations(base / part)]
+    rows = [row for part in parts for row in annotations(base / part)]
     if not parts:
         copy = from_hub("coco-captions", split, root)
         lists = zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
         rows = [(image, *pair) for image, ids, captions in lists for pair in zip(ids, captions, strict=True)]
         note = copy.info.description
-    rows = sorted(rows)
-    if not every:
-        rows = list({row[0]: row for row in reversed(rows)}.values())[::-1]
-    ids = [f"{image:012d}/{number}" for image, number, _ in rows]
-    numbers = [image for image, _, _ in rows]
-    columns = {"image_id": (numbers, Value("int64")), **_objects_of(numbers, objects, split, root)}
-    return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], columns, note)
+    dataset = captions(rows, every, note)
+    for name, (levels, kind) in _objects_of(dataset["image_id"][:], objects, split, root).items():
+        dataset = dataset.add_column(name, levels, feature=kind)
+    return dataset
 
 
 def _objects_of(numbers: Sequence[int], objects: str, split: str, root: str | None) -> dict[str, tuple]:
@@ -148,16 +146,3 @@ def _numbered(
         return dataset, [int(row.rpartition("/")[2]) for row in dataset["id"][:]]
     ids = list(file_of.values())
     return image_files(ids, [f"{base}/{file}" for file in ids], {}, about), list(file_of)
-
-
-def _annotations(path: Path) -> list[tuple[int, int, str]]:
-    """(image id, annotation id, caption) of each entry of an official file of captions."""
-    expected = f"COCO captions (id, image_id, caption) in {shown(path)}"
-    with readable(expected):
-        entries = json.loads(read_text(path, limit=JSON_LIMIT))["annotations"]
-        rows = [tuple(map(dict(entry).get, ("image_id", "id", "caption"))) for entry in entries]
-    for i, row in enumerate(rows, start=1):
-        if list(map(type, row)) != [int, int, str] or not 0 <= row[0] < 2**63:
-            raise UnreadableItem(f"expected {expected}, found {row!a:.200} in entry {i}.")
-    distinct((str(number) for _, number, _ in rows), f"ids of captions in {shown(path)}")
-    return rows

@@ -140,7 +140,7 @@ def _check_path(name: str) -> None:
     ending = path.suffix.lower()
     endings = {ending, *(file.suffix.lower() for file in islice(path.rglob("*"), 1000))}
     kind = "text" if ".txt" in endings and not endings & IMAGES else "folder"
-    kind = "csv" if ending in (".csv", ".tsv", ".jsonl") else kind
+    kind = "csv" if ending in (".csv", ".tsv", ".jsonl", ".json") else kind
     raise UnknownName(f"unknown data set {name!r}; did you mean {f'{kind}:{name}'!r}?")
 
 

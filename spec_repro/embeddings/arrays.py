@@ -79,6 +79,16 @@ def joined(specs: Sequence[str]) -> tuple[list[str], list[np.ndarray], list[str]
     return names, arrays, lead and lead.ids
 
 
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names of embeddings as figures show them: of ``file:PATH.npz:KEY`` the stem and the key, if all stay apart."""
+    files = [KEYED.fullmatch(name) or re.fullmatch("(?P<path>.+)(?P<key>)", name) for name in names]
+    short = [
+        ":".join(filter(None, [Path(file["path"]).stem, file["key"]])) if name.startswith("file:") else name
+        for name, file in zip(names, files, strict=True)
+    ]
+    return short if len({*short}) == len(names) else list(names)
+
+
 @embedding("file:")
 def stored_array(spec: str) -> Embedding:
     """The vectors at ``PATH`` or ``PATH:KEY``."""

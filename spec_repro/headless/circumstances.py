@@ -22,6 +22,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
+def processor() -> str:
+    """The kind of processor, and the widest instructions that torch uses on it: both can move the last digits."""
+    torch = sys.modules.get("torch")
+    return " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability() if torch else ""]).strip()
+
+
 def timing(seconds: float) -> dict:
     """What differs from run to run: seconds, peak memory, device, threads and the commit of the checkout."""
     torch = sys.modules.get("torch")

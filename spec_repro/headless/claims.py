@@ -7,7 +7,7 @@ without an interval decides alone. The report counts all of them as results.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spec_repro.base.errors import InvalidInput, unknown_name
@@ -64,6 +64,22 @@ def show_measured(row: Mapping, digits: int = 3) -> str:
     measured, interval = row.get("measured"), row.get("interval")
     text, pair = show(measured, digits), "difference " if isinstance(measured, list | tuple) else ""
     return text + (f" ({pair}{show(interval[0], digits)} to {show(interval[1], digits)})" if interval else "")
+
+
+def came_out(rows: Sequence[Mapping], findings: Mapping[str, str]) -> list[str]:
+    """The statements of measured claims (rows of claims.json) in words: verdict, statement, number, criterion.
+
+    findings: by claim id, the sentence that explains why it differs or is inconclusive.
+    """
+    said = []
+    for row in rows:
+        rule = "" if row["verdict"] in ("observed", "not run") else f"; asked for: {row['rule']}"
+        found = row["reason"] if row["verdict"] == "not run" else f"{show_measured(row, 2)}{rule}"
+        why = (
+            f" {findings[row['id']]}" if row["verdict"] in ("differs", "inconclusive") and row["id"] in findings else ""
+        )
+        said.append(f"**{row['verdict']}**: {row['statement'].rstrip('.')} ({found}).{why}")
+    return said
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,8 @@ class Claim:
 
     ``statement`` and ``data`` (on what it is measured) are keyed by the profiles that measure the claim. ``why`` is the
     reason for the rule's bound or tolerance; ``where`` and ``value`` are the paper's place and number, if it has one.
+    ``tolerance`` is by how much the value may move against the reference, if the default of its kind does not fit, and
+    ``tolerance_why`` the reason.
     """
 
     id: str
@@ -149,6 +167,8 @@ class Claim:
     data: Mapping[str, str]
     where: str = ""
     value: object = None
+    tolerance: float | None = None
+    tolerance_why: str = ""
 
     def row(self, profile: str, verdict: str, reason: str, measured=None, interval=None) -> dict:
         """The claim with its measurement, as claims.json and the report have it."""

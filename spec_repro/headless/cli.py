@@ -1,35 +1,25 @@
-"""Command line: ``python -m spec_repro list | doctor | run | fetch | check | report | compare | embed | align``.
+"""Command line: ``spec-repro COMMAND``, or ``python -m spec_repro COMMAND``; ``EXAMPLES`` has some of each command.
 
-The last three run in one process or in those that ``torchrun`` starts::
-
-    python -m spec_repro compare a.npy b.npy -p frequencies=3000 --out found.npz
-    torchrun --nproc-per-node 4 -m spec_repro compare clip dinov2 --data imagenet -p frequencies=3000
-    torchrun --nproc-per-node 4 -m spec_repro embed clip dinov2 --data imagenet
-    torchrun --nproc-per-node 4 -m spec_repro align open_clip:ViT-B-32/laion2b_e16 --data coco-captions \\
-        --reference dinov2 --out data/runs/mine -p batch_size=128
+``compare``, ``embed`` and ``align`` run in one process or in those that ``torchrun`` starts, as in
+``torchrun --nproc-per-node 4 -m spec_repro compare clip dinov2 --data imagenet``.
 """
 
 import contextlib
 import io
+import json
 import os
 import re
 import signal
 import sys
 import traceback
-import zipfile
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from typing import BinaryIO
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 
 import spec_repro
-from spec_repro.base.content import regular
 from spec_repro.base.errors import InvalidInput, SpecError
-from spec_repro.base.files import atomic_path, given_path
 from spec_repro.headless.experiments import PROFILES, find_experiment, load_experiments, the_paper
 from spec_repro.headless.notebooks import lines_with, parse_overrides
 
-SETTINGS = "NAME=VALUE: a notebook's parameter, an argument of compare() or match_bandwidths(), or one of AlignSettings"
-OWN = {"kernel_x", "kernel_y", "names", "device", "processes"}  # arguments that are not given by -p
+SETTINGS = "a notebook's parameter, an argument of compare() or match_bandwidths(), or one of AlignSettings"
 SPENT = "no memory left ({}); take fewer samples (--n), or a smaller -p memory= or -p batch_size="
 TOLD = (  # of the error that ends a command: the exit status and the line
     (KeyboardInterrupt, 130, "interrupted; finished results are whole"),
@@ -54,10 +44,34 @@ def kernel(text: str):
     return spec_repro.Cosine() if text == "cosine" else spec_repro.Gaussian(float(text))
 
 
-COMMANDS = "list doctor run fetch check report compare embed align"
+EXAMPLES = {  # of each command, as `--help` shows them; a test parses all
+    "list": ["list", "list --json"],
+    "doctor": ["doctor", "doctor --json"],
+    "run": [
+        "run fig03",
+        "run fig02 fig08 --jobs 2 -p seed=1",
+        'run your_data -p data=folder:photos -p \'embeddings=["hog", "color-histogram"]\' --name photos',
+    ],
+    "new": ['new my_figure --from your_data -p data=digits -p \'embeddings=["hog", "pixels"]\''],
+    "fetch": ["fetch fig03 --profile laptop"],
+    "check": ["check", "check --json", "check --renew"],
+    "report": ["report", "report --profile paper"],
+    "compare": [
+        "compare a.npy b.npy --out found.npz",
+        "compare hog color-histogram --data folder:photos -p k=5 --top 12",
+        "compare clip dinov2 --data imagenet -p frequencies=3000 -p noise_floor=True",
+    ],
+    "embed": ["embed hog minilm --data csv:notes.csv --on-error skip", "embed clip --data imagenet --split val"],
+    "align": [
+        "align mini-clip --data captioned-pictograms --reference mini-dino --out data/runs/mini -p steps=150",
+        "align open_clip:ViT-B-32/laion2b_e16 --data coco-captions --reference dinov2 --out data/runs/mine",
+    ],
+}
+COMMANDS = " ".join(EXAMPLES)
 SETTING = {"dest": "settings", "action": "append", "default": []}
 ARGUMENTS = (
-    ("run fetch check report", "--profile", {"choices": PROFILES, "default": "mini"}),
+    ("list doctor check", "--json", {"action": "store_true", "help": "for programs: JSON on one line"}),
+    ("run fetch check report", "--profile", {"choices": PROFILES, "default": "mini", "help": "mini if none"}),
     ("run fetch", "names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
     ("run", "--plan", {"action": "store_true", "help": "print what would run, its time and downloads, and stop"}),
     ("run", "--yes", {"action": "store_true", "help": "start without a question"}),
@@ -65,13 +79,20 @@ ARGUMENTS = (
     ("run", "--force", {"action": "store_true", "help": "run what is current, too"}),
     ("run", "--name", {"default": "", "help": "of results on data of your own, results/own/NAME; else from the data"}),
     ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
+    ("new", "name", {"help": "of the experiment: small letters, digits and _"}),
+    (
+        "new",
+        "--from",
+        {"dest": "old", "default": "your_data", "metavar": "NAME", "help": "what to start from"},
+    ),
+    ("new", "--module", {"default": "", "help": "that the notebook imports first: FILE of notebooks/FILE.py"}),
     ("check", "--renew", {"action": "store_true", "help": "take the results as the new reference"}),
     ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),
     ("compare", "y", {"help": "the same, of the same samples in the same order"}),
     ("compare", "--kernels", {"nargs": 2, "type": kernel, "help": "bandwidths, or cosine; matched by default"}),
     ("compare", "--top", {"type": count, "default": 9, "help": "members to print of each cluster"}),
     ("compare", "--out", {"metavar": "FILE.npz", "help": "eigenpairs, residuals and margins of both directions"}),
-    ("embed", "names", {"nargs": "+", "metavar": "EMBEDDING"}),
+    ("embed", "names", {"nargs": "+", "metavar": "EMBEDDING", "help": "names, as load_embedding takes them"}),
     ("align", "model", {"help": "mini-clip, or open_clip:MODEL/TAG-or-PATH"}),
     ("align", "--reference", {"required": True, "metavar": "EMBEDDING", "help": "the embedding to align to"}),
     ("align", "--text", {"default": "caption", "help": "column with the texts"}),
@@ -82,13 +103,13 @@ ARGUMENTS = (
     ("compare embed align", "--n --samples", {"type": count, "help": "number of its samples; all by default"}),
     ("compare embed align", "--split", {"help": "part of it"}),
     ("compare embed", "--device", {"default": "auto", "help": "auto, cpu, cuda, ..."}),
-    ("run compare align", "-p", {**SETTING, "help": SETTINGS}),
+    ("run new compare align", "-p", {**SETTING, "metavar": "NAME=VALUE", "help": SETTINGS}),
     (COMMANDS, "--debug", {"action": "store_true", "help": "show the traceback of an error"}),
 )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 if all went well, 1 if a notebook failed or a verdict changed, 2 for a wrong request."""
+    """Run one command; 0 if all went well, 1 if a notebook or the check failed, 2 for a wrong request."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may not have every letter of an id
     options = _parser().parse_args(arguments)
@@ -113,12 +134,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m spec_repro", description="SPEC: the experiments, and your own comparisons.")
-    parser.add_argument("--version", action="version", version=f"spec_repro {spec_repro.__version__}")
+    parser = ArgumentParser(prog="spec-repro", description="SPEC: the experiments, and your own comparisons.")
+    parser.add_argument(
+        "--version", help="print it and end", action="version", version=f"spec_repro {spec_repro.__version__}"
+    )
     commands, subs = parser.add_subparsers(required=True, metavar="COMMAND"), {}
-    for command in (_list, _doctor, _run, _fetch, _check, _report, _compare, _embed, _align):
-        name = command.__name__[1:]
-        subs[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+    for command in (_list, _doctor, _run, _new, _fetch, _check, _report, _compare, _embed, _align):
+        name, look = command.__name__[1:], {"formatter_class": RawDescriptionHelpFormatter}
+        look["epilog"] = "\n".join(["examples:", *(f"  spec-repro {example}" for example in EXAMPLES[name])])
+        subs[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__, **look)
         subs[name].set_defaults(command=command)
     for names, flag, more in ARGUMENTS:
         for name in names.split():
@@ -128,23 +152,28 @@ def _parser() -> ArgumentParser:
 
 def _list(options: Namespace) -> None:
     """names and aliases, the notebook, its YAML and the lines that draw, and what each profile needs"""
-    for item in load_experiments().values():
+    items, lost = load_experiments().values(), [each for each in the_paper()["not recoverable"] if "target" in each]
+    if options.json:
+        keys = ("name", "aliases", "title", "reference", "cards")
+        known = [{key: getattr(item, key) for key in keys} | {"notebook": item.path.name} for item in items]
+        print(json.dumps({"experiments": known, "not recoverable": lost}))
+        return
+    for item in items:
         print(f"{', '.join([item.name, *item.aliases])}: {item.title} ({item.reference})")
         print(f"    notebooks/{item.path.name}\n    notebooks/{item.path.stem}.yml")
         for cell, line in lines_with("record.figure(", item.path) or lines_with("record.table(", item.path):
             print(f"    cell {cell}: {line}")
         for profile, card in item.cards.items():
             print(f"    {profile}: {'{data}; {models}; {device}, {minutes:g} min, {memory}'.format(**card)}")
-    for entry in the_paper()["not recoverable"]:
-        if "target" in entry:
-            print(f"{entry['target']}: {entry['what']} is not recoverable. {entry['why']}")
+    for entry in lost:
+        print(f"{entry['target']}: {entry['what']} is not recoverable. {entry['why']}")
 
 
 def _doctor(options: Namespace) -> None:
     """which data sets and models are here, and how to get the others"""
     from spec_repro.headless import doctor
 
-    print(doctor.report())
+    print(json.dumps(doctor.entries()) if options.json else doctor.report())
 
 
 def _run(options: Namespace) -> int:
@@ -184,16 +213,26 @@ def _fetch(options: Namespace) -> int:
     return int(bool(failed))
 
 
+def _new(options: Namespace) -> None:
+    """a notebook and its YAML for an experiment of your own, from those of another one"""
+    from spec_repro.headless.skeleton import skeleton
+
+    for path in skeleton(options.name, find_experiment(options.old), options.settings, options.module):
+        print(path)
+
+
 def _check(options: Namespace) -> int:
-    """compare results/PROFILE with results/reference/PROFILE, which is committed; fails if a verdict changed"""
+    """compare results/PROFILE with results/reference/PROFILE, which is committed; fails if it moved"""
     from spec_repro.headless import drift
 
     if options.renew:
         print(drift.renew(options.profile))
         return 0
-    lines, changed = drift.compare_with_reference(options.profile)
-    print("\n".join(lines or ["nothing moved against the reference"]))
-    return int(changed)
+    moves, summary = drift.compare_with_reference(options.profile)
+    fails = any(move.fails for move in moves)
+    told = {"failed": fails, "summary": summary, "moves": [move._asdict() for move in moves]}
+    print(json.dumps(told) if options.json else "\n".join([*map(str, moves), summary]))
+    return int(fails)
 
 
 def _report(options: Namespace) -> None:
@@ -206,77 +245,9 @@ def _report(options: Namespace) -> None:
 
 def _compare(options: Namespace) -> None:
     """clusters of samples that one embedding sees and the other does not"""
-    import numpy as np
+    from spec_repro.headless.comparison import compare_and_tell
 
-    from spec_repro.base.processes import world
-
-    declared = {**spec_repro.match_bandwidths.__kwdefaults__, **spec_repro.compare.__kwdefaults__}
-    settings = parse_overrides({name: declared[name] for name in declared.keys() - OWN}, options.settings, "compare")
-    first = world()[0] == 0
-    keeps = first and options.out is not None
-    with _kept(options.out, (options.x, options.y)) if keeps else contextlib.nullcontext() as file:
-        found, ids = _found(options, settings)
-        if file:
-            parts = ("eigenvalues", "eigenvectors", "residuals", "margin", "resolved")
-            arrays = {f"{side.key}_{part}": getattr(side, part) for side in found for part in parts}
-            arrays |= {} if ids is None else {"ids": np.array(ids, dtype=str)}
-            np.savez(file, spec_diff=found.spec_diff, **arrays)
-    if not first:
-        return
-    print(f"{found}\n{found.settings['kernel_x']}, {found.settings['kernel_y']}")
-    for side in found:
-        print(f"\n{side.name}: eigenvalue and first members of each cluster")
-        for j, row in enumerate(side.top(min(options.top, len(side.eigenvectors)))):
-            words = [str(i if ids is None else ids[int(i)]) for i in row]
-            members = " ".join(word if word.isprintable() else repr(word) for word in words)
-            print(f"{j + 1:3}  {side.eigenvalues[j]:.4f}{side.marks(j)}  {members}")
-
-
-@contextlib.contextmanager
-def _kept(out: str, inputs: tuple[str, str]) -> Iterator[BinaryIO]:
-    """The file for the result, open before anything is computed. Nothing is replaced but an older result."""
-    path = given_path(out)
-    named = [given_path(re.sub(end, "", name)) for name in inputs for end in ("^file:", r"^file:|:[^:/\\]+$")]
-    if any(each.exists() and path.exists() and path.samefile(each) for each in named):
-        raise InvalidInput(f"--out {out} is a file that is compared; give the result another name.")
-    if out.endswith(("/", os.sep)) or (os.path.lexists(path) and not _is_result(path)):
-        raise InvalidInput(f"--out {out} is not a result of compare, and stays; give the name of a new file.")
-    with atomic_path(path) as staged, open(staged, "wb") as file:
-        yield file
-
-
-def _is_result(path) -> bool:
-    with contextlib.suppress(Exception), zipfile.ZipFile(regular(path)) as archive:
-        return "spec_diff.npy" in archive.namelist()
-    return False
-
-
-def _found(options: Namespace, settings: dict):
-    """The comparison, and the ids of its samples if they have any."""
-    import numpy as np
-
-    from spec_repro.base.processes import launched
-    from spec_repro.embeddings.arrays import joined
-
-    matched = spec_repro.match_bandwidths.__kwdefaults__.keys() - OWN - {"seed"}
-    matching = {name: settings.pop(name) for name in matched & settings.keys()}
-    if options.kernels and matching:
-        raise InvalidInput(f"--kernels leaves nothing to match: leave out {', '.join(matching)}.")
-    if options.data or options.n is not None or options.split:
-        dataset, names = _dataset(options), [options.x, options.y]
-        look = {"device": options.device, "on_error": options.on_error}
-        arrays = [spec_repro.embed(dataset, name, **look) for name in names]
-        ids = np.array(dataset["id"][:])
-        if options.on_error == "skip":
-            kept = ~np.isnan([array[:, 0] for array in arrays]).any(axis=0)
-            ids, arrays = ids[kept], [array[kept] for array in arrays]
-    else:
-        names, arrays, ids = joined((options.x, options.y))
-    seed = settings.get("seed", 0)
-    kernels = options.kernels or spec_repro.match_bandwidths(*arrays, device=options.device, seed=seed, **matching)
-    with launched() as processes:
-        settings |= {"device": options.device, "names": names, "processes": processes}
-        return spec_repro.compare(*arrays, kernels, **settings), ids
+    compare_and_tell(options, lambda: _dataset(options))
 
 
 def _embed(options: Namespace) -> None:

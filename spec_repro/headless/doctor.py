@@ -9,32 +9,41 @@ from spec_repro.data.sources import candidates, kept_of_hub
 from spec_repro.embeddings import EMBEDDINGS
 
 
+def entries() -> list[dict]:
+    """Each data set and model: its kind and name, where it is (empty if absent), and what to know or to get."""
+    data = [_data_set(name) for name in sorted(LOADERS) if not name.endswith(":")]
+    models = [_model(name) for name in sorted(EMBEDDINGS) if not name.endswith(":")]
+    return [{"kind": "data", **each} for each in data] + [{"kind": "model", **each} for each in models]
+
+
 def report() -> str:
-    """Each data set and model: its name, where it is, and how to get it if it is absent."""
-    data = [line for name in sorted(LOADERS) if not name.endswith(":") for line in _data_set(name)]
-    models = [line for name in sorted(EMBEDDINGS) if not name.endswith(":") for line in _model(name)]
-    models = ["", "MODELS in the caches of the hub and of torch", *models]
-    return "\n".join([f"DATA SETS below {data_root()}", *data, *models])
+    """The entries as text."""
+    heads = {"data": f"DATA SETS below {data_root()}", "model": "\nMODELS in the caches of the hub and of torch"}
+    lines = []
+    for each in entries():
+        lines += [heads.pop(each["kind"])] if each["kind"] in heads else []
+        lines += [f"  {each['name']:<20} {each['where'] or 'not here'}", *(f"      {line}" for line in each["get"])]
+    return "\n".join(lines)
 
 
-def _data_set(name: str) -> list[str]:
+def _data_set(name: str) -> dict:
     card = LOADERS[name].about
     if not card.hub:
-        return _lines(name, "made here or bundled")
+        return _entry(name, "made here or bundled")
     here = [base for base, found in candidates(name) if found]
     if here or kept_of_hub(name):
-        return _lines(name, here[0] if here else "in the cache of the hub")
+        return _entry(name, here[0] if here else "in the cache of the hub")
     gate = ", after you have accepted its terms and set HF_TOKEN" if card.gated else ""
     hub = f"hub:{card.hub.partition('@')[0]}, by itself when first loaded{gate}"
-    return _lines(name, "not here", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")
+    return _entry(name, "", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")
 
 
-def _model(name: str) -> list[str]:
+def _model(name: str) -> dict:
     facts = EMBEDDINGS[name].about
     if facts is None or (path := facts.found()):
-        return _lines(name, "made here or bundled" if facts is None else path)
-    return _lines(name, "not here", f"{facts.size}; {facts.licence}", f"get: {facts.obtain}")
+        return _entry(name, "made here or bundled" if facts is None else path)
+    return _entry(name, "", f"{facts.size}; {facts.licence}", f"get: {facts.obtain}")
 
 
-def _lines(name: str, where: object, *more: str) -> list[str]:
-    return [f"  {name:<20} {where}", *(f"      {line}" for line in more)]
+def _entry(name: str, where: object, *more: str) -> dict:
+    return {"name": name, "where": str(where), "get": list(more)}

@@ -1,28 +1,48 @@
-"""Drift: what moved between ``results/<profile>`` and its reference, which is committed. Only a changed verdict fails.
+"""Drift: what moved between ``results/<profile>`` and its reference, which is committed, and why it could have moved.
 
-A move between *inconclusive* and *held* or *differs* is none: where an interval ends near a bound, rounding decides.
-
-Tables and arrays are compared number by number within a tolerance, claims by verdict and value. Pictures are not
-compared, and neither are the coordinates of 2-D maps (arrays named ``map_...``), which differ between processors.
+A changed verdict fails, and a measured value that leaves its tolerance, even if the verdict stays. A move of a verdict
+between *inconclusive* and *held* or *differs* is told alone: where an interval ends near a bound, rounding decides.
+Tables and arrays are compared number by number and told, too. Pictures are not compared, and neither are the
+coordinates of 2-D maps (arrays named ``map_...``), which differ between processors.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from spec_repro.base.errors import CheckpointError, InvalidInput, brief
-from spec_repro.base.files import atomic_folder, project_root, recovered
+from spec_repro.base.files import atomic_folder, project_root, read_json, recovered
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.record import damaged, read_claims, read_stamp, results_folder
 
 # Float32 sums in another order move the sixth digit; K-means and neighbour lists near a tie move the third.
 RTOL, ATOL = 1e-3, 1e-4
+# Of a claim without a tolerance of its own: a tenth of its interval (over what could have been drawn otherwise), one
+# for a count, a hundredth for any other number.
+OF_INTERVAL, OF_COUNT, OF_VALUE = 0.1, 1.0, 0.01
 # Of a reference: what is compared or shown, and not what runs, stamps or times it.
 KEPT = ("REPORT.md", "*/claims.json", "*/run.json", "*/arrays.npz", "*/*.png", "*/tables/*.csv")
 BORDERLINE = ({"held", "inconclusive"}, {"differs", "inconclusive"})
+
+
+class Move(NamedTuple):
+    """One thing that moved: of which ``experiment``, and whether it ``fails``.
+
+    kind: "verdict", "value" (of a claim), "table", "array", "damaged", "absent" or "cause".
+    """
+
+    experiment: str
+    kind: str
+    text: str
+    fails: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.experiment}: {self.kind.upper() if self.fails else self.kind} {self.text}"
 
 
 def reference(profile: str) -> Path:
@@ -30,12 +50,23 @@ def reference(profile: str) -> Path:
     return project_root() / "results" / "reference" / profile
 
 
-def compare_with_reference(profile: str) -> tuple[list[str], bool]:
-    """``compare_results`` with the reference of ``profile``; a line says so if there is none."""
+def compare_with_reference(profile: str) -> tuple[list[Move], str]:
+    """``compare_results`` with the reference of ``profile``, if there is one, and a line that sums it up."""
     there = reference(profile)
     if not there.is_dir():
-        return [f"nothing to compare with: no {there.relative_to(project_root())}"], False
-    return compare_results(results_folder(profile), there)
+        return [], f"check: nothing to compare with, no {there.relative_to(project_root())}"
+    moves = compare_results(results_folder(profile), there)
+    return moves, conclusion(moves)
+
+
+def conclusion(moves: list[Move]) -> str:
+    """One line: what fails, and how much else moved."""
+    failed = [move.kind for move in moves if move.fails]
+    words = {"verdict": "verdict{} changed", "value": "value{} left its tolerance", "damaged": "result{} damaged"}
+    said = [f"{n} {text.format('s' * (n > 1))}" for kind, text in words.items() if (n := failed.count(kind))]
+    others = sum(not move.fails and move.kind not in ("cause", "absent") for move in moves)
+    said += [f"{others} other{'s' * (others > 1)} moved within what is expected"] * (others > 0)
+    return f"check: {'FAILED' if failed else 'passed'}; {', '.join(said) or 'nothing moved against the reference'}"
 
 
 def renew(profile: str) -> Path:
@@ -64,66 +95,134 @@ def _files(folder: Path, pattern: str) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
-def compare_results(ours: Path, committed: Path) -> tuple[list[str], bool]:
-    """Compare two folders of results: what moved, a line each, and whether a verdict changed. New ones are no drift.
-
-    Damaged results, which are named, count as a changed verdict.
-    """
-    lines, changed = [], False
+def compare_results(ours: Path, committed: Path) -> list[Move]:
+    """Compare two folders of results: what moved, and for each experiment the causes at hand. New ones are no drift."""
+    own = {
+        claim.id: (claim.tolerance, claim.tolerance_why)
+        for item in load_experiments().values()
+        for claim in item.claims
+    }
+    moves = []
     for there in sorted(path.parent for path in committed.glob("*/claims.json")):
-        here = recovered(ours / there.name)
+        here, name = recovered(ours / there.name), there.name
         if not (here / "claims.json").is_file():
-            lines.append(f"{here.name}: committed, but not in this run")
+            moves.append(Move(name, "absent", "from this run, but committed"))
             continue
         try:
             (claims, numbers), (old_claims, old_numbers) = _stored(here), _stored(there)
-            verdicts = _verdicts(claims, old_claims)
-            moved = [*verdicts, *_numbers(numbers, old_numbers)]
-            changed = changed or any(line.startswith("VERDICT") for line in verdicts)
+            found = [*_claims(name, claims, old_claims, own), *_numbers(name, numbers, old_numbers)]
+            moves += [*found, Move(name, "cause", _cause(here, there))] if found else []
         except CheckpointError as error:
-            moved, changed = [str(error)], True
-        lines += [f"{here.name}: {line}" for line in moved]
-    return lines, changed
+            moves.append(Move(name, "damaged", str(error), True))
+    return moves
 
 
-def _verdicts(new: list[dict], old: list[dict]) -> list[str]:
-    """A line for each moved verdict; it begins with VERDICT if it is a failure, with "verdict" if not."""
-    after = {row["id"]: (row["verdict"], row["reason"]) for row in new}
-    pairs = [(row["id"], row["verdict"], *after.get(row["id"], ("gone", "no longer measured"))) for row in old]
-    moved = [("verdict" if {pair[1], pair[2]} in BORDERLINE else "VERDICT", *pair) for pair in pairs]
-    return [f"{word} of {name}: {was} -> {now} ({why})" for word, name, was, now, why in moved if was != now]
+def _claims(name: str, new: list[dict], old: list[dict], own: Mapping[str, tuple]) -> list[Move]:
+    """Verdicts and values that moved, verdicts first."""
+    after, verdicts, values = {row["id"]: row for row in new}, [], []
+    gone = {"verdict": "gone", "reason": "no longer measured", "measured": None, "interval": None}
+    for row in old:
+        now = after.get(row["id"], gone)
+        if row["verdict"] != now["verdict"]:
+            text = f"of {row['id']}: {row['verdict']} -> {now['verdict']} ({now['reason']})"
+            verdicts.append(Move(name, "verdict", text, {row["verdict"], now["verdict"]} not in BORDERLINE))
+        before, here = _measured(row), _measured(now)
+        if not before.size or not here.size:
+            continue
+        own_size, why = own.get(row["id"], (None, ""))
+        if before.shape != here.shape:
+            text = f"of {row['id']}: {len(before)} numbers -> {len(here)}"
+            values.append(Move(name, "value", text, True))
+        elif not _equal(here, before, False).all():
+            allowed = _tolerance(row, own_size)
+            fails = bool((abs(before - here) > allowed).any())
+            text = f"of {row['id']}: {_shown(before, here)}, {'beyond' if fails else 'within'} its tolerance"
+            values.append(Move(name, "value", text + (f" ({why})" if why else f" of {allowed.max():.2g}"), fails))
+    return [*verdicts, *values]
 
 
-def _stored(folder: Path) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """Claims; and what was measured for each, every column of a table, and every array that is compared, by name."""
+def _measured(row: Mapping) -> np.ndarray:
+    """What was measured for a claim, then the ends of its interval."""
+    given = row["measured"]
+    values = given if isinstance(given, list) else [] if given is None else [given]
+    return np.array([*values, *(row["interval"] or ())], float)
+
+
+def _tolerance(row: Mapping, own: float | None) -> np.ndarray:
+    """By how much each number of ``_measured`` may move: as the claim says, or else by its kind."""
+    values = _measured(row)
+    if own is not None:
+        return np.full(len(values), own)
+    if row["interval"]:
+        low, high = row["interval"]
+        return np.maximum(OF_INTERVAL * (high - low), ATOL + OF_VALUE * abs(values))
+    counts = isinstance(row["measured"], int) or (row["measured"] and all(isinstance(x, int) for x in row["measured"]))
+    return np.full(len(values), OF_COUNT) if counts else ATOL + OF_VALUE * abs(values)
+
+
+def _shown(before: np.ndarray, after: np.ndarray) -> str:
+    """The numbers that moved, with as many digits as show it."""
+    texts = [[(f"{was:.{n}g}", f"{now:.{n}g}") for n in (3, 6)] for was, now in zip(before, after, strict=True)]
+    moved = [next((pair for pair in pairs if pair[0] != pair[1]), None) for pairs in texts]
+    return ", ".join(f"{was} -> {now}" for was, now in filter(None, moved))
+
+
+def _cause(here: Path, there: Path) -> str:
+    """What differs between the circumstances of two runs, as far as ``run.json`` has them."""
+    new, old = (read_json(path / "run.json") for path in (here, there))
+    said = [f"other {key}: {text}" for key in ("parameters", "versions") if (text := _apart(new[key], old[key]))]
+    said += [f"other {key}" for key in ("data", "models") if new.get(key) != old.get(key)]
+    if "processor" in old and old["processor"] != new.get("processor"):
+        said.append(f"other processor: {old['processor']} -> {new.get('processor')}")
+    none = "not seen: same parameters, data, versions and processor, so the code has changed, or chance decides"
+    return "; ".join(said) or none
+
+
+def _apart(new: Mapping, old: Mapping) -> str:
+    names = [name for name in {**old, **new} if new.get(name) != old.get(name)]
+    return ", ".join(f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}" for name in names)
+
+
+def _stored(folder: Path) -> tuple[list[dict], dict[tuple[str, str], np.ndarray]]:
+    """Claims; and every column of a table and every array that is compared, by kind and name."""
     path = folder / "claims.json"
     try:
         claims = read_claims(path)
-        found = {f"claim {row['id']}": np.asarray(row["measured"], float) for row in claims}
+        for row in claims:
+            _tolerance(row, None)
+        found = {}
         for path in sorted(folder.glob("tables/*.csv")):
             for name, column in pd.read_csv(path).items():
-                found[f"table {path.stem}, {name}"] = column.to_numpy(float if column.dtype.kind in "if" else object)
+                kept = column.to_numpy(float if column.dtype.kind in "if" else object)
+                found["table", f"{path.stem}, {name}"] = kept
         path = folder / "arrays.npz"
         if path.is_file():
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found |= {f"array {name}": arrays[name] for name in arrays.files if not name.startswith("map_")}
+                names = [name for name in arrays.files if not name.startswith("map_")]
+                found |= {("array", name): arrays[name] for name in names}
+        path = folder / "run.json"
+        run = read_json(path)
+        run["parameters"].items(), run["versions"].items()
     except Exception as error:  # whatever a damaged file makes of its reader
         raise CheckpointError(f"{path} is damaged ({brief(error)}); run {folder.name} again.") from error
     return claims, found
 
 
-def _numbers(new: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> list[str]:
-    lines = []
-    for name, before in old.items():
-        after = new.get(name)
+def _numbers(experiment: str, new: Mapping, old: Mapping) -> list[Move]:
+    moves = []
+    for (kind, name), before in old.items():
+        after = new.get((kind, name))
         if after is None:
-            lines += [] if name.startswith("claim") else [f"{name} is gone"]
+            text = "is gone"
         elif after.shape != before.shape:
-            lines.append(f"{name}: shape {before.shape} -> {after.shape}")
-        elif moved := np.argwhere(~_equal(after, before, name.startswith("array"))).tolist():
+            text = f"has shape {after.shape}, before {before.shape}"
+        elif moved := np.argwhere(~_equal(after, before, kind == "array")).tolist():
             first = tuple(moved[0])
-            lines.append(f"{name}: {len(moved)} of {before.size} moved, the first {before[first]} -> {after[first]}")
-    return lines
+            text = f"{len(moved)} of {before.size} moved, the first {before[first]} -> {after[first]}"
+        else:
+            continue
+        moves.append(Move(experiment, kind, f"{name}: {text}"))
+    return moves
 
 
 def _equal(new: np.ndarray, old: np.ndarray, scaled: bool) -> np.ndarray:

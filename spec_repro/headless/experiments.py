@@ -26,7 +26,7 @@ CARD_KEYS = "data models device minutes memory", "after"
 LAPTOP_CARD = {"device": "CPU", "memory": "8 GB"}
 FILE_KEYS = ("name", "title", "reference", "aliases", "look", "paper", "beside", "directions", "fidelity")
 BESIDE_KEYS = "title table rows values", "columns percent paper"  # of a table beside the paper's: needed, optional
-CLAIM_KEYS = "statement why data paper directions profiles"
+CLAIM_KEYS = "statement why data paper directions profiles tolerance"
 FIDELITY_KEYS = "of same differs open"
 SHARED = ("rules", "paper")  # YAML files of no single experiment
 
@@ -242,7 +242,9 @@ def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> 
             texts["statement"][profile] = one["statement"].format(**words)
             texts["data"][profile] = data[profile].format(**words)
         rule = Rule.parse(one["rule"], where, paper.get("value"))
-        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **texts, **paper)
+        moves = _keys(one["tolerance"], f"{where}, tolerance", "by why") if "tolerance" in one else {}
+        spread = {"tolerance": float(moves["by"]), "tolerance_why": moves["why"]} if moves else {}
+        yield Claim(one["id"].format(key=key), rule=rule, why=one["why"], **texts, **paper, **spread)
         for word, other in shared.get("also", {}).items():
             twin = {**entry, "id": f"{entry['id']}-{word}", "rule": other, "paper": {}}
             yield from _claims(twin | ({"directions": [key]} if key else {}), experiment, rules, path)

@@ -6,6 +6,7 @@ old number and with a value of another type, all without an error. The gate refu
 
 import ast
 import copy
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,7 +75,14 @@ def check_parameters(declared: Mapping[str, object], given: Mapping[str, object]
             raise ParameterError(str(unknown_name(f"parameter of {name}", key, declared)))
         if not _same_type(declared[key], value):
             found = repr(value) if len(repr(value)) <= 120 else f"{repr(value)[:120]}..."
-            raise ParameterError(f"{name}: {key} = {found} should be of the type of its default, {declared[key]!r}.")
+            usual = f"{name}: {key} = {found} should be of the type of its default, {declared[key]!r}"
+            how = f": -p '{key}={json.dumps(value.split(','))}'" if _words_for_list(declared[key], value) else ""
+            raise ParameterError(f"{usual}{how}.")
+
+
+def _words_for_list(default: object, value: object) -> bool:
+    """Whether words were given where a list of texts is wanted, as in ``embeddings=hog,pixels``."""
+    return isinstance(value, str) and isinstance(default, list) and all(isinstance(each, str) for each in default)
 
 
 def parse_overrides(declared: Mapping[str, object], texts: Sequence[str], name: str = "notebook") -> dict[str, object]:
@@ -94,6 +102,15 @@ def parse_overrides(declared: Mapping[str, object], texts: Sequence[str], name: 
             values[key] = word
     check_parameters(declared, values, name)
     return values
+
+
+def show_outcome(sentences: Sequence[str]) -> None:
+    """What came out, as a section at the end of a notebook; a process without one stays silent."""
+    from IPython import display, get_ipython
+
+    if sentences and get_ipython() is not None:
+        items = (" ".join(sentence.replace("<", "&lt;").split()) for sentence in sentences)
+        display.display(display.Markdown("\n".join(["### What came out\n", *(f"* {item}" for item in items)])))
 
 
 def _typed(value) -> bool:

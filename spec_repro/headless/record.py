@@ -17,7 +17,7 @@ import shutil
 import textwrap
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +34,10 @@ from spec_repro.base.files import (
     write_json,
     writing,
 )
-from spec_repro.headless.circumstances import timing, versions
-from spec_repro.headless.claims import VERDICTS, Claim, show, show_measured
+from spec_repro.headless.circumstances import processor, timing, versions
+from spec_repro.headless.claims import VERDICTS, Claim, came_out, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
-from spec_repro.headless.notebooks import check_parameters
+from spec_repro.headless.notebooks import check_parameters, show_outcome
 
 DPI = 220  # twice what a plain screen shows; the reference, which is committed, has half of it
 OWN_RESULTS = "own"  # beside the profiles: results on data that are not a profile's
@@ -134,6 +134,7 @@ class Record:
         identity = json.dumps([self.experiment.name, self.parameters], sort_keys=True)
         self.run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
         self._claims, self._arrays, self._captions, self._used = {}, {}, {}, {"data": [], "models": []}
+        self._conclusion = []
         self._started = time.perf_counter()
         self._swap = contextlib.ExitStack()
         place = place_of(self.experiment, self.parameters, os.environ.get("SPEC_NAME", ""))
@@ -230,6 +231,11 @@ class Record:
             for claim in judged.keys() & known:
                 self.claim(claim, *judged[claim])
 
+    def conclude(self, sentences: Sequence[str]) -> None:
+        """What came out beside the claims, in sentences of Markdown: `close` shows them, and `run` prints them."""
+        self._path("run.json")
+        self._conclusion = list(sentences)
+
     def show_claims(self) -> None:
         """Print verdicts and numbers to two decimals, for a cell marked ``# NBVAL_CHECK_OUTPUT``.
 
@@ -243,11 +249,12 @@ class Record:
 
     @_writes
     def close(self) -> None:
-        """Write claims, arrays and the run record, and replace the older results."""
+        """Write claims, arrays and the run record, replace the older results, and say in words what came out."""
         self._path("run.json")
         rows = self._rows()
         run = {"experiment": self.experiment.name, "profile": self.profile, "run": self.run_id}
         run |= {"parameters": self.parameters, **self._used, "versions": versions(), "figures": self._captions}
+        run |= {"processor": processor(), "conclusion": self._conclusion}
         if os.environ.get("SPEC_REHEARSAL"):  # fixture files and random weights: the report says so, loudly
             run["rehearsal"] = True
         write_json(self._folder / "claims.json", rows)
@@ -263,6 +270,7 @@ class Record:
         verdicts = [row["verdict"] for row in rows]
         counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)) or "none"
         print(f"{'/'.join(self.place.parts[-2:])}: run {self.run_id}, claims: {counts}")
+        show_outcome([*self._conclusion, *came_out(rows, self.experiment.findings.get(self.profile, {}))])
 
     def _rows(self) -> list[dict]:
         """One row for each claim of this profile, in the order of the experiment's YAML."""

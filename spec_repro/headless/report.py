@@ -2,22 +2,25 @@
 
 Built from ``results/<profile>`` and the YAML beside the notebooks alone. ``report.html`` is the index, which can be
 filtered and searched; ``pages/NAME.html`` has all of one experiment, ``pages/fidelity.html`` says what is as in the
-paper; ``REPORT.md`` is the form for the repository. They
-link to pictures, tables and notebooks, and open from disk. An experiment without results shows its command, and so does
-one whose files are damaged: what is not as the stamp has it, or does not read, is named and not shown.
+paper, ``api.html`` has the docstrings; ``REPORT.md`` is the form for the repository. They link to pictures, tables and
+notebooks, and open from disk. An experiment without results shows its command, and so does one whose files are damaged:
+what is not as the stamp has it, or does not read, is named and not shown.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
 from PIL import Image
 
 from spec_repro.base.errors import unknown_name
 from spec_repro.base.files import atomic_path, exclusive, read_json
-from spec_repro.headless.claims import KINDS, VERDICTS, kind_of, show, show_measured
+from spec_repro.headless.api import interface
+from spec_repro.headless.claims import KINDS, VERDICTS, came_out, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.headless.fidelity import fidelity_rows
 from spec_repro.headless.record import DPI, STAMP, damaged, read_claims, read_stamp, results_folder
@@ -35,7 +38,13 @@ def write_report(profile: str) -> tuple[dict[str, int], Path]:
     plain = jinja2.Environment(loader=loader, finalize=_untagged, **ENVIRONMENT)
     pages = jinja2.Environment(loader=loader, autoescape=True, **ENVIRONMENT)
     for environment in (plain, pages):
-        environment.filters |= {"show": show, "measured": show_measured, "flat": _flat, "kinds": kind_of}
+        environment.filters |= {
+            "show": show,
+            "measured": show_measured,
+            "flat": _flat,
+            "kinds": kind_of,
+            "strong": _strong,
+        }
 
     def write(place: Path, template: jinja2.Template, **more) -> Path:
         with atomic_path(place) as path:
@@ -46,6 +55,7 @@ def write_report(profile: str) -> tuple[dict[str, int], Path]:
         place = results_folder(profile, "pages", f"{section['experiment'].name}.html")
         write(place, pages.get_template("experiment.html"), section=section)
     write(results_folder(profile, "pages", "fidelity.html"), pages.get_template("fidelity.html"))
+    write(results_folder(profile, "api.html"), pages.get_template("api.html"), faces=interface())
     write(results_folder(profile, "REPORT.md"), plain.get_template("REPORT.md"))
     return content["counts"], write(results_folder(profile, "report.html"), pages.get_template("report.html"))
 
@@ -98,7 +108,16 @@ def _section(experiment: Experiment, profile: str) -> dict:
     """What the templates show of one experiment; ``run`` is empty if there are no results."""
     command = f"make {experiment.name}" + ("" if profile == "mini" else f" PROFILE={profile}")
     section = {"experiment": experiment, "card": experiment.cards[profile], "command": command}
-    section |= {"run": {}, "changed": {}, "bad": [], "figures": [], "tables": {}, "beside": [], "links": []}
+    section |= {
+        "run": {},
+        "changed": {},
+        "bad": [],
+        "figures": [],
+        "tables": {},
+        "beside": [],
+        "links": [],
+        "came_out": [],
+    }
     section["failed"] = _failed(experiment, profile)
 
     def unmeasured(reason: str) -> list[dict]:
@@ -124,11 +143,14 @@ def _section(experiment: Experiment, profile: str) -> dict:
         tables = {name: read(name, table) for name in files if name.startswith("tables/")}
         sizes = {name: read(name, _size) for name in files if name.endswith(".png") and "/" not in name}
         section["claims"] = read("claims.json", read_claims, unmeasured("damaged, run again"))
+        findings = experiment.findings.get(profile, {})
+        section["came_out"] = came_out(section["claims"], findings)
         for claim in section["claims"]:
             if claim["verdict"] in ("differs", "inconclusive"):
-                said = experiment.findings.get(profile, {}).get(claim["id"], "")
+                said = findings.get(claim["id"], "")
                 claim["reason"] = "; ".join(filter(None, (claim["reason"], said)))
         section["run"], section["changed"] = read("run.json", partial(_run_of, experiment), ({}, {}))
+        section["came_out"] = [*section["run"].get("conclusion", ()), *section["came_out"]]
         section["timing"] = read("timing.json", read_json) if "timing.json" in files else None
     whole = [name for name in files if name not in section["bad"]]
     section["figures"] = _figures(experiment, section["run"].get("figures", {}), sizes, whole)
@@ -174,13 +196,18 @@ def _has_run(experiment: Experiment, profile: str) -> bool:
 def _run_of(experiment: Experiment, path: Path) -> tuple[dict, dict]:
     """A run record, if it has what is shown, and its parameters that are not the profile's."""
     run = read_json(path)
-    run["versions"].items(), run.get("figures", {}).items()
+    run["versions"].items(), run.get("figures", {}).items(), "".join(run.get("conclusion", ()))
     return run, experiment.changed(run["parameters"])
 
 
 def _untagged(value):
     """Text of data in Markdown: no HTML, and no new line."""
     return value.replace("<", "&lt;").replace("\n", " ") if isinstance(value, str) else value
+
+
+def _strong(sentence: str) -> Markup:
+    """Markdown's ``**word**`` as HTML; all else is text."""
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(sentence))))
 
 
 def _flat(values, path: str = "") -> list[tuple[str, str]]:

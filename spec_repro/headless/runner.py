@@ -214,8 +214,16 @@ def _run(item: Plan, again: bool, save_outputs: bool) -> Outcome:
             return Outcome(name, "failed", f"{source.name} ran, but did not close a Record of {name}")
         others = _complete(item, executed, [source] * save_outputs)
     kept = f"; kept, though not of this package: {', '.join(others)}" if others else ""
-    place = f": {_shown(item.folder / source.name)}" if item.folder.parent.name == OWN_RESULTS else ""
-    return Outcome(name, "done", f"in {time.time() - began:.0f} s{place}{kept}")
+    return Outcome(name, "done", f"in {time.time() - began:.0f} s{kept}{_told(item.folder)}")
+
+
+def _told(folder: Path) -> str:
+    """What the notebook concluded beside its claims, in lines, and where its files are."""
+    sentences, own = read_json(folder / "run.json")["conclusion"], folder.parent.name == OWN_RESULTS
+    names = ("*.ipynb", "*.parquet", "tables/members.csv", "clusters.png")
+    files = [_shown(path) for name in names for path in sorted(folder.glob(name))]
+    lines = [*(sentence.replace("**", "") for sentence in sentences), *files]
+    return "".join(f"\n  {line}" for line in lines) if sentences or own else ""
 
 
 def _expected(item: Plan) -> float:
@@ -295,7 +303,8 @@ def _key(experiment: Experiment, parameters: dict) -> str:
     """Hash of all that a result depends on: code cells, package, YAML, parameters, lock, weights made or committed."""
     root, package = project_root(), Path(__file__).parents[1]
     code = [cell.source for cell in read_notebook(experiment.path).cells if cell.cell_type == "code"]
-    files = [*package.rglob("*.py"), root / "requirements.lock", *(root / "data" / "mini-models").rglob("*")]
+    files = [*package.rglob("*.py"), *experiment.path.parent.glob("*.py"), root / "requirements.lock"]
+    files += (root / "data" / "mini-models").rglob("*")
     hashes = {os.path.relpath(path, package.parent): sha256(path) for path in files if path.is_file()}
     made = {path: _checkpoint(path) for path in uses(parameters).checkpoints}
     hashes |= {path: sha256(file) for path, file in made.items() if file.is_file()}

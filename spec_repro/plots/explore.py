@@ -4,7 +4,8 @@ The widget needs a browser and imports jupyter-scatter; a headless run makes the
 still figure.
 """
 
-from base64 import b64encode
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 
 import numpy as np
@@ -71,3 +72,19 @@ def explorer(table: pd.DataFrame, side):
     maps = {name: jscatter.Scatter(f"map {name} x", f"map {name} y", **look) for name in (side.sees, side.misses)}
     titled = [(scatter, name) for name, scatter in maps.items()]
     return jscatter.compose(titled, sync_selection=True, sync_hover=True, row_height=440), maps
+
+
+def for_explorers(table: pd.DataFrame) -> pd.DataFrame:
+    """``explorer_table`` as other tools take it: plain names of columns, clusters as words, pictures as their bytes.
+
+    A name such as "map color-histogram x" becomes ``map_color_histogram_x``; a sample in no cluster has "none". An
+    image is {"bytes": PNG, "path": None}, as Parquet files of the hub have it.
+    """
+    plain = table.rename(columns=lambda name: re.sub(r"\W+", "_", name).strip("_").lower())
+    for name in plain.columns[plain.columns.str.startswith("cluster_")]:
+        plain[name] = plain[name].astype(str).replace("0", "none")
+    if "image" in plain:
+        found = plain["image"].dropna()
+        pictures = ({"bytes": b64decode(url.partition(",")[2]), "path": None} for url in found)
+        plain["image"] = pd.Series(list(pictures), index=found.index)
+    return plain

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from spec_repro.base.errors import InvalidInput, SpecError, UnreadableItem
 from spec_repro.data import load_data, tables
@@ -198,3 +199,30 @@ def test_a_field_that_is_added_or_dropped_never_passes(tmp_path, seed, more):
     (tmp_path / "t.csv").write_text("".join(",".join(cells) + "\n" for cells in rows))
     with pytest.raises(UnreadableItem, match=f"fields in row {rows.index(row)} "):
         load_data(f"csv:{tmp_path}/t.csv")
+
+
+def test_a_column_may_be_named(tmp_path):
+    table = tmp_path / "a.csv"
+    table.write_text("id,file,body,note\n1,a.png,one x,n1\n2,b.png,two y,n2\n")
+    assert load_data(f"csv:{table}")["text"][:] == ["a.png", "b.png"]
+    found = load_data(f"csv:{table}", text_column="body")
+    assert found["text"][:] == ["one x", "two y"]
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4), "red").save(tmp_path / name)
+    found = load_data(f"csv:{table}", image_column="file", text_column="body")
+    assert (found["image"][0].size, found["text"][0]) == ((4, 4), "one x")
+    with pytest.raises(SpecError, match=r"unknown column of .*a\.csv 'bod'; did you mean 'body'"):
+        load_data(f"csv:{table}", text_column="bod")
+
+
+@pytest.mark.parametrize("form", ["csv", "text"])
+def test_captions_of_coco_are_read_as_they_come(tmp_path, form):
+    rows = [(9, 3, "a cat"), (9, 1, " a\nblack cat "), (2, 5, "a dog")]
+    entries = [dict(zip(("image_id", "id", "caption"), row, strict=True)) for row in rows]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": [], "annotations": entries}))
+    found = load_data(f"{form}:{tmp_path}/captions.json")
+    assert found["text"][:] == ["a dog", "a black cat"]
+    assert found["id"][:] == ["000000000002/5", "000000000009/1"]
+    (tmp_path / "captions.json").write_text("[1]")
+    with pytest.raises(UnreadableItem, match="COCO captions"):
+        load_data(f"{form}:{tmp_path}/captions.json")

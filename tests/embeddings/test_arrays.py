@@ -27,7 +27,7 @@ from spec_repro.base.errors import (
 )
 from spec_repro.data import load_data
 from spec_repro.embeddings import embed, load_embedding
-from spec_repro.embeddings.arrays import joined
+from spec_repro.embeddings.arrays import joined, short_names
 
 
 @pytest.fixture
@@ -359,3 +359,9 @@ def test_it_has_no_forward_pass(rows, tmp_path):
     np.save(tmp_path / "x.npy", rows)
     with pytest.raises(InvalidInput, match=r"x\.npy' has vectors of a whole data set alone: use embed\("):
         load_embedding(f"file:{tmp_path / 'x.npy'}")(None)
+
+
+def test_files_are_shown_by_their_stems_where_these_stay_apart():
+    assert short_names(["file:a/hog.npy", "lsa"]) == ["hog", "lsa"]
+    assert short_names(["file:a/v.npz:x", "file:a/v.npz:y"]) == ["v:x", "v:y"]
+    assert short_names(["file:a/v.npy", "file:b/v.npy"]) == ["file:a/v.npy", "file:b/v.npy"]

@@ -1,0 +1,36 @@
+"""The public functions and classes with their signatures and docstrings, for the report's page of the interface."""
+
+import contextlib
+import importlib
+import inspect
+
+FACES = ("spec_repro", *(f"spec_repro.{room}" for room in ("agreement", "plots", "data", "embeddings", "align")))
+
+
+def interface() -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """For each face its public functions and classes: name, signature and docstring.
+
+    A class is followed by its public methods and properties, as ``Class.method``.
+    """
+    found = []
+    for face in FACES:
+        module = importlib.import_module(face)
+        objects = {name: getattr(module, name) for name in module.__all__}
+        made = {name: item for name, item in objects.items() if inspect.isclass(item) or inspect.isfunction(item)}
+        found.append((face, [entry for name, item in made.items() for entry in _entries(name, item)]))
+    return found
+
+
+def _entries(name: str, item) -> list[tuple[str, str, str]]:
+    signature = ""
+    with contextlib.suppress(ValueError):  # of a class that is written in C
+        signature = str(inspect.signature(item))
+    entries = [(name, signature, inspect.getdoc(item) or "")]
+    if inspect.isclass(item):
+        own = {key: value for key, value in vars(item).items() if not key.startswith("_")}
+        methods = {key: value for key, value in own.items() if inspect.isfunction(value)}
+        entries += [entry for key, value in methods.items() for entry in _entries(f"{name}.{key}", value)]
+        entries += [
+            (f"{name}.{key}", "", inspect.getdoc(value)) for key, value in own.items() if isinstance(value, property)
+        ]
+    return entries
