@@ -15,7 +15,7 @@ OFFLINE := --template offline --TemplateExporter.extra_template_basedirs=spec_re
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab data figures notebooks report check reference list test test-unit faults lint format lock environment experiment clean mini-models bench bench-streaming bench-gpu tables
+.PHONY: help lab data figures notebooks report check reference list test test-unit faults lint format lock environment experiment clean mini-models bench bench-users bench-streaming bench-gpu tables
 
 help:  ## this list
 	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
@@ -89,10 +89,13 @@ mini-models: $(ENVIRONMENT)  ## train the miniature models from nothing, then re
 bench: $(ENVIRONMENT)  ## every route on every size, hours in full; OFFICIAL=PATH_TO_THE_RELEASED_CODE, ARGS='--n 4000 --m 500'
 	@$(PY) benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL)) $(ARGS)
 
+bench-users: $(ENVIRONMENT)  ## more pairs than clusters, real features, the whole way; OFFICIAL=PATH, ARGS='--rdx PATH'
+	@$(PY) benchmarks/users.py $(if $(OFFICIAL),--official $(OFFICIAL)) $(ARGS)
+
 bench-streaming: $(ENVIRONMENT)  ## time and memory against n from memmaps; ARGS='--n 100000 1281167'
 	@$(PY) benchmarks/streaming.py $(ARGS)
 
-bench-gpu: $(ENVIRONMENT)  ## ImageNet size on one GPU; ARGS='--device cpu --n 5000 --exact 2000' tries it without one
+bench-gpu: $(ENVIRONMENT)  ## up to ImageNet size on one GPU; scripts/device.sh has the tests and profiles, too
 	@$(PY) benchmarks/gpu.py $(ARGS)
 
 tables: $(ENVIRONMENT)  ## the tables of README.md and benchmarks/README.md and the latter's plots, from the results

@@ -57,11 +57,36 @@ def test_streaming_fits_a_slope_and_watches_memory(script, tmp_path):
 
 
 def test_the_gpu_script_runs_without_one(script, tmp_path):
-    small = ["--device", "cpu", "--n", 400, "--exact", 200, "--m", 10, "--dims", 8, 6, "--repeats", 1]
+    small = ["--device", "cpu", "--n", 400, "--exact", 200, "--beside", 150, "--m", 10, "--dims", 8, 6, "--repeats", 1]
     found = script("gpu", *small, "--folder", tmp_path)
     assert [(row["n"], row["m"], row["kept"]) for row in found["rows"]] == [
-        (400, 10, "nothing"),
-        (400, 10, "what fits"),
+        (150, 10, "what fits"),
+        (150, 10, "what fits"),
+        (150, 0, "what fits"),
         (200, 0, "what fits"),
+        (400, 10, "what fits"),
+        (400, 10, "nothing"),
     ]
     assert found["device"] == "cpu"
+    assert all(row["differs"] < 1e-6 for row in found["rows"][:3])
+    profiles = script("gpu_profile", "--device", "cpu", "--tiny", "--steps", 1, "--folder", tmp_path)
+    assert [row.get("not run") for row in profiles["rows"]] == [None] * 5
+    assert all(0 < row["operators"][0]["share"] <= 1 for row in profiles["rows"])
+
+
+def test_a_row_that_fails_says_why_and_the_others_follow(script, tmp_path, monkeypatch):
+    small = ["--device", "cpu", "--n", 400, "--exact", 1, "--beside", 150, "--m", 10, "--dims", 8, 6, "--repeats", 1]
+    rows = script("gpu", *small, "--folder", tmp_path)["rows"]
+    assert rows[3]["not run"].startswith("InvalidInput: n=1")
+    assert [row["n"] for row in rows if "seconds" in row] == [150, 150, 150, 400, 400]
+
+
+def test_what_users_meet_is_timed(script):
+    found = script("users", "--n", 150, "--dims", 12, 10, "--m", 0, 20, "--rows", 90, "--repeats", 1)
+    assert [(row["data"].split()[0], row["m"]) for row in found["rows"]] == [
+        (name, m) for name in ("planted,", "docstrings:", "digits:") for m in (0, 20)
+    ]
+    assert all(set(row["seconds"]) == {"auto", "eigsh"} | ({"rdx"} if not row["m"] else set()) for row in found["rows"])
+    assert [set(row) for row in found["whole"]] == 2 * [
+        {"data", "n", "embed, cached", "bandwidths", "compare", "surrogate"}
+    ]

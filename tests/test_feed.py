@@ -10,6 +10,7 @@ import torch
 from support import assert_eigenpairs, difference, planted
 
 from spec_repro import Gaussian, compare
+from spec_repro.base import rows as room
 from spec_repro.base.rows import _double_buffered, as_rows, feed, slices
 
 X = np.arange(46.0).reshape(23, 2)
@@ -30,6 +31,7 @@ def pretended(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda part: told.append(("pin", len(part))) or part)
+    monkeypatch.setattr(room, "page_locked", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda part, stream: told.append(("keep", len(part))))
     return told
 
@@ -40,10 +42,11 @@ def batches(found):
 
 @pytest.mark.parametrize("size", [1, 10, 23, 100])
 def test_double_buffering_gives_the_batches_of_plain_reading(pretended, size):
-    sources = [as_rows(X, "x"), as_rows(Y, "y")]
+    stored = torch.from_numpy(X), Y.astype(np.float16)[::-1][::-1], np.asfortranarray(Y)
+    sources = [as_rows(X, "x"), as_rows(Y, "y"), *(as_rows(z, "z") for z in stored)]
     plain = batches(feed(sources, size, CPU, torch.float32))
-    with ThreadPoolExecutor(1) as reader:
-        buffered = batches(_double_buffered(reader, sources, slices(23, size), CPU, torch.float32))
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(3) as copiers:
+        buffered = batches(_double_buffered(reader, copiers, sources, slices(23, size), CPU, torch.float32))
     assert [rows for rows, _ in buffered] == [rows for rows, _ in plain]
     for (_, found), (_, expected) in zip(buffered, plain, strict=True):
         for a, b in zip(found, expected, strict=True):
@@ -61,7 +64,8 @@ def test_the_next_batch_is_on_its_way_before_one_is_used(pretended):
         asked.append(rows.start)
         return SimpleNamespace(result=lambda: read(rows))
 
-    found = _double_buffered(SimpleNamespace(submit=submit), sources, slices(23, 10), CPU, torch.float32)
+    copiers = SimpleNamespace(map=map)
+    found = _double_buffered(SimpleNamespace(submit=submit), copiers, sources, slices(23, 10), CPU, torch.float32)
     assert next(found)[0] == slice(0, 10)
     assert asked == [0, 10]
     assert next(found)[0] == slice(10, 20)

@@ -95,16 +95,34 @@ def test_scikit_learn_finds_the_same_classifier(n, d, c, spread, dtype, monkeypa
         assert abs(found.accuracy - oracle.score(z_new, y_new)) <= 2 / 800
 
 
-@pytest.mark.parametrize("kept", [0, room.IN_MEMORY])
-def test_memmap_is_read_in_batches(tmp_path, monkeypatch, kept):
-    monkeypatch.setattr(room, "IN_MEMORY", kept)
+class Counted:
+    """An array on a disk that counts how often its rows are read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.read = array, array.shape, array.dtype, 0
+
+    def __array__(self):
+        return self.array
+
+    def __getitem__(self, rows):
+        self.read += len(self.array[rows])
+        return self.array[rows]
+
+
+@pytest.mark.parametrize("free", [0, 10**9])
+@pytest.mark.parametrize("standardised", [0, room.IN_MEMORY])
+def test_rows_on_a_disk_are_read_in_batches_and_once_if_they_fit(monkeypatch, standardised, free):
+    monkeypatch.setattr(room, "IN_MEMORY", standardised)
+    monkeypatch.setattr(room, "free_memory", lambda device: free)
     x, y = two_normals(300, 0)
-    np.save(tmp_path / "x.npy", x)
-    stored = np.load(tmp_path / "x.npy", mmap_mode="r")
     whole = linear_probe(x, y, *two_normals(200, 1), device="cpu")
     monkeypatch.setattr(room, "BATCH", 7)
+    stored = Counted(x)
     parts = linear_probe(stored, y, *two_normals(200, 1), device="cpu")
     np.testing.assert_array_equal(whole.correct, parts.correct)
+    assert whole.l2 == parts.l2
+    passes = stored.read / 300  # one checks them
+    assert passes < 2.1 if free else passes > (5 if standardised else 50)
 
 
 def noisy():

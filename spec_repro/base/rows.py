@@ -152,19 +152,18 @@ def feed(sources: Sequence[Rows], size: int, device: torch.device, dtype: torch.
         for rows in cuts:
             yield rows, [source.batch(rows, device, dtype) for source in sources]
         return
-    with ThreadPoolExecutor(1) as reader:
-        yield from _double_buffered(reader, sources, cuts, device, dtype)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(4) as copiers:
+        yield from _double_buffered(reader, copiers, sources, cuts, device, dtype)
 
 
-def _double_buffered(reader: ThreadPoolExecutor, sources, cuts, device: torch.device, dtype) -> Iterator[Batch]:
+def _double_buffered(reader, copiers, sources, cuts, device: torch.device, dtype) -> Iterator[Batch]:
     """Through pinned memory and a stream of its own, so that reading, copying and computing run side by side."""
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))  # rows on the device may not be complete yet
 
     def read(rows: slice) -> tuple[slice, list[Tensor], torch.cuda.Event]:
         with torch.cuda.stream(stream):
-            parts = [source.held(rows) for source in sources]
-            parts = [part.pin_memory() if part.device.type == "cpu" else part for part in parts]
+            parts = [_ready_to_leave(source.source[rows], copiers) for source in sources]
             parts = [part.to(device, non_blocking=True).to(dtype) for part in parts]
             return rows, parts, stream.record_event()
 
@@ -175,6 +174,22 @@ def _double_buffered(reader: ThreadPoolExecutor, sources, cuts, device: torch.de
         for part in parts:
             part.record_stream(here)  # keeps the memory of the part from the next batch until this one is used
         yield rows, parts
+
+
+def _ready_to_leave(part: Any, copiers: ThreadPoolExecutor) -> Tensor:
+    """Rows in pinned memory, unless they are on a device; copied by several threads, as a GPU is faster than one."""
+    if isinstance(part, Tensor):
+        return part.detach().pin_memory() if part.device.type == "cpu" else part.detach()
+    part = np.asarray(part)
+    found = page_locked(part.shape, torch.from_numpy(part[:0].copy()).dtype)
+    into, size = found.numpy(), -(-len(part) // 16)
+    list(copiers.map(lambda rows: np.copyto(into[rows], part[rows]), slices(len(part), size)))
+    return found
+
+
+def page_locked(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Memory from which a GPU reads while the processor does something else."""
+    return torch.empty(shape, dtype=dtype, pin_memory=True)
 
 
 def progress(total: int, label: str, silent: bool = False) -> contextlib.AbstractContextManager:
@@ -202,7 +217,10 @@ def resolve_device(device: str | torch.device) -> torch.device:
 def free_memory(device: torch.device) -> int:
     """Bytes that could be taken on a device now."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )  # torch's own, for the next ones
+        return torch.cuda.mem_get_info(device)[0] + unused
     try:
         with open("/proc/meminfo") as info:
             return next(int(line.split()[1]) * 1024 for line in info if line.startswith("MemAvailable"))

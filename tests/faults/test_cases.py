@@ -70,7 +70,7 @@ def test_two_runs_of_one_experiment_end_well(tmp_path):
     for process in started:
         said = process.communicate(timeout=300)
         assert process.returncode == 0, said
-    run = json.loads((tmp_path / "results/mini/your_data/run.json").read_text())
+    run = json.loads((tmp_path / "results/own/pictures-your_data/run.json").read_text())
     assert run["parameters"]["n_samples"] in (40, 60)
     assert len({run["parameters"]["n_samples"], run["data"][0]["rows"]}) == 1
 
@@ -140,7 +140,7 @@ def test_groups_of_equal_rows_get_a_picture_or_a_word(tmp_path):
 @pytest.mark.skipif(not WHOLE, reason="kernels: make faults")
 def test_other_data_under_the_same_name_are_run_again(tmp_path):
     words = ["run", "your_data", "-p", "data=text:t.txt", "-p", 'embeddings=["file:a.npy", "file:b.npy"]', *SHORT]
-    results = tmp_path / "results/mini/your_data"
+    results = tmp_path / "results/own/t-your_data"
 
     def run(n=None, version=0):
         if n:
