@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_070,
-    "headless": 1_545,
+    "method": 5_095,
+    "headless": 1_546,
     "offline": 650,
-    "all": 7_200,
+    "all": 7_225,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_560,
