@@ -45,6 +45,7 @@ SMALL = {
     "n_samples": ROWS,
     "n": ROWS,
     "embedded": ROWS,
+    "sigma": {},  # under the bandwidths of the real models the kernels of random ones are constant, or diagonal
 }
 TRAINING = {"batch_size": 16, "epochs": 1, "precision": "no", "evaluate_every": 2}
 CONFIG = """
