@@ -30,13 +30,13 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_095,
+    "method": 5_230,
     "headless": 1_546,
     "offline": 650,
-    "all": 7_225,
+    "all": 7_360,
     "a file": 250,
     "a function": 50,
-    "notebooks": 2_560,
+    "notebooks": 2_650,
 }
 ENTRIES = 11  # of spec_repro/
 
