@@ -56,6 +56,7 @@ SMALL = {
     "batch": 32,
     "n_samples": ROWS,
     "n": ROWS,
+    "sigma": {},  # under the bandwidths of the real models the kernels of random ones are constant, or diagonal
 }
 TRAINING = {"batch_size": 16, "precision": "no", "evaluate_every": 2}
 CONFIG = """

@@ -30,13 +30,13 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_780,
-    "headless": 2_245,
+    "method": 5_990,
+    "headless": 2_336,
     "offline": 650,
-    "all": 8_600,
+    "all": 8_905,
     "a file": 250,
     "a function": 50,
-    "notebooks": 2_625,
+    "notebooks": 2_900,
 }
 ENTRIES = 11  # of spec_repro/
 

@@ -58,6 +58,12 @@ def test_an_entry_without_a_level_is_an_error():
         printed_contents(PEOPLE, rows_of(gender="male")[None], ["artist/plumber"])
 
 
+def test_a_known_level_that_no_sample_has_is_not_found():
+    found = printed_contents(PEOPLE, rows_of(gender="male")[None], ["plumber", "male"], ["plumber"])
+    assert found.share.tolist() == [0, 1]
+    assert found.found.tolist() == [False, True]
+
+
 def test_keywords_need_two_words_of_a_topic():
     texts = ["The army went to war .", "War and peace", "an Army of ants at war with musicians ; a song , an album"]
     found = keyword_factors(texts, {"military": ["war", "army"], "music": ["song", "album"]})
