@@ -30,13 +30,13 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_990,
-    "headless": 2_336,
-    "offline": 650,
-    "all": 8_905,
+    "method": 5_720,
+    "headless": 2_260,
+    "offline": 600,
+    "all": 8_560,
     "a file": 250,
     "a function": 50,
-    "notebooks": 2_900,
+    "notebooks": 2_640,
 }
 ENTRIES = 11  # of spec_repro/
 
