@@ -130,9 +130,9 @@ def expect_room(needed: int, copy: Copy) -> None:
     folder = next(path for path in [copy.place(), *copy.place().parents] if path.is_dir())
     if (free := shutil.disk_usage(folder).free) < needed:
         hint = "free some, take a smaller n, or let SPEC_CACHE and HF_HOME name a larger disk"
-        raise DiskFull(f"{copy.repository} needs {in_words(needed)} here, {in_words(free)} are free: {hint}.")
+        raise DiskFull(f"{copy.repository} needs {size_in_words(needed)} here, {size_in_words(free)} are free: {hint}.")
 
 
-def in_words(count: int) -> str:
+def size_in_words(count: int) -> str:
     """A number of bytes as a person reads it."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

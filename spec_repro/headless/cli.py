@@ -48,12 +48,12 @@ EXAMPLES = {  # of each command, as `--help` shows them; a test parses all
     "list": ["list", "list --json"],
     "doctor": ["doctor", "doctor --json"],
     "run": [
-        "run fig03",
-        "run fig02 fig08 --jobs 2 -p seed=1",
+        "run theory",
+        "run theory power --jobs 2 -p seed=1",
         'run your_data -p data=folder:photos -p \'embeddings=["hog", "color-histogram"]\' --name photos',
     ],
     "new": ['new my_figure --from your_data -p data=digits -p \'embeddings=["hog", "pixels"]\''],
-    "fetch": ["fetch fig03 --profile laptop"],
+    "fetch": ["fetch --profile laptop"],
     "check": ["check", "check --json", "check --renew"],
     "report": ["report", "report --profile paper"],
     "compare": [
