@@ -475,8 +475,8 @@ def test_surrogate_gives_ranks_their_p_values_and_takes_the_settings_of_the_comp
     x, y, *_ = planted_pair
     kernels = match_bandwidths(x, y)
     plain = compare(x, y, kernels, k=5, frequencies=50, seed=4, sign="sum")
-    found, null = surrogate(x, y, plain, repeats=6, runs=0, seed=2)
-    assert null.table.empty
+    found, null = surrogate(x, y, plain, size=20, repeats=6, runs=1, seed=2)
+    assert surrogate(x, y, plain, repeats=2, runs=0, seed=2)[1].table.empty
     assert [side.eigenvalues.tolist() for side in found] == [side.eigenvalues.tolist() for side in plain]
     drawn = [
         compare(a, b, kernels, k=5, frequencies=50, seed=5 + i, sign="sum", tol=1e-3)
@@ -492,6 +492,13 @@ def test_surrogate_gives_ranks_their_p_values_and_takes_the_settings_of_the_comp
         clusters = side.background <= 0.5
         np.testing.assert_array_equal(side.p_values[clusters], of_ranks[: clusters.sum()])
         assert np.isnan(side.p_values[~clusters]).all()
+    twin = compare(x, y, kernels, k=5, frequencies=50, seed=4, sign="sum", centred=True)
+    alone, _ = surrogate(x, y, twin, repeats=6, runs=0, seed=2)  # the null of one way is that of the other
+    for side, same in zip(null.judged(twin), alone, strict=True):
+        np.testing.assert_array_equal(side.p_values, same.p_values)
+    for other in (compare(x, y, kernels, k=6), compare(x, y, COSINES, k=5)):
+        with pytest.raises(InvalidInput, match="their own kernels"):
+            null.judged(other)
     table = eigenvalue_table(found)
     assert table["direction"].tolist() == ["x − y"] * 5 + ["y − x"] * 5
     assert table["cluster"].tolist() == [1, 2, 3, 4, 5] * 2

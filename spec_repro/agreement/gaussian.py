@@ -131,44 +131,72 @@ def p_value(real, null: np.ndarray):
 
 @dataclass(frozen=True)
 class Surrogate:
-    """The gaps of Gaussian pairs: a row of ``table`` per (repeat, size, key, score), from ``runs`` runs of K-means."""
+    """What Gaussian pairs give: the null of every comparison of one pair under the same kernels.
 
+    Attributes:
+        spectra: ``(1 + repeats, 2, k)`` centred eigenvalues of both directions: of the pair, then of each draw.
+        kernels: the two kernels.
+        table: the gaps of agreement, a row for each (repeat, size, key, score); empty if ``runs`` is 0.
+        runs: of K-means behind each gap.
+        spec_diffs: ``(repeats,)`` SPEC-diff of the draws, centred or not as the comparison was; empty if ``runs`` is 0.
+    """
+
+    spectra: np.ndarray
+    kernels: tuple
     table: pd.DataFrame
     runs: int
-    spec_diffs: np.ndarray  # (repeats,)
+    spec_diffs: np.ndarray
 
     def gaps(self, size: int, key: str, score: str = "ami") -> np.ndarray:
         """The gap of each draw at ``size`` members a cluster, in a direction, "forward" or "backward", (repeats,)."""
-        if size not in self.table["size"].values:
+        if self.table.empty or size not in self.table["size"].values:
             raise InvalidInput(f"Gaussian pairs: expected size = {size} members a cluster among those of surrogate().")
         return self.table.query("size == @size and key == @key and score == @score")["gap"].to_numpy()
+
+    def judged(self, found: Comparison) -> Comparison:
+        """``found``, a comparison of the same pair under the same kernels, with a p-value for each of its clusters.
+
+        Clusters are judged by their centred eigenvalues (parallel analysis): that of rank j among those of rank j of
+        the draws. Without what all samples share, no background moves the ranks. If ``found`` is not centred, its pairs
+        take these p-values in their order, and a background pair, which is no cluster, has NaN. The clusters of a
+        direction end at the first p-value above 0.05 (`Direction.beyond`).
+        """
+        if _kernels(found) != self.kernels or max(map(len, found)) > self.spectra.shape[-1]:
+            raise InvalidInput("Gaussian pairs judge comparisons under their own kernels, with as many pairs at most.")
+        of_ranks = p_value(self.spectra[0], self.spectra[1:])  # (2, k)
+        x_only, y_only = (_judged(side, values) for side, values in zip(found, of_ranks, strict=True))
+        return replace(found, x_only=x_only, y_only=y_only)
 
 
 def surrogate(
     x, y, found: Comparison, *, size: int | Sequence[int] = 100, repeats: int = 39, runs: int = 3, seed: int = 0
 ) -> tuple[Comparison, Surrogate]:
-    """``found`` with a p-value for each of its clusters, and the gaps of agreement, both from Gaussian pairs.
+    """``found`` with a p-value for each of its clusters (`Surrogate.judged`), and what the Gaussian pairs give.
 
-    Clusters are judged by their centred eigenvalues (parallel analysis): that of rank j among those of rank j of the
-    draws. Without what all samples share, no background moves the ranks. If ``found`` is not centred, its pairs take
-    these p-values in their order, and a background pair, which is no cluster, has NaN. The clusters of a direction end
-    at the first p-value above 0.05 (`Direction.beyond`). Kernels, k and all other settings are those of ``found``, the
-    comparison of x and y; size: members of a cluster, or several sizes, for which the draws are made once; runs: of
-    K-means, 0 for eigenvalues alone. Fewer than 19 repeats cannot give a p-value of 0.05.
+    Kernels, k and all other settings are those of ``found``, the comparison of x and y; size: members of a cluster, or
+    several sizes, for which the draws are made once; runs: of K-means, 0 for eigenvalues alone. Fewer than 19 repeats
+    cannot give a p-value of 0.05.
     """
     settings = {name: value for name, value in found.settings.items() if name in compare.__kwdefaults__}
     k, own, spec_diffs, rows = settings["k"], settings.pop("seed"), [], []
     plain, centred = found.settings["centred"], settings | {"centred": True, "tol": 1e-3}
     spectra = [_spectrum(found if plain else compare(x, y, seed=own, **centred), k)]
     for repeat, (a, b) in enumerate(gaussian_pairs(x, y, repeats, seed)):
-        drawn = compare(a, b, seed=own + 1 + repeat, tol=1e-3, **settings)
+        drawn = compare(a, b, seed=own + 1 + repeat, **centred)
+        spectra.append(_spectrum(drawn, k))
+        if not runs:
+            continue
+        if not plain:
+            drawn = compare(a, b, seed=own + 1 + repeat, tol=1e-3, **settings)
         spec_diffs.append(drawn.spec_diff)
-        spectra.append(_spectrum(drawn if plain else compare(a, b, seed=own + 1 + repeat, **centred), k))
-        for each in np.atleast_1d(size).tolist() if runs else ():
+        for each in np.atleast_1d(size).tolist():
             rows += gaps_of(a, b, [side.top(each) for side in drawn], runs, seed, repeat=repeat, size=each)
-    of_ranks = p_value(spectra[0], np.array(spectra[1:]))  # (2, k)
-    x_only, y_only = (_judged(side, values) for side, values in zip(found, of_ranks, strict=True))
-    return replace(found, x_only=x_only, y_only=y_only), Surrogate(pd.DataFrame(rows), runs, np.array(spec_diffs))
+    null = Surrogate(np.array(spectra), _kernels(found), pd.DataFrame(rows), runs, np.array(spec_diffs))
+    return null.judged(found), null
+
+
+def _kernels(found: Comparison) -> tuple:
+    return found.settings["kernel_x"], found.settings["kernel_y"]
 
 
 def _spectrum(found: Comparison, k: int) -> np.ndarray:
