@@ -1,7 +1,7 @@
 # One door to everything. `make` alone lists the targets; every experiment's name and alias is a target too.
 
 PROFILE ?= mini
-JOBS ?= 2
+JOBS ?= $(if $(filter mini,$(PROFILE)),2,1)
 ARGS ?=
 EXECUTED = $(or $(SPEC_RESULTS),results)/$(PROFILE)/*/*.ipynb
 PY ?= .venv/bin/python
@@ -15,10 +15,10 @@ OFFLINE := --template offline --TemplateExporter.extra_template_basedirs=spec_re
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab data figures notebooks report check reference list test test-unit faults lint format lock environment experiment clean mini-models bench bench-users bench-streaming bench-gpu tables
+.PHONY: help lab data plan figures notebooks report check reference list test test-unit faults lint format lock environment experiment clean mini-models bench bench-users bench-streaming bench-gpu tables
 
 help:  ## this list
-	@echo "make TARGET [PROFILE=mini|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
+	@echo "make TARGET [PROFILE=mini|laptop|paper] [JOBS=2] [ARGS='-p n_samples=500 --force']"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "  fig02, ...      one experiment by name or alias ('make list' names them all)"
 	@echo "Switches for the environment: PYTHON=/path/to/python3.12; TORCH=system reuses an installed torch;"
@@ -60,8 +60,11 @@ lab: $(ENVIRONMENT)  ## open the notebooks in JupyterLab
 list: $(ENVIRONMENT)  ## every figure and table: names, notebook, YAML, the lines that draw, what each profile needs
 	@$(PY) -m spec_repro list
 
-data: $(ENVIRONMENT)  ## which data sets and models are here, and how to get the others
-	@$(PY) -m spec_repro doctor
+data: $(ENVIRONMENT)  ## which data sets and models are here, and how to get the others; PROFILE=laptop: get what it needs
+	@$(PY) -m spec_repro $(if $(filter mini,$(PROFILE)),doctor,fetch --profile $(PROFILE) $(ARGS))
+
+plan: $(ENVIRONMENT)  ## what a run of PROFILE would do: order, hours, downloads, disk, what is not possible here
+	@$(PY) -m spec_repro run --plan --profile $(PROFILE) $(ARGS)
 
 lint: $(ENVIRONMENT)  ## ruff: rules and layout
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

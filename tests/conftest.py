@@ -61,9 +61,10 @@ def nothing_read():
         sys.modules["spec_repro.base.content"].READ.clear()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def paper_world(tmp_path_factory):
-    """The environment variables of a machine that has the paper's data and models, in small: ``rehearsal.py``."""
+    """The environment variables of a machine that reaches the paper's data and models, in small: ``rehearsal.py``."""
     import rehearsal
 
-    return rehearsal.build(tmp_path_factory.mktemp("paper"))
+    with rehearsal.world(tmp_path_factory.mktemp("paper")) as variables:
+        yield variables

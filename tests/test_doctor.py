@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, constants
 
 from spec_repro.__main__ import main
 from spec_repro.data import LOADERS
+from spec_repro.data.sources import copy_of
 from spec_repro.embeddings import EMBEDDINGS
 
 
@@ -65,15 +66,18 @@ def test_what_is_absent_says_how_to_get_it(rows):
     assert EMBEDDINGS["swav"].about.obtain in found["swav"][2]
 
 
-def test_what_is_on_disk_or_in_a_cache_is_found(rows, bare):
+def test_what_is_on_disk_or_in_a_cache_is_found(rows, bare, monkeypatch):
     paper_layouts.afhq(bare)
-    (bare.parent / "datasets" / "merkol___ffhq-256" / "default" / "0.0.0" / "abc").mkdir(parents=True)
+    monkeypatch.setenv("SPEC_CACHE", str(bare.parent / "cache"))
+    place = copy_of("ffhq", "all")[0].place()
+    place.mkdir(parents=True)
+    (place / "all-n10-seed0.parquet").write_bytes(b"ten rows")
     facts = EMBEDDINGS["swav"].about
     facts.cached.parent.mkdir(parents=True)
     facts.cached.write_bytes(b"weights")
     found = rows()
     assert found["afhq"] == [str(bare / "afhq")]
-    assert found["ffhq"] == ["in the cache of datasets"]
+    assert found["ffhq"] == ["in the cache of the hub"]
     assert found["swav"] == [str(facts.cached)]
 
 

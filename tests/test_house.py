@@ -30,13 +30,13 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 4_960,
+    "method": 5_405,
     "headless": 1_455,
     "offline": 650,
-    "all": 7_000,
+    "all": 7_440,
     "a file": 250,
     "a function": 50,
-    "notebooks": 2_310,
+    "notebooks": 2_375,
 }
 ENTRIES = 11  # of spec_repro/
 

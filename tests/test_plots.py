@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgba
+from matplotlib.markers import MarkerStyle
 from PIL import Image
 
 from spec_repro import plots
@@ -19,7 +20,7 @@ from spec_repro.core.compare import compare
 from spec_repro.core.directions import Direction
 from spec_repro.core.kernels import Gaussian
 from spec_repro.plots.maps import MAPS, coordinates
-from spec_repro.plots.style import CLUSTERS, PALE, cluster_style
+from spec_repro.plots.style import CLUSTERS, GREEN, PALE, VERMILION, cluster_style, marker_area
 
 KERNELS = (Gaussian(0.5), Gaussian(0.5))
 NAMES = ("color-histogram", "hog")
@@ -146,6 +147,13 @@ def test_clusters_differ_in_colour_or_marker():
     looks = [tuple(cluster_style(j).values()) for j in range(110)]
     assert len(set(looks)) == 110
     assert len({look[0] for look in looks[:10]}) == 10
+    for j in range(11):  # markers of one area, whatever their shape
+        marker = MarkerStyle(cluster_style(j)["marker"])
+        shape = marker.get_path().transformed(marker.get_transform().scale(marker_area(j, 11.0) ** 0.5))
+        x, y = np.concatenate(shape.to_polygons()).T
+        hits = shape.contains_points(np.random.default_rng(j).uniform(-5, 5, (20_000, 2))).mean() * 100
+        assert hits == pytest.approx(11, rel=0.1)
+        assert max(np.abs(x).max(), np.abs(y).max()) < 5
     for i, a in enumerate(CLUSTERS):
         for b in CLUSTERS[i + 1 :]:  # in grey, too, most of a printed page: markers carry what remains
             assert np.linalg.norm(np.subtract(to_rgba(a), to_rgba(b))) > 0.2
@@ -228,9 +236,11 @@ def test_every_figure_counts_the_clusters_and_draws_the_others_pale(toy, judged)
     figure, _ = plots.cluster_maps(toy.features, side, 20, method="tsne")
     assert_legible(figure)
     assert figure.get_suptitle().startswith(side.title)
-    drawn = figure.axes[0].collections[::-1]
+    drawn = figure.axes[0].collections[:0:-1]  # the first are the other samples
     assert [points.get_alpha() for points in drawn] == [None, None, PALE, PALE, PALE]
-    assert figure.legends[0].get_title().get_text() == "cluster (pale: covariance alone)"
+    assert (
+        figure.legends[0].get_title().get_text() == "cluster (pale: covariance alone)"
+    )  # no scores, so no ± to explain
     spectrum = plots.eigenvalue_spectrum(judged)
     assert_legible(spectrum)
     said = {text for text, _ in boxes(spectrum)}
@@ -240,7 +250,9 @@ def test_every_figure_counts_the_clusters_and_draws_the_others_pale(toy, judged)
     distances = {name: cluster_distances(z, side.top(20)) for name, z in toy.features.items()}
     violins = plots.distance_violins(distances, side)
     assert_legible(violins)
-    assert violins.axes[0].get_title() == side.title
+    assert violins.get_suptitle() == side.title
+    labels = [text.get_text() for text in violins.legends[0].get_texts()]
+    assert ["sees them" in label for label in labels] == [True, False]
     alphas = [c.get_alpha() for c in violins.axes[0].collections]
     assert alphas == [None] * 4 + [PALE] * 6
     texts = {side.title: plots.text_clusters(["words"] * 200, side)}
@@ -307,7 +319,7 @@ def test_any_text_stays_in_its_column(toy):
     figure = plots.text_figure(tables, lines=3)
     assert_legible(figure)
     drawn = [t.get_text() for t in figure.texts]
-    assert any(t.endswith(" …") and t.count("\n") == 2 for t in drawn)  # cut after three lines
+    assert any(t.endswith(" …") for t in drawn)  # cut after three lines
     assert not any("W W" in t for t in drawn)  # a word wider than the column is broken, not spaced
     assert "□□" in drawn  # characters that the font lacks
     assert "$x^2$ and a_b" in drawn
@@ -315,23 +327,67 @@ def test_any_text_stays_in_its_column(toy):
     assert plots.text_figure(tables, lines=8).get_figheight() > figure.get_figheight()
 
 
+def test_title_words_are_bold_in_the_texts_alone(toy):
+    table = plots.text_clusters(["A harp, two Harps and a harp."] * 200, toy.found.x_only, clusters=1, titles=["harp"])
+    figure = plots.text_figure({"one": table.head(1)})
+    assert_legible(figure)
+    weights = [
+        (t.get_text(), t.get_weight()) for t in figure.texts if t.get_fontsize() == 7 and "λ" not in t.get_text()
+    ]
+    expected = [("harp", "bold"), ("A", "normal"), ("harp,", "bold"), ("two Harps and a", "normal"), ("harp.", "bold")]
+    assert weights == expected
+    ends = [box.x1 for text, box in boxes(figure) if text in ("A", "harp,", "two Harps and a")]
+    starts = [box.x0 for text, box in boxes(figure) if text in ("harp,", "two Harps and a", "harp.")]
+    assert all(0 < start - end < 6 for start, end in zip(starts, ends, strict=True))  # pixels: one space
+
+
 def test_ranking_strips_are_sorted_and_framed(toy):
     rankings = {n: similarity_ranking(z, toy.members[0]) for n, z in toy.features.items()}
     figure = plots.ranking_strips(toy.images, rankings, title="cluster 1")
     assert_legible(figure)
     axes = figure.findobj(matplotlib.axes.Axes)
-    labels = [ax.get_xlabel().split() for ax in axes]
-    for strip, ranking in ((labels[:8], rankings[NAMES[0]]), (labels[8:], rankings[NAMES[1]])):
-        values = [float(value) for _, value in strip]
+    for strip, ranking in ((axes[:9], rankings[NAMES[0]]), (axes[9:], rankings[NAMES[1]])):
+        middle = strip[0].images[0].get_array()  # the four images of the centre, in two rows
+        corners = [middle[r + 64, c + 1] for r in (0, 134) for c in (0, 134)]
+        np.testing.assert_array_equal(corners, [toy.images[i].getpixel((0, 15)) for i in toy.members[0][:4]])
+        shown = [ax.get_xlabel().replace("\N{MINUS SIGN}", "-").split() for ax in strip[1:]]
+        values = [float(value) for _, value in shown]
         assert values == sorted(values, reverse=True)
-        members = [value for letter, value in strip if letter == "M"]
-        assert sorted(members) == sorted(f"{v:.3f}" for v in ranking.member_similarity)
-    widths = {ax.get_xlabel()[0]: ax.spines["top"].get_linewidth() for ax in axes}
-    assert widths["R"] > widths["M"]
-    frame = {ax.spines["top"].get_edgecolor() for ax in axes if ax.get_xlabel()[0] == "R"}
-    assert all(0.2 < np.mean(color[:3]) < 0.8 for color in frame)  # seen on black and on white pictures
+        members = [value for word, value in shown if word == "member"]
+        assert sorted(members) == sorted(f"{v:.2f}" for v in ranking.member_similarity)
+        frames = [to_hex(ax.spines["top"].get_edgecolor()) for ax in strip[1:]]
+        assert frames == [GREEN if word == "member" else VERMILION for word, _ in shown]
     share = f"hog: a random sample is ahead in {rankings['hog'].wrong:.1%} of all pairs"
     assert share in [t for t, _ in boxes(figure)]
+
+
+def test_a_cluster_is_called_by_what_its_members_share_more_than_others():
+    rows = np.arange(100)
+    factors = {
+        "label": np.array(["sun", "star", "horse", "anchor"])[rows % 4],
+        "other_colour": np.array(["red", "blue"])[rows // 50],
+        "background": np.full(100, "white"),  # of all samples: says nothing
+    }
+    suns, stars = rows[rows % 4 == 0], rows[rows % 4 == 1]
+    named = {
+        "sun": suns[:20],
+        "mostly sun": np.r_[suns[:16], rows[rows % 4 > 0][[0, 20, 40, 60]]],
+        "star and sun": np.r_[suns[6:16], stars[6:16]],
+        "other colour red": rows[:20],
+        "mixed": rows[40:60],
+    }
+    assert plots.level_titles(factors, np.stack(list(named.values()))) == list(named)
+    assert plots.level_titles({"label": np.full(100, "")}, rows[None, :20]) == ["mixed"]
+
+
+def test_grids_say_what_the_shown_images_share(toy):
+    factors = {"label": np.array(COLORS)[toy.colour], "size": toy.size.astype(str)}
+    look = {"clusters": 5, "shown": 20, "columns": 5, "across": 5, "factors": factors}
+    figure = plots.cluster_grids(toy.images, toy.directions, **look)
+    assert_legible(figure)
+    titles = [ax.get_title().split("\n")[-1] for ax in figure.findobj(matplotlib.axes.Axes)]
+    assert titles == [t for side in toy.found for t in plots.level_titles(factors, side.top(20))]
+    assert COLORS[toy.colour[toy.members[0][0]]] in titles
 
 
 # Maps
@@ -340,7 +396,7 @@ def test_ranking_strips_are_sorted_and_framed(toy):
 @pytest.mark.parametrize("method", ["tsne", "pacmap", pytest.param("umap", marks=pytest.mark.slow)])
 def test_maps_separate_what_the_embedding_separates(toy, method, caplog):
     side = first_of(toy.found.y_only, 3)
-    figure, maps = plots.cluster_maps(toy.features, side, 20, method=method)
+    figure, maps = plots.cluster_maps(toy.features, side, 20, method=method, titles=["one", "two", "three"])
     assert_legible(figure)
     assert caplog.records == []
     assert logging.getLogger("pacmap").level == logging.NOTSET
@@ -348,8 +404,9 @@ def test_maps_separate_what_the_embedding_separates(toy, method, caplog):
     assert figure.get_suptitle() == f"hog − color-histogram  ({MAPS[method][0]})"
     for name, ax in zip(maps, figure.axes, strict=True):
         assert maps[name].shape == (3, 20, 2)
-        drawn = [c.get_offsets() for c in ax.collections][::-1]  # cluster 1 is drawn last, on top
-        np.testing.assert_array_equal(np.stack(drawn), maps[name])
+        grey, *drawn = [c.get_offsets() for c in ax.collections]
+        np.testing.assert_array_equal(np.stack(drawn[::-1]), maps[name])  # cluster 1 is drawn last, on top
+        assert len(grey) == 200 - len(np.unique(side.top(20)))  # every other sample, once
         assert to_hex(ax.collections[-1].get_facecolor()[0]) == CLUSTERS[0]
         assert ax.get_title() == name
     own = maps["hog"]
@@ -361,7 +418,7 @@ def test_maps_separate_what_the_embedding_separates(toy, method, caplog):
 
 def test_a_sample_in_two_clusters_has_one_position(toy):
     side = direction(np.stack([toy.members[0], toy.members[0][::-1]]))
-    _, maps = plots.cluster_maps({"clip": toy.x}, side, 20, method="tsne")
+    _, maps = plots.cluster_maps({"clip": toy.x[: toy.members[0].max() + 1]}, side, 20, method="tsne")
     np.testing.assert_array_equal(maps["clip"][0], maps["clip"][1][::-1])
 
 
@@ -369,16 +426,21 @@ def test_map_seed_notes_title_and_unknown_method(toy, monkeypatch):
     seen = []
     monkeypatch.setitem(MAPS, "tsne", ("t-SNE", lambda z, seed: seen.append(seed) or z[:, :2]))
     features, side = {"dinov2": toy.y, "clip": toy.x}, direction(toy.members)
-    options = {"method": "tsne", "seed": 7, "notes": {"clip": "AMI 0.68"}, "title": "alone"}
+    options = {"method": "tsne", "seed": 7, "notes": {"clip": "AMI 0.68 ± 0.02"}, "title": "alone", "rest": 9}
     figure, maps = plots.cluster_maps(features, side, 20, **options)
     assert seen == [7, 7]
     assert figure.get_suptitle() == "alone  (t-SNE)"
-    assert [ax.get_title() for ax in figure.axes] == ["dinov2", "clip  AMI 0.68"]  # a direction of one embedding
+    assert [ax.get_title() for ax in figure.axes] == ["dinov2", "clip  AMI 0.68 ± 0.02"]  # a direction of one embedding
     np.testing.assert_allclose(maps["clip"], toy.x[toy.members, :2], rtol=1e-6)
+    assert [len(ax.collections[0].get_offsets()) for ax in figure.axes] == [9, 9]
+    assert figure.legends[0].get_title().get_text() == "cluster (±: standard deviation over runs of K-means)"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1", "2", "3", "4", "5", "other samples"]
+    plots.cluster_maps(features, side, 20, **options)
+    assert seen == [7, 7]  # the same samples are mapped once
     with pytest.raises(UnknownName, match="unknown map method 'tsn'; did you mean 'tsne'"):
         plots.cluster_maps(features, side, 20, method="tsn")
     with pytest.raises(InvalidInput, match=r"at least 12 different samples, got 5; .* Take more members a cluster"):
-        plots.cluster_maps(features, first_of(side, 1), 5, method="tsne")
+        plots.cluster_maps(features, first_of(side, 1), 5, method="tsne", rest=0)
 
 
 @pytest.mark.parametrize("method", list(MAPS))
@@ -457,7 +519,7 @@ def test_violins_show_the_distances_and_the_means_between_clusters(toy, width):
     figure = plots.distance_violins(distances, title=toy.found.x_only.name, width=width)
     assert_legible(figure)
     ax = figure.axes[0]
-    assert ax.get_title() == "color-histogram − hog"
+    assert figure.get_suptitle() == "color-histogram − hog"
     assert ax.get_ylabel().replace("\n", " ") == "distance / mean pairwise distance"
     dashed = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--" and line.get_linewidth() == 1]
     assert dashed == [d.inter for d in distances.values()]
@@ -483,6 +545,7 @@ def test_heat_maps_share_a_scale_and_order_by_cluster():
     low, high = pictures[2].get_clim()
     assert low == -high == -np.abs(first - second).max()
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["b", "a", "c"]
+    assert figure.axes[0].get_ylabel() == "10 samples each"
     assert figure.axes[2].get_title() == "clip − dinov2"
     plain = plots.kernel_heatmaps({"a": first, "b": first, "c": second}, difference=False)
     assert_legible(plain)
@@ -515,8 +578,10 @@ def test_spectrum_shows_both_ends_and_the_floor(toy):
 def test_purity_bars_are_means_over_clusters(toy):
     factors = {"colour": toy.colour, "size": toy.size}
     tables = {d: purity_table(factors, f.top(20)[:3]) for d, f in toy.directions.items()}
-    figure = plots.factor_purity_bars(tables)
+    figure = plots.factor_purity_bars(tables, words={"size": "extent"})
     assert_legible(figure)
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["colour", "extent"]
+    assert "a cluster (bar: their mean)" in [t.get_text() for t in figure.legends[0].get_texts()]
     heights = [bar.get_height() for container in figure.axes[0].containers for bar in container]
     expected = [t.groupby("factor")["adjusted"].mean()[f] for t in tables.values() for f in factors]
     np.testing.assert_allclose(heights, expected)

@@ -1,7 +1,7 @@
-"""The paper profile of every notebook on images, rehearsed: see ``rehearsal.py``. No number here is a result."""
+"""The paper and the laptop profile of every notebook on images: see ``rehearsal.py``. No number here is a result."""
 
 import pytest
-from rehearsal import check, run
+from rehearsal import cases, check, run
 
 # Four maps in place of eighteen, each by all three methods: a map takes longer than all the rest.
 CHANGES = {
@@ -16,6 +16,9 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", ["fig01", "fig02", "fig03", "fig06", "fig11", "fig12", "fig14", "fig15"])
-def test_the_paper_profile_runs_from_files_to_claims(paper_world, name):
-    check(name, run(name, paper_world, **CHANGES.get(name, {})))
+NAMES = ["fig01", "fig02", "fig03", "fig06", "fig11", "fig12", "fig14", "fig15"]
+
+
+@pytest.mark.parametrize(("name", "profile"), cases(NAMES))
+def test_the_profile_runs_from_data_to_claims(paper_world, name, profile):
+    check(name, run(name, paper_world, profile, **CHANGES.get(name, {})), profile)

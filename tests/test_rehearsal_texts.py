@@ -1,7 +1,7 @@
-"""The paper profile of every notebook on texts, on images and texts, and on no data: see ``rehearsal.py``."""
+"""The paper and the laptop profile of notebooks on texts, on images and texts, and on no data: see ``rehearsal.py``."""
 
 import pytest
-from rehearsal import ROWS, check, run
+from rehearsal import ROWS, cases, check, run, run_as_a_user
 
 from spec_repro.headless.experiments import load_experiments
 
@@ -14,9 +14,13 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in load_experiments()])
-def test_the_paper_profile_runs_from_files_to_claims(paper_world, name):
-    check(name, run(name, paper_world, **CHANGES.get(name, {})))
+@pytest.mark.parametrize(("name", "profile"), cases([name for name in NAMES if name in load_experiments()]))
+def test_the_profile_runs_from_data_to_claims(paper_world, name, profile):
+    check(name, run(name, paper_world, profile, **CHANGES.get(name, {})), profile)
+
+
+def test_a_user_gives_a_command(paper_world):
+    check("fig09", run_as_a_user("fig09", paper_world))
 
 
 def test_no_paper_profile_is_left_out():

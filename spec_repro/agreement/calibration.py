@@ -195,4 +195,5 @@ def agreement_notes(table: pd.DataFrame, side, score: str = "ami") -> dict[str, 
     """
     row = table[(table["direction"] == side.name) & (table["score"] == score)].iloc[0]
     scores = {row[name]: (row[part], row[f"{part}_std"]) for name, part in (("sees", "own"), ("misses", "other"))}
-    return {name: f"{score.upper()} {a:.2f} ± {b:.2f}" for name, (a, b) in scores.items() if not np.isnan(a)}
+    texts = {name: f"{score.upper()} {a:.2f} ± {b:.2f}" for name, (a, b) in scores.items() if not np.isnan(a)}
+    return {name: text.replace("-", "−") for name, text in texts.items()}

@@ -85,6 +85,7 @@ class SimilarityRanking:
     stranger_similarity: np.ndarray  # (shown,)
     wrong: float  # share of all (stranger, member) pairs whose stranger is the more similar; ties count half
     wrong_draws: np.ndarray  # (draws,) the same share in repeated draws of ``shown`` of each
+    centre: np.ndarray  # (reference,) the first members, whose mean the similarities are to
 
 
 def similarity_ranking(
@@ -134,4 +135,5 @@ def similarity_ranking(
         stranger_similarity=similarity[random[0]],
         wrong=float(1 - sum(not_ahead).mean() / (2 * len(strangers))),
         wrong_draws=(lead.mean(axis=(1, 2)) + 1) / 2,
+        centre=members[:reference],
     )

@@ -4,26 +4,27 @@
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
 from spec_repro.base.content import note, regular
-from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown
+from spec_repro.base.errors import DataMissing, InvalidInput, UnreadableItem, readable, shown
 from spec_repro.data.files import IMAGES, distinct, image_files, left_out, listed
 from spec_repro.data.offline.factors import labels_of
 from spec_repro.data.registry import CARDS, dataset_loader
 from spec_repro.data.sources import find, from_hub, on_disk, plain
 from spec_repro.data.tables import read_table, read_text
 
-DOGS = slice(151, 269)  # ImageNet's domestic breeds
+DOGS = range(151, 269)  # ImageNet's domestic breeds
 
 
-@dataset_loader("afhq", takes=("split", "root"))
-def afhq(*, split: str = "all", root: str | None = None) -> Dataset:
+@dataset_loader("afhq", takes=("n", "seed", "split", "root"))
+def afhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Animal faces; label cat, dog or wild. The description names the version that was found."""
-    dataset = _by_folder("afhq", split, root)
+    dataset = _by_folder("afhq", split, root, n, seed)
     endings = {Path(name).suffix.lower() for name in dataset["id"]}
     if {".jpg", ".png"} <= endings:
         raise InvalidInput(f"afhq: found versions 1 (.jpg) and 2 (.png) mixed; keep one. {dataset.info.description}")
@@ -32,29 +33,29 @@ def afhq(*, split: str = "all", root: str | None = None) -> Dataset:
     return dataset
 
 
-@dataset_loader("imagenet", takes=("split", "root"))
-def imagenet(*, split: str = "train", root: str | None = None) -> Dataset:
+@dataset_loader("imagenet", takes=("n", "seed", "split", "root"))
+def imagenet(*, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None) -> Dataset:
     """ImageNet-1K; label is one of its 1,000 classes, even if some of them are absent."""
-    return _by_folder("imagenet", split, root)
+    return _by_folder("imagenet", split, root, n, seed)
 
 
-@dataset_loader("imagenette", takes=("split", "root"))
-def imagenette(*, split: str = "all", root: str | None = None) -> Dataset:
+@dataset_loader("imagenette", takes=("n", "seed", "split", "root"))
+def imagenette(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Imagenette; classes named as in ImageNet."""
-    return _by_folder("imagenette", split, root)
+    return _by_folder("imagenette", split, root, n, seed)
 
 
-@dataset_loader("imagewoof", takes=("split", "root"))
-def imagewoof(*, split: str = "all", root: str | None = None) -> Dataset:
+@dataset_loader("imagewoof", takes=("n", "seed", "split", "root"))
+def imagewoof(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """ImageWoof; breeds named as in ImageNet."""
-    return _by_folder("imagewoof", split, root)
+    return _by_folder("imagewoof", split, root, n, seed)
 
 
-@dataset_loader("dogs", takes=("split", "root"))
-def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
+@dataset_loader("dogs", takes=("n", "seed", "split", "root"))
+def dogs(*, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None) -> Dataset:
     """The rows of ``imagenet`` whose class is a breed of dog; label is one of these 118."""
-    dataset = imagenet(split=split, root=root)
-    names, labels = dataset.features["label"].names[DOGS], labels_of(dataset)
+    dataset = _by_folder("imagenet", split, root, n, seed, DOGS)
+    names, labels = dataset.features["label"].names[DOGS.start : DOGS.stop], labels_of(dataset)
     kept = (labels >= DOGS.start) & (labels < DOGS.stop)
     # The column is replaced before the rows are selected: afterwards, all images would be copied.
     moved = np.where(kept, labels - DOGS.start, -1)
@@ -62,8 +63,13 @@ def dogs(*, split: str = "train", root: str | None = None) -> Dataset:
     return dataset.select(np.flatnonzero(kept))
 
 
-def _by_folder(name: str, split: str, root: str | None) -> Dataset:
-    """Images whose class is the first folder below their split, which is a folder of the set itself."""
+def _by_folder(
+    name: str, split: str, root: str | None, n: int | None, seed: int, classes: range | None = None
+) -> Dataset:
+    """Images whose class is the first folder below their split, which is a folder of the set itself.
+
+    n, seed and ``classes`` are for the copy on the hub, of which no more is read than n rows need.
+    """
     base, parts, about = find(name, split, root)
     folder_of, others = {}, Counter()
     for part in parts:
@@ -79,9 +85,37 @@ def _by_folder(name: str, split: str, root: str | None) -> Dataset:
     others.update(folder for folder in folder_of.values() if number[folder] is None)
     about = left_out(len(labels), "images", others, about)
     if not labels:
-        return from_hub(name, split, root, parts and f"{shown(base)}: {about}")
+        copy = from_hub(name, split, root, parts and f"{shown(base)}: {about}", n, seed, classes=classes)
+        return _named(copy, names or _synsets(), CARDS[name].hub)
     label = list(labels.values()), ClassLabel(names=list(names.values()))
     return image_files(list(labels), [f"{base}/{file}" for file in labels], {"label": label}, about)
+
+
+def _named(dataset: Dataset, known: Mapping[str, str], where: str) -> Dataset:
+    """The data set with ``label`` named as ``known`` ({folder: name}) has it, and in its order.
+
+    The file may name its classes by folder or by name; one in a hundred may be spelt otherwise, if its number agrees.
+    If it has bare numbers, they count in the order of ``known``. Raises UnreadableItem for other classes.
+    """
+    feature, names, values = dataset.features["label"], list(known.values()), labels_of(dataset)
+    given = feature.names if isinstance(feature, ClassLabel) else list(known)
+    words = [{_word(folder), _word(name)} for folder, name in known.items()]
+    number = {word: i for i, each in enumerate(words) for word in each}
+    at = [
+        i if i < len(words) and _word(name) in words[i] else number.get(_word(name), -1) for i, name in enumerate(given)
+    ]
+    strange = [i for i, each in enumerate(at) if each < 0]
+    apart = len(given) != len(names) or len(strange) > len(names) // 100
+    if apart or values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= len(names):
+        found = ", ".join(given[i] for i in (strange or range(len(given)))[:10])
+        raise UnreadableItem(f"expected the {len(names):,} classes {', '.join(names[:10])} in {where}, found {found}.")
+    at = np.array([i if each < 0 else each for i, each in enumerate(at)])
+    return dataset.remove_columns("label").add_column("label", at[values], feature=ClassLabel(names=names))
+
+
+def _word(name: str) -> str:
+    """What spellings of a class share: its first word or words, without what tells apart two of the same name."""
+    return name.partition(" (")[0].partition(",")[0].casefold().replace("_", " ").replace("-", " ")
 
 
 def _synsets() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,21 +18,24 @@ from spec_repro.data.tables import JSON_LIMIT, read_text
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
 
-@dataset_loader("ffhq", takes=("split", "root"))
-def ffhq(*, split: str = "all", root: str | None = None) -> Dataset:
+@dataset_loader("ffhq", takes=("n", "seed", "split", "root"))
+def ffhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Faces by number; ``split`` is "all" (as in the paper), "train" (the first 60,000) or "val" (the rest)."""
-    dataset, numbers = _numbered("ffhq", split, root)
+    rows = {"train": range(FFHQ_TRAIN), "val": range(FFHQ_TRAIN, sys.maxsize)}.get(split)
+    dataset, numbers = _numbered("ffhq", split, root, n, seed, rows)
     parts = ["train" if number < FFHQ_TRAIN else "val" for number in numbers]
     return dataset.select([i for i, part in enumerate(parts) if split in ("all", part)])
 
 
-@dataset_loader("coco", takes=("split", "root", "captions"))
-def coco(*, split: str = "train", root: str | None = None, captions: bool = False) -> Dataset:
+@dataset_loader("coco", takes=("n", "seed", "split", "root", "captions"))
+def coco(
+    *, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None, captions: bool = False
+) -> Dataset:
     """Photographs by ``image_id``; ``split`` is "train", "val" or "all".
 
     ``captions`` adds a column ``caption``, the text that ``coco-captions`` has for this image.
     """
-    dataset, numbers = _numbered("coco", split, root)
+    dataset, numbers = _numbered("coco", split, root, n, seed)
     if "image_id" not in dataset.column_names:
         dataset = dataset.add_column("image_id", numbers, feature=Value("int64"))
     dataset = dataset.select_columns(["id", "image", "image_id"])
@@ -68,8 +72,13 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
     return texts(ids, [" ".join(caption.split()) for _, _, caption in rows], {"image_id": numbers}, note)
 
 
-def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequence[int]]:
-    """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows."""
+def _numbered(
+    name: str, split: str, root: str | None, n: int | None, seed: int, rows: range | None = None
+) -> tuple[Dataset, Sequence[int]]:
+    """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows.
+
+    n, seed and ``rows`` are for the copy on the hub, of which no more is read than n rows need.
+    """
     base, parts, about = find(name, split, root)
     others, file_of = Counter(), {}
     for file in [file for part in parts for file in listed(base, IMAGES, part, others)]:
@@ -79,8 +88,8 @@ def _numbered(name: str, split: str, root: str | None) -> tuple[Dataset, Sequenc
             raise InvalidInput(f"{name} has two images {stem[1]} in {shown(base)}: {shown(first)} and {shown(file)}.")
     about = left_out(len(file_of), "images", others, about)
     if not file_of:
-        dataset = from_hub(name, split, root, parts and f"{shown(base)}: {about}")
-        return dataset, range(len(dataset))
+        dataset = from_hub(name, split, root, parts and f"{shown(base)}: {about}", n, seed, rows)
+        return dataset, [int(row.rpartition("/")[2]) for row in dataset["id"][:]]
     ids = list(file_of.values())
     return image_files(ids, [f"{base}/{file}" for file in ids], {}, about), list(file_of)
 

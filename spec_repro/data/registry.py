@@ -8,9 +8,9 @@ A loader is one function and one decorator::
 
 It returns a ``datasets.Dataset`` with a column ``id`` (unique strings that name the same sample on every machine), a
 column ``image`` or ``text``, and, if there are any, ``label`` and further factors as ``ClassLabel``. ``takes`` names
-the keywords of the loader. Four of them mean the same for all: ``n`` and ``seed`` (a loader that takes ``n`` makes this
-many samples itself, otherwise ``load_data`` subsamples), ``split`` and ``root``. The cards of the sets of this package
-are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the files.
+the keywords of the loader. Four of them mean the same for all: ``n`` and ``seed`` (a loader that takes ``n`` may make
+or read no more samples than that; of more, ``load_data`` takes a subsample), ``split`` and ``root``. The cards of the
+sets of this package are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the files.
 """
 
 import inspect
@@ -42,8 +42,9 @@ class Card(NamedTuple):
     ``size`` is in words (samples, bytes on disk); ``obtain`` says what to get, from where, into which layout; ``takes``
     is filled in by ``dataset_loader``. Where a set that is not generated can be found: ``folders``, the names that its
     folder may have below the data root, the preferred one first; ``splits``, for each split the paths that it may have
-    inside; ``classes``, for each class its folder there and its name; ``hub``, the copy there as the open form ``hub:``
-    takes it; ``hub_splits``, for each split that the hub has, its name there.
+    inside; ``classes``, for each class its folder there and its name; ``hub``, the copy there and its commit;
+    ``hub_splits``, for each split that the hub has, its files, their rows and bytes, or the splits that it is made of;
+    ``hub_columns``, those that are read.
     """
 
     description: str
@@ -56,7 +57,8 @@ class Card(NamedTuple):
     splits: Mapping[str, Sequence[str]] | None = None
     classes: Mapping[str, str] | None = None
     hub: str = ""
-    hub_splits: Mapping[str, str] | None = None
+    hub_splits: Mapping[str, Mapping[str, Any] | Sequence[str]] | None = None
+    hub_columns: Sequence[str] = ()
     gated: bool = False
     takes: tuple[str, ...] | None = ()
 
@@ -116,7 +118,7 @@ def load_data(
         if unknown := sorted(given.keys() - known):
             raise unknown_name(f"option of data set {name!r}:", unknown[0], known)
         given = {option: value for option, value in given.items() if option in card.takes}
-        if "n" in given and n > GENERATED_LIMIT:
+        if "n" in given and not card.hub and n > GENERATED_LIMIT:
             raise InvalidInput(f"n of {name!r}, made in memory, must be at most {GENERATED_LIMIT:,}, found {n:,}.")
     _check_kinds(name, entry.function, given)
     dataset = _checked(name, entry.function(*rest, **given))

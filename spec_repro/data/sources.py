@@ -4,6 +4,7 @@ If neither has one, a single message says what to get, from where, into which la
 from ``sets.yml``.
 """
 
+import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from huggingface_hub import get_token
 
 from spec_repro.base.errors import DataMissing, GatedData, InvalidInput, shown, unknown_name
 from spec_repro.base.files import data_root
-from spec_repro.data.hub import hub, is_kept
-from spec_repro.data.registry import CARDS
+from spec_repro.data.copies import Copy, whole_split
+from spec_repro.data.registry import CARDS, LOADERS
+from spec_repro.data.row_groups import part_of_split
 
 
 def candidates(name: str, root: str | os.PathLike | None = None) -> Iterator[tuple[Path, dict[str, str]]]:
@@ -67,18 +69,71 @@ def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, l
     return Path(), [], ""
 
 
-def from_hub(name: str, split: str, root: str | os.PathLike | None, here: str = "") -> Dataset:
+def copy_of(name: str, split: str) -> tuple[Copy, int, int]:
+    """The files of a split on the hub, how many rows they have, and how many bytes."""
+    card = CARDS[name]
+    facts = card.hub_splits[split]
+    parts = {part: card.hub_splits[part] for part in (facts if isinstance(facts, list) else [split])}
+    files = {part: each["files"] for part, each in parts.items()}
+    rows, size = (sum(each[what] for each in parts.values()) for what in ("rows", "bytes"))
+    return Copy(*card.hub.split("@"), files, card.hub_columns), rows, size
+
+
+def download_size(
+    name: str, n: int | None = None, split: str | None = None, root: str | os.PathLike | None = None, seed: int = 0
+) -> int:
+    """Bytes that ``load_data(name, n=n, split=split)`` is expected to download; nothing is asked of the network.
+
+    0 for what is here, and for what is made. Of n rows it is their share of the split and a quarter more, since row
+    groups are read whole; texts and more than half of a split are read whole.
+    """
+    if name not in CARDS or not CARDS[name].hub:
+        return 0
+    split = split or inspect.signature(LOADERS[name].function).parameters["split"].default
+    if find(name, split, root)[1] or split not in CARDS[name].hub_splits:
+        return 0
+    copy, rows, size = copy_of(name, split)
+    if copy.is_here(n, seed):
+        return 0
+    return size if _whole(copy, n, rows) else min(size, size * n * 5 // (rows * 4))
+
+
+def kept_of_hub(name: str) -> bool:
+    """Whether an earlier run has left the copy of the set on the hub, or some rows of it."""
+    copies = [copy_of(name, split)[0] for split in CARDS[name].hub_splits]
+    return any(copy.is_here() or any(copy.place().glob("*.parquet")) for copy in copies)
+
+
+def _whole(copy: Copy, n: int | None, rows: int) -> bool:
+    return n is None or "image" not in copy.columns or 2 * n > rows
+
+
+def from_hub(
+    name: str,
+    split: str,
+    root: str | os.PathLike | None,
+    here: str = "",
+    n: int | None = None,
+    seed: int = 0,
+    rows: range | None = None,
+    classes: range | None = None,
+) -> Dataset:
     """The copy on the hub; if it is not available either, the error that names every way to get the set.
 
-    ``here`` says what was found instead of the set.
+    ``here`` says what was found instead of the set. If n is less than half of the rows, no more is read than these need
+    (`part_of_split`); otherwise all rows are given.
     """
     card, start = CARDS[name], data_root(root)
     try:
         if split not in card.hub_splits:
             raise DataMissing(f"its copy of this set has {' and '.join(map(repr, card.hub_splits))} alone.")
-        if card.gated and get_token() is None and not is_kept(card.hub):
+        copy, every, _ = copy_of(name, split)
+        if card.gated and get_token() is None and not copy.is_here(n, seed):
             raise GatedData("its copy of this set is gated: accept the terms there, then set HF_TOKEN.")
-        return hub(card.hub, split=card.hub_splits[split])
+        whole = _whole(copy, n, every)
+        dataset = whole_split(copy) if whole else part_of_split(copy, n, seed, rows, classes)
+        dataset.info.description = f"Read from hub:{copy.repository} at revision {copy.commit}."
+        return dataset
     except DataMissing as error:
         parts = [card.splits[split]] if split in card.splits else card.splits.values()
         inside = " and ".join(" or ".join(paths) for paths in parts)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spec_repro.base.errors import CheckpointError, readable, unknown_name
-from spec_repro.base.files import atomic_path, given_path, project_root
+from spec_repro.base.files import atomic_path, cache_root, given_path, project_root
 
 
 def reading(expected: str, advice: str) -> AbstractContextManager:
@@ -170,6 +170,11 @@ def _is_ours(path: str | os.PathLike) -> bool:
 
 
 def given_weights(path: str | os.PathLike) -> Path:
-    """The path of a checkpoint as it was given: relative to where the command was given, else to the checkout."""
-    given = given_path(path)
+    """The path of a checkpoint as it was given: relative to where the command was given, else to the checkout.
+
+    What is below ``data/cache`` there is below SPEC_CACHE, where it is set.
+    """
+    given, usual = given_path(path), Path("data", "cache")
+    if not given.exists() and Path(path).is_relative_to(usual):
+        return cache_root() / Path(path).relative_to(usual)
     return given if given.exists() else project_root() / path

@@ -1,4 +1,4 @@
-"""Command line: ``python -m spec_repro list | doctor | run NAME... | check | report | compare | embed | align``.
+"""Command line: ``python -m spec_repro list | doctor | run | fetch | check | report | compare | embed | align``.
 
 The last three run in one process or in those that ``torchrun`` starts::
 
@@ -54,11 +54,13 @@ def kernel(text: str):
     return spec_repro.Cosine() if text == "cosine" else spec_repro.Gaussian(float(text))
 
 
-COMMANDS = "list doctor run check report compare embed align"
+COMMANDS = "list doctor run fetch check report compare embed align"
 SETTING = {"dest": "settings", "action": "append", "default": []}
 ARGUMENTS = (
-    ("run check report", "--profile", {"choices": PROFILES, "default": "mini"}),
-    ("run", "names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
+    ("run fetch check report", "--profile", {"choices": PROFILES, "default": "mini"}),
+    ("run fetch", "names", {"nargs": "*", "metavar": "NAME", "help": "experiments by name or alias; all if none"}),
+    ("run", "--plan", {"action": "store_true", "help": "print what would run, its time and downloads, and stop"}),
+    ("run", "--yes", {"action": "store_true", "help": "start without a question"}),
     ("run", "--jobs", {"type": count, "default": 1, "help": "notebooks at a time"}),
     ("run", "--force", {"action": "store_true", "help": "run what is current, too"}),
     ("run", "--name", {"default": "", "help": "of results on data of your own, results/own/NAME; else from the data"}),
@@ -114,7 +116,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m spec_repro", description="SPEC: the experiments, and your own comparisons.")
     parser.add_argument("--version", action="version", version=f"spec_repro {spec_repro.__version__}")
     commands, subs = parser.add_subparsers(required=True, metavar="COMMAND"), {}
-    for command in (_list, _doctor, _run, _check, _report, _compare, _embed, _align):
+    for command in (_list, _doctor, _run, _fetch, _check, _report, _compare, _embed, _align):
         name = command.__name__[1:]
         subs[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         subs[name].set_defaults(command=command)
@@ -149,12 +151,36 @@ def _run(options: Namespace) -> int:
     """execute notebooks headlessly and write results/PROFILE/NAME"""
     from spec_repro.headless import runner
 
+    plans = _plans(options)
+    if options.plan or options.profile != "mini":
+        from spec_repro.headless import prospect
+
+        due = plans if options.force else [item for item in plans if not item.current(lambda line: None)]
+        if options.plan or not prospect.agreed(due, options.yes):
+            print(prospect.prospect(due).text() if options.plan else "nothing was started")
+            return 0
+    outcomes = runner.run(plans, jobs=options.jobs, force=options.force, save_outputs=options.save_outputs)
+    if failed := [outcome.name for outcome in outcomes if outcome.status in ("failed", "not run")]:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _plans(options: Namespace) -> list:
+    """The plans of the experiments that are named, or of all in the profile."""
+    from spec_repro.headless import runner
+
     every = [item for item in load_experiments().values() if options.profile in item.cards]
     chosen = {item.name: item for item in [find_experiment(name) for name in options.names] or every}
-    plans = [runner.plan(item, options.profile, options.settings, options.name) for item in chosen.values()]
-    outcomes = runner.run(plans, jobs=options.jobs, force=options.force, save_outputs=options.save_outputs)
-    if failed := [outcome.name for outcome in outcomes if outcome.status == "failed"]:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    settings, name = getattr(options, "settings", ()), getattr(options, "name", "")
+    return [runner.plan(item, options.profile, settings, name) for item in chosen.values()]
+
+
+def _fetch(options: Namespace) -> int:
+    """download what a profile needs and is not here: rows of data sets, weights of models"""
+    from spec_repro.headless import prospect
+
+    failed = prospect.fetch(_plans(options))
+    print("\n".join(f"not to be had: {each}" for each in failed), end="\n" * bool(failed))
     return int(bool(failed))
 
 

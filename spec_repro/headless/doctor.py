@@ -5,8 +5,7 @@ Nothing is asked of the network, and no model library is imported.
 
 from spec_repro.base.files import data_root
 from spec_repro.data import LOADERS
-from spec_repro.data.hub import is_kept
-from spec_repro.data.sources import candidates
+from spec_repro.data.sources import candidates, kept_of_hub
 from spec_repro.embeddings import EMBEDDINGS
 
 
@@ -23,8 +22,8 @@ def _data_set(name: str) -> list[str]:
     if not card.hub:
         return _lines(name, "made here or bundled")
     here = [base for base, found in candidates(name) if found]
-    if here or is_kept(card.hub):
-        return _lines(name, here[0] if here else "in the cache of datasets")
+    if here or kept_of_hub(name):
+        return _lines(name, here[0] if here else "in the cache of the hub")
     gate = ", after you have accepted its terms and set HF_TOKEN" if card.gated else ""
     hub = f"hub:{card.hub.partition('@')[0]}, by itself when first loaded{gate}"
     return _lines(name, "not here", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")

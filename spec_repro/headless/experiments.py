@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import yaml
@@ -17,10 +18,12 @@ import yaml
 from spec_repro.base.errors import InvalidInput, UnknownName, readable, unknown_name
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
+from spec_repro.headless.cost import minutes_of
 from spec_repro.headless.notebooks import declared_parameters, read_notebook
 
-PROFILES = ("mini", "paper")
-CARD_KEYS = "data models device minutes memory"
+PROFILES = ("mini", "laptop", "paper")
+CARD_KEYS = "data models device minutes memory", "after"
+LAPTOP_CARD = {"device": "CPU", "memory": "8 GB"}
 FILE_KEYS = ("name", "title", "reference", "aliases", "look", "paper", "beside")
 BESIDE_KEYS = "title table rows values", "columns percent paper"  # of a table beside the paper's: needed, optional
 CLAIM_KEYS = "statement why data paper directions profiles"
@@ -31,8 +34,9 @@ SHARED = ("rules", "paper")  # YAML files of no single experiment
 class Experiment:
     """One notebook, at ``path``; it writes ``results/<profile>/<name>/``.
 
-    ``cards`` says for each profile what a run needs: data, models, device, minutes, memory. The notebook's parameters
-    cell is the mini profile; ``changes`` holds what other profiles change. ``look`` says what to look at; ``paper`` has
+    ``cards`` says for each profile what a run needs: data, models, device, minutes, memory, and the experiments whose
+    results it reads (``after``). The notebook's parameters cell is the mini profile; ``changes`` holds what other
+    profiles change. ``look`` says what to look at; ``paper`` has
     the paper's numbers, ``beside`` the tables of a run that are shown beside the paper's. ``findings`` explains, in one
     sentence each, claims of a profile that differ or are inconclusive.
     """
@@ -83,7 +87,21 @@ def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
     experiments = [_experiment(path, rules) for path in paths]
     _unique([word for item in experiments for word in _names(item)], f"{folder.name}: name or alias")
     _unique([claim.id for item in experiments for claim in item.claims], f"{folder.name}: claim")
-    return {item.name: item for item in experiments}
+    found = {item.name: item for item in experiments}
+    for profile in PROFILES:
+        _in_an_order({name: item.cards.get(profile, {}).get("after", ()) for name, item in found.items()}, folder.name)
+    return found
+
+
+def _in_an_order(after: Mapping[str, Sequence[str]], where: str) -> None:
+    """Raises UnknownName where one comes after what is not there, InvalidInput where some wait for each other."""
+    for name in (each for names in after.values() for each in names):
+        if name not in after:
+            raise unknown_name(f"experiment in {where}, after:", name, after)
+    try:
+        TopologicalSorter(after).prepare()
+    except CycleError as error:
+        raise InvalidInput(f"{where}, after: {', '.join(sorted(error.args[1]))} wait for each other.") from error
 
 
 def find_experiment(name: str) -> Experiment:
@@ -149,7 +167,10 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
     with _reading(path):
         cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
         changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
-        cards = {name: _keys(card, f"{where}, cards, {name}", CARD_KEYS) for name, card in cards.items()}
+        if "laptop" in cards:
+            fields |= _laptop(fields, where)
+            cards, changes = fields["cards"], fields["profiles"]
+        cards = {name: _keys(card, f"{where}, cards, {name}", *CARD_KEYS) for name, card in cards.items()}
         claims = tuple(claim for entry in fields.get("claims", ()) for claim in _claims(entry, fields, rules, where))
         findings = _keys(fields.get("findings", {}), f"{where}, findings", optional=" ".join(cards))
         for profile, sentences in findings.items():
@@ -164,6 +185,36 @@ def _experiment(path: Path, rules: Mapping) -> Experiment:
         return Experiment(path=path.with_suffix(".ipynb"), cards=cards, changes=changes, claims=claims, **given)
 
 
+def _laptop(fields: Mapping, where: str) -> dict:
+    """Those fields in which the laptop profile takes part: the paper profile's, with what is stated to differ.
+
+    The minutes of its card are computed, and its claims say on how many rows they are measured.
+    """
+    stated = fields["cards"]["laptop"]
+    if "minutes" in _keys(stated, f"{where}, cards, laptop", optional=" ".join(CARD_KEYS)):
+        raise InvalidInput(f"{where}: the minutes of the laptop card are computed; leave them out.")
+    changes = merged(fields.get("profiles", {}).get("paper", {}), fields.get("profiles", {}).get("laptop", {}))
+    card = {**fields["cards"]["paper"], **LAPTOP_CARD, **stated}
+    card["minutes"] = minutes_of(changes, fields["cards"]["mini"]["minutes"])
+    directions = {
+        key: {"laptop": names["paper"], **names} if "paper" in names else names
+        for key, names in fields.get("directions", {}).items()
+    }
+    return {
+        "cards": fields["cards"] | {"laptop": card},
+        "profiles": fields.get("profiles", {}) | {"laptop": changes},
+        "directions": directions,
+    }
+
+
+def merged(base: object, differs: object) -> object:
+    """``base`` with what differs: of two mappings each key that is stated, None leaves it out; else ``differs``."""
+    if not (isinstance(base, Mapping) and isinstance(differs, Mapping)):
+        return differs
+    both = {**base, **{key: merged(base.get(key), value) for key, value in differs.items()}}
+    return {key: value for key, value in both.items() if value is not None}
+
+
 def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> Iterator[Claim]:
     """The claim of one entry, or the claims of its directions, and those that its rule brings ``also``."""
     entry = _keys(entry, f"{where}, a claim", "id rule", CLAIM_KEYS)
@@ -175,6 +226,8 @@ def _claims(entry: Mapping, experiment: Mapping, rules: Mapping, where: str) -> 
     for key in _keys(dict.fromkeys(fields.get("directions", [""])), where, optional=" ".join(known)):
         one = _part(fields, key)
         data = _keys(one["data"], f"{where}, data", optional=" ".join(experiment["cards"]))
+        if "laptop" in experiment["cards"] and "paper" in data:
+            data = {"laptop": f"{data['paper']}; here {experiment['cards']['laptop']['data']}", **data}
         paper = _keys(one.get("paper", {}), f"{where}, paper", optional="where value")
         texts = {"statement": {}, "data": {}}
         for profile in _keys(dict.fromkeys(one.get("profiles", data)), f"{where}, profiles", optional=" ".join(data)):

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # Nothing that reads the environment when imported (the clients of hubs and ipykernel do): each kernel has its own.
@@ -31,8 +31,11 @@ STARTED = b"+"
 
 
 @contextlib.contextmanager
-def warm_kernels() -> Iterator[dict[str, str]]:
-    """The environment variables with which Jupyter's kernels are such forks; none where they cannot be."""
+def warm_kernels(program: Sequence[str] = ("-m", __name__)) -> Iterator[dict[str, str]]:
+    """The environment variables with which Jupyter's kernels are such forks; none where they cannot be.
+
+    program: what Python runs as their process, which ends in `_main`.
+    """
     if sys.platform != "linux":
         yield {}
         return
@@ -42,7 +45,7 @@ def warm_kernels() -> Iterator[dict[str, str]]:
         client = [sys.executable, "-I", "-S", __file__, place, "-f", "{connection_file}"]
         # A signal would reach the client alone.
         spec.write_text(json.dumps({"argv": client, "display_name": "Python 3", "interrupt_mode": "message"}))
-        server, alone = [sys.executable, "-m", __name__, place], os.environ | ONE_THREAD
+        server, alone = [sys.executable, *program, place], os.environ | ONE_THREAD
         with subprocess.Popen(server, stdin=subprocess.PIPE, env=alone, start_new_session=True):  # until its input ends
             yield {"JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))}
 

@@ -6,6 +6,7 @@ stamp that says so is never committed, so that a fresh clone computes everything
 
 import contextlib
 import dataclasses
+import graphlib
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,11 @@ from spec_repro.base.files import (
     write_json,
     writing,
 )
+from spec_repro.headless.cost import uses
 from spec_repro.headless.experiments import Experiment
 from spec_repro.headless.kernels import warm_kernels
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
+from spec_repro.headless.progress import watched
 from spec_repro.headless.record import OWN_RESULTS, STAMP, damaged, place_of, read_stamp, results_folder, write_stamp
 
 GONE = "was killed, most often because memory ran out: take fewer samples, smaller batches, or one of --jobs at a time"
@@ -46,13 +49,39 @@ GONE = "was killed, most often because memory ran out: take fewer samples, small
 
 @dataclass(frozen=True)
 class Plan:
-    """One run that passed the gate; ``changed`` are its parameters that differ from the notebook's."""
+    """One run that passed the gate; ``changed`` are its parameters that differ from the notebook's.
+
+    ``key`` is as things are when it is planned; `at_its_turn` has that of the checkpoints which earlier runs have made.
+    """
 
     experiment: Experiment
     profile: str
     folder: Path  # of its results
     changed: dict[str, object]
     key: str
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """All parameters of the run."""
+        return {**self.experiment.declared, "profile": self.profile, **self.changed}
+
+    @property
+    def card(self) -> dict:
+        """What the run needs."""
+        return self.experiment.cards[self.profile]
+
+    @property
+    def after(self) -> Sequence[str]:
+        """The experiments whose checkpoints it reads."""
+        return self.card.get("after", ())
+
+    def at_its_turn(self) -> "Plan":
+        """The same with the key of now."""
+        return dataclasses.replace(self, key=_key(self.experiment, self.parameters))
+
+    def lacks(self) -> str:
+        """The first checkpoint that it reads and that is not there; empty if all are."""
+        return next((path for path in sorted(uses(self.parameters).checkpoints) if not _checkpoint(path).is_file()), "")
 
     def current(self, say: Callable = print) -> bool:
         """Whether the results were made here from the same key and data, and are still the files that were made.
@@ -72,7 +101,10 @@ class Plan:
 
 
 class Outcome(NamedTuple):
-    """How one run ended: ``done``, ``current`` (skipped) or ``failed``, with a line or the message of the failure."""
+    """How one run ended, with a line or the message of the failure.
+
+    ``done``, ``current`` (skipped), ``failed``, or ``not run``, since what it reads has not been made.
+    """
 
     name: str
     status: str
@@ -98,24 +130,27 @@ def plan(experiment: Experiment, profile: str, overrides: Sequence[str] = (), na
 def run(
     plans: Sequence[Plan], *, jobs: int = 1, force: bool = False, save_outputs: bool = False, say: Callable = print
 ) -> list[Outcome]:
-    """Run all plans, ``jobs`` at a time, and return their outcomes in order; one failure does not stop the others."""
+    """Run all plans, ``jobs`` at a time, and return their outcomes in order; one failure does not stop the others.
+
+    Each begins when the experiments whose checkpoints it reads have ended, and sees what these have made then; if one
+    of them has failed, it is not run.
+    """
     if jobs < 1:
         raise errors.InvalidInput(f"expected at least 1 job, found {jobs}.")
     if save_outputs and (stray := [item.experiment.name for item in plans if item.changed]):
         raise errors.InvalidInput(f"--save-outputs stores a notebook run with its own defaults; {stray} have others.")
-    outcomes = [Outcome(item.experiment.name, "current") for item in plans]
     again = force or save_outputs
-    stale = [i for i, item in enumerate(plans) if again or not item.current(say)]
-    minutes = sum(plans[i].experiment.cards[plans[i].profile]["minutes"] for i in stale) / jobs
+    stale = {i for i, item in enumerate(plans) if again or not item.current(say)}
+    if jobs > 1 and stale and any(item.profile != "mini" for item in plans) and on_gpu():
+        jobs = 1
+        say("one job at a time: they would share the memory of the GPU")
+    minutes = sum(plans[i].card["minutes"] for i in stale) / jobs
     say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes:.0f} min")
     # The process of warm kernels takes as long to start as two notebooks.
     warm = len(stale) > jobs + 2 and all(plans[i].profile == "mini" for i in stale)
     with warm_kernels() if warm else contextlib.nullcontext({}) as variables, ThreadPoolExecutor(jobs) as pool:
-        runs = {pool.submit(_apart, plans[i], variables, again, save_outputs): i for i in stale}
         try:
-            for done in as_completed(runs):
-                outcomes[runs[done]] = outcome = done.result()
-                say(f"{outcome.name:16} {outcome.status} {outcome.message}")
+            return _in_turn(plans, stale, lambda item: pool.submit(_apart, item, variables, again, save_outputs), say)
         except BaseException:
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -123,7 +158,52 @@ def run(
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(process.pid, signal.SIGINT)
             raise
-    return outcomes
+
+
+def _in_turn(plans: Sequence[Plan], stale: set[int], start: Callable[[Plan], Future], say: Callable) -> list[Outcome]:
+    """Start each stale plan when those that it comes after have ended; their outcomes, and those of the others."""
+    outcomes: dict[int, Outcome] = {}
+    names = [item.experiment.name for item in plans]
+    before = {i: [j for j, name in enumerate(names) if name in item.after] for i, item in enumerate(plans)}
+    turns, runs = graphlib.TopologicalSorter(before), {}
+    turns.prepare()
+    while turns.is_active():
+        for i in turns.get_ready():
+            made = [outcomes[j] for j in before[i]]
+            item = plans[i].at_its_turn() if made else plans[i]
+            if i not in stale and all(each.status == "current" for each in made):
+                outcomes[i] = Outcome(item.experiment.name, "current")
+            elif reason := _reason(item, made):
+                outcomes[i] = Outcome(item.experiment.name, "not run", reason)
+                say(f"{item.experiment.name:16} not run: {reason}")
+            else:
+                runs[start(item)] = i
+                continue
+            turns.done(i)
+        for done in wait(runs, return_when=FIRST_COMPLETED).done if runs else ():
+            i = runs.pop(done)
+            outcomes[i] = outcome = done.result()
+            say(f"{outcome.name:16} {outcome.status} {outcome.message}")
+            turns.done(i)
+    return [outcomes[i] for i in range(len(plans))]
+
+
+def _reason(item: Plan, made: Sequence[Outcome]) -> str:
+    """Why a run cannot begin: what it reads has not been made; empty if it can."""
+    ended = {"failed": "failed", "not run": "was not run"}
+    if lost := [f"{each.name}, which {ended[each.status]}" for each in made if each.status in ended]:
+        return f"it reads the results of {' and '.join(lost)}"
+    if missing := item.lacks():
+        first = f" Run {' and '.join(item.after)} first." if item.after else ""
+        return f"it reads {missing}, which is not there.{first}"
+    return ""
+
+
+def on_gpu() -> bool:
+    """Whether notebooks will compute on a GPU here."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _apart(item: Plan, variables: dict[str, str], *options) -> Outcome:
@@ -189,6 +269,13 @@ def _run(item: Plan, again: bool, save_outputs: bool) -> Outcome:
     return Outcome(name, "done", f"in {time.time() - began:.0f} s{place}{kept}")
 
 
+def _expected(item: Plan) -> float:
+    """Seconds that the run will take: those of the last one, else those of its card."""
+    with contextlib.suppress(errors.SpecError, OSError, LookupError, TypeError):
+        return sum(cell["seconds"] for cell in read_json(item.folder / "timing.json")["cells"])
+    return 60 * item.card["minutes"]
+
+
 def _shown(path: Path) -> str:
     """A path as seen from where the command was given."""
     start = os.environ["SPEC_FROM"]
@@ -203,7 +290,7 @@ def _failure(item: Plan, executed: Path) -> str:
 
     source, options = item.experiment.path, {"kernel_name": "python3", "progress_bar": False, "start_timeout": 600}
     try:
-        with writing(executed):
+        with writing(executed), watched(executed, item.experiment.name, _expected(item)):
             papermill.execute_notebook(str(source), str(executed), item.changed, cwd=str(source.parent), **options)
     except PapermillExecutionError as error:
         message = f"in cell [{error.exec_count}] of {source.name}:\n"
@@ -256,11 +343,20 @@ def _cells(notebook: nbformat.NotebookNode) -> list[dict]:
 
 
 def _key(experiment: Experiment, parameters: dict) -> str:
-    """Hash of all that a result depends on: code cells, package, YAML, parameters, lock and committed weights."""
+    """Hash of all that a result depends on: code cells, package, YAML, parameters, lock, weights made or committed."""
     root, package = project_root(), Path(__file__).parents[1]
     code = [cell.source for cell in read_notebook(experiment.path).cells if cell.cell_type == "code"]
     files = [*package.rglob("*.py"), root / "requirements.lock", *(root / "data" / "mini-models").rglob("*")]
     hashes = {os.path.relpath(path, package.parent): sha256(path) for path in files if path.is_file()}
+    made = {path: _checkpoint(path) for path in uses(parameters).checkpoints}
+    hashes |= {path: sha256(file) for path, file in made.items() if file.is_file()}
     stated = dataclasses.asdict(experiment) | {"findings": {}}  # written after the run, of what it has measured
     content = json.dumps([code, stated, parameters, hashes], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _checkpoint(path: str) -> Path:
+    """Where the weights are that parameters name."""
+    from spec_repro.embeddings.checkpoints import given_weights
+
+    return given_weights(path)

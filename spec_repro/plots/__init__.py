@@ -11,9 +11,10 @@ from spec_repro.plots.charts import (
     factor_purity_bars,
     kernel_heatmaps,
 )
-from spec_repro.plots.grids import cluster_grids, ranking_strips, text_clusters, text_figure, text_titles
+from spec_repro.plots.grids import cluster_grids, ranking_strips, text_clusters, text_figure
 from spec_repro.plots.maps import cluster_maps
 from spec_repro.plots.style import COLUMN, PAGE, direction_colors, embedding_colors, style
+from spec_repro.plots.titles import level_titles, text_titles
 
 __all__ = [
     "COLUMN",
@@ -27,6 +28,7 @@ __all__ = [
     "embedding_colors",
     "factor_purity_bars",
     "kernel_heatmaps",
+    "level_titles",
     "ranking_strips",
     "style",
     "text_clusters",

@@ -23,7 +23,8 @@ def distance_violins(distances: Mapping[str, object], side=None, *, title: str =
     parts, colors = [], {}
     for name, color in embedding_colors(list(distances)).items():
         d = distances[name]
-        label = f"{name} (between clusters: {d.inter:.2f}, dashed)"
+        seen = ", sees them" if side is not None and name == side.sees else ""
+        label = f"{name}{seen} (between clusters: {d.inter:.2f}, dashed)"
         cluster = np.repeat(np.arange(1, len(d.intra) + 1), d.intra.shape[1])
         parts.append(pd.DataFrame({"embedding": label, "cluster": cluster, "distance": d.intra.ravel()}))
         colors[label] = color
@@ -34,13 +35,16 @@ def distance_violins(distances: Mapping[str, object], side=None, *, title: str =
     sns.violinplot(**data, **look, split=len(distances) == 2, ax=ax)
     for d, color in zip(distances.values(), colors.values(), strict=True):
         ax.axhline(d.inter, color=color, linestyle="--", linewidth=1)
-    ax.set(xlabel="cluster", ylabel="distance /\nmean pairwise distance", title=title or getattr(side, "title", ""))
+    ax.set(xlabel="cluster", ylabel="distance /\nmean pairwise distance")
+    figure.suptitle(title or getattr(side, "title", ""))
     if side is not None:
         _mark(ax, side, ax.collections, len(distances))
     ax.set_ylim(bottom=0)
     ax.get_legend().remove()
-    figure.legend(loc="outside lower center", ncols=1 if width < PAGE else 2)
-    figure.set_label(f"Distances inside each cluster, in {' and in '.join(distances)}")
+    look = {"title": "inner lines: quartiles", "ncols": 1 if width < PAGE else 2}
+    figure.legend(loc="outside lower center", **look)
+    names = [f"{name} ({place})" for name, place in zip(distances, ("left", "right"), strict=False)]
+    figure.set_label(f"Distances inside each cluster, in {' and in '.join(names)}: small where it is seen")
     return figure
 
 
@@ -93,11 +97,13 @@ def kernel_heatmaps(
                 ax.axvline(edge - 0.5, color="0.6", linewidth=0.4)
     if clusters is not None:
         axes[0].set_yticks((edges[1:] + edges[:-1] - 1) / 2, names)
+        if len(sizes := set(np.diff(edges).tolist())) == 1:
+            axes[0].set_ylabel(f"{sizes.pop()} samples each")
     last = len(matrices)
     figure.colorbar(pictures[0], ax=axes[:last], location="bottom", shrink=0.5, aspect=40, label="kernel value")
     if difference:
         figure.colorbar(pictures[-1], ax=axes[last], location="bottom", aspect=20, label="difference")
-    figure.set_label("Kernel matrices (a bright block on the diagonal is a cluster)")
+    figure.set_label(f"Kernel matrices of {', '.join(kernels)}: a bright block on the diagonal is a cluster")
     return figure
 
 
@@ -130,10 +136,13 @@ def eigenvalue_spectrum(found, *, width: float = COLUMN) -> Figure:
 
 
 @style()
-def factor_purity_bars(tables: Mapping[str, pd.DataFrame], *, width: float = COLUMN) -> Figure:
+def factor_purity_bars(
+    tables: Mapping[str, pd.DataFrame], *, words: Mapping[str, str] | None = None, width: float = COLUMN
+) -> Figure:
     """Which factor the clusters of each direction follow: mean adjusted purity, dots for clusters 1 to k.
 
-    tables: direction ("hog − pixels") to the result of `agreement.purity_table`.
+    tables: direction ("hog − pixels") to the result of `agreement.purity_table`. words: factor to what stands below
+    its bars, where its name does not say it; "label" is "class".
     """
     colors = direction_colors(list(tables))
     frame = pd.concat(table.assign(direction=title) for title, table in tables.items())
@@ -146,21 +155,26 @@ def factor_purity_bars(tables: Mapping[str, pd.DataFrame], *, width: float = COL
     for bars, table in zip(ax.containers, tables.values(), strict=True):
         for bar, factor in zip(bars, factors, strict=True):
             values = table.loc[table["factor"] == factor, "adjusted"]
+            ends = bar.get_x(), bar.get_x() + bar.get_width()
+            ax.hlines(bar.get_height(), *ends, color=bar.get_facecolor(), linewidth=1.6, zorder=3.5)  # seen near 0, too
             # In the order of the clusters; seaborn's jitter would draw on numpy's global generator.
             across = bar.get_x() + bar.get_width() * (np.arange(len(values)) + 0.5) / len(values)
-            ax.scatter(across, values, s=7, color="black", edgecolors="white", linewidths=0.4, zorder=4)
+            dot = {"s": 7, "color": "black", "edgecolors": "white", "linewidths": 0.4, "zorder": 4}
+            ax.scatter(across, values, **dot)
     for i, factor in enumerate(factors):
         low, high = frame.loc[frame["factor"] == factor, ["low", "high"]].mean()
         ends = [i - 0.45, i + 0.45]
-        label = "95 % of random sets" if i == 0 else None
+        label = "95% of random sets" if i == 0 else None
         ax.fill_between(ends, low, high, color="0.5", alpha=0.5, linewidth=0, zorder=3, label=label)
     ax.axhline(0, color="black", linewidth=0.6)
-    ax.set_xticks(range(len(factors)), [factor.replace("_", " ") for factor in factors])
+    ax.scatter([], [], **dot, label="a cluster (bar: their mean)")
+    words = {"label": "class"} | dict(words or {})
+    ax.set_xticks(range(len(factors)), [words.get(factor, factor).replace("_", " ") for factor in factors])
     lowest = frame[["adjusted", "low"]].min(axis=None) - 0.04
     ax.set(xlabel="", ylabel="purity above chance", ylim=(min(-0.1, lowest), 1.04))
     ax.get_legend().remove()
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.set_label(f"Purity above chance by factor, a dot for each cluster: {'; '.join(tables)}")
+    figure.set_label(f"How purely clusters follow each factor, above chance; a dot a cluster: {'; '.join(tables)}")
     return figure
 
 
@@ -177,9 +191,11 @@ def alignment_curves(curves: pd.DataFrame, panels: Mapping[str, str], *, live: p
         sns.lineplot(**look, units="seed", estimator=None, linewidth=0.6, alpha=0.6, legend=False)
         sns.lineplot(**look, estimator="mean", errorbar=None, linewidth=1.6)
         if live is not None:
-            ax.plot(live["step"], live[column], "o", color="black", markersize=3.5, label="run just now", zorder=5)
+            ax.plot(
+                live["step"], live[column], "o", color="black", markersize=3.5, label="this notebook's run", zorder=5
+            )
         ax.set(xlabel="step", ylabel=label)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.08 * max(part[column].max() for part in (curves, live) if part is not None))
         handles, labels = ax.get_legend_handles_labels()
         ax.get_legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))

@@ -1,4 +1,4 @@
-"""2-D maps of the selected samples, with the settings of the paper (section 6).
+"""2-D maps of the samples, with the settings of the paper (section 6).
 
 The map methods are slow to import (UMAP compiles for ten seconds, PaCMAP imports for sixteen), so each is imported when
 drawn. The coordinates differ between processors even with a seed: look at them, do not compare them.
@@ -6,16 +6,19 @@ drawn. The coordinates differ between processors even with a seed: look at them,
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import zip_longest
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from spec_repro.base.errors import InvalidInput, NonFiniteInput, unknown_name
 from spec_repro.core.directions import BACKGROUND, COVARIANCE
-from spec_repro.plots.style import PAGE, PALE, cluster_style, new_figure, style
+from spec_repro.plots.style import PAGE, PALE, cluster_style, marker_area, new_figure, style
 
 FEWEST = 12
+LINE = 115  # characters of a legend in one line of a page
 
 
 def _umap(z: np.ndarray, seed: int) -> np.ndarray:
@@ -72,10 +75,15 @@ def coordinates(z: np.ndarray, method: str, seed: int = 42) -> np.ndarray:
     with warnings.catch_warnings():
         # The methods warn of their own seeds, of deprecated arguments between libraries, of small sets.
         warnings.simplefilter("ignore")
-        places = MAPS[method][1](z, seed)
+        places = _fitted(MAPS[method][1], seed, z.shape, z.tobytes()).copy()
     if not np.isfinite(places).all():
         raise InvalidInput(f"cluster maps: {MAPS[method][0]} found no places for these rows; try another method.")
     return places
+
+
+@lru_cache(maxsize=12)  # both directions, and the table for explorers, show the same samples
+def _fitted(method, seed: int, shape: tuple[int, int], rows: bytes) -> np.ndarray:
+    return method(np.frombuffer(rows, np.float32).reshape(shape).copy(), seed)
 
 
 def places_of(z: np.ndarray, method: str, seed: int) -> np.ndarray:
@@ -91,35 +99,57 @@ def are_equal(z: np.ndarray) -> bool:
 
 @style()
 def cluster_maps(
-    features: Mapping[str, np.ndarray], side, size: int, *, method="umap", title="", notes=None, seed=42
+    features: Mapping[str, np.ndarray],
+    side,
+    size: int,
+    *,
+    method="umap",
+    title="",
+    notes=None,
+    titles: Sequence = (),
+    rest: int = 2000,
+    seed=42,
 ) -> tuple[Figure, dict[str, np.ndarray]]:
-    """Maps of the union of the members of all clusters in each embedding, coloured by cluster (Figures 2-11, 15).
+    """Maps of the samples in each embedding, members of the clusters in colour, others grey (Figures 2-11, 15).
 
     features: name to z (n, d); of a direction ``side`` between two of them, ``side.sees`` is drawn first and
     ``side.misses`` second, otherwise all in the given order. size: members of a cluster; title: ``side.title`` by
-    default; notes: name to what stands beside it ("AMI 0.68"). A sample in several clusters has one position and is
-    drawn once for each; clusters that are no more than the covariance explains are pale. Returns the figure and the
-    coordinates in each embedding, (k, size, 2); NaN where all rows are equal, which is then said in place of the map.
+    default; notes: name to what stands beside it ("AMI 0.68 ± 0.02"); titles: what the first clusters are
+    ("star"), for the legend. rest: at most so many seeded samples outside of all clusters are mapped with the members,
+    so that one sees whether a cluster stands alone; 0 maps the members alone, as the paper does. A sample in several
+    clusters has one position and is drawn once for each; clusters that are no more than the covariance explains are
+    pale. Returns the figure and the members' coordinates in each embedding, (k, size, 2); NaN where all rows are equal,
+    which is then said in place of the map.
     """
-    members = side.top(size)
-    distinct, where = np.unique(members, return_inverse=True)
-    maps = {}
-    for name in (side.sees, side.misses) if side.misses in features else features:
-        maps[name] = places_of(features[name][distinct], method, seed)[where].reshape(*members.shape, 2)
-    figure = new_figure(PAGE, PAGE / len(maps) * 0.85 + 0.5)
-    figure.suptitle(f"{title or side.title}  ({MAPS[method][0]})", fontweight="bold")
+    members, n = side.top(size), len(side.eigenvectors)
+    others = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(n), members))[:rest]
+    rows = np.union1d(members, others)
+    names = (side.sees, side.misses) if side.misses in features else tuple(features)
+    places = {name: places_of(features[name][rows], method, seed) for name in names}
+    maps = {name: points[np.searchsorted(rows, members)] for name, points in places.items()}
+    figure, area = new_figure(PAGE, PAGE / len(maps) * 0.85 + 0.4), min(11, 22 / len(maps))
+    figure.suptitle(f"{title or side.title}  ({MAPS[method][0]})")
     for ax, (name, points) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        grey = places[name][np.searchsorted(rows, others)]
+        beyond = [ax.scatter(*grey.T, s=4, color="0.84", linewidths=0)] if len(others) else []
         for cluster in reversed(range(len(members))):  # the first clusters are drawn on top
             look = {"alpha": None if side.beyond[cluster] else PALE, **cluster_style(cluster)}
-            ax.scatter(*points[cluster].T, s=13, linewidths=0.2, edgecolors="white", **look)
+            ax.scatter(*points[cluster].T, s=marker_area(cluster, area), linewidths=0.2, edgecolors="white", **look)
         ax.set_title("  ".join(filter(None, [name, (notes or {}).get(name)])))
         ax.set(xticks=[], yticks=[])
         if np.isnan(points).all():
             ax.text(0.5, 0.5, "all rows are equal:\nno map", transform=ax.transAxes, ha="center", va="center")
         ax.spines[:].set_visible(True)
-    pale = "" if not side.explained.any() else f" (pale: {COVARIANCE})"
-    look = {"title": f"cluster{pale}", "markerscale": 1.5, "handletextpad": 0.1}
-    labels = [f"{j + 1} background" if side.background[j] > BACKGROUND else j + 1 for j in range(len(members))]
-    figure.legend(ax.collections[::-1], labels, loc="outside lower center", ncols=10, **look)
-    figure.set_label(f"Members of the clusters on maps of {' and of '.join(maps)}")
+    labels = [f"{j + 1} (background)" if side.background[j] > BACKGROUND else f"{j + 1}" for j in range(len(members))]
+    labels = [f"{label} {title}".strip() for label, title in zip_longest(labels, titles[: len(labels)], fillvalue="")]
+    drawn = [*ax.collections[len(beyond) :][::-1], *beyond]
+    labels += ["other samples"] * len(beyond)
+    said = [f"pale: {COVARIANCE}"] * bool(side.explained.any())
+    said += ["±: standard deviation over runs of K-means"] * any("±" in note for note in (notes or {}).values())
+    columns = max(1, min(len(labels), LINE // (max(map(len, labels)) + 8)))
+    look = {"title": f"cluster ({'; '.join(said)})" if said else "cluster", "markerscale": 1.4, "handletextpad": 0.1}
+    figure.set_figheight(figure.get_figheight() + 0.14 * -(-len(labels) // columns))
+    figure.legend(drawn, labels, loc="outside lower center", ncols=columns, **look)
+    grey = ", among other samples in grey" if len(others) else ""
+    figure.set_label(f"Members of the clusters{grey}, on maps of {' and of '.join(maps)}")
     return figure, maps

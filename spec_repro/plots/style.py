@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
 
 COLUMN, PAGE = 3.3, 6.8  # inches: one column and the full width of a two-column page
 
@@ -41,6 +42,7 @@ RC = {
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
     "figure.titlesize": 8.5,
+    "figure.titleweight": "bold",
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
@@ -95,6 +97,18 @@ def direction_colors(directions: Sequence[str]) -> dict[str, str]:
     owners = {direction: direction.split(" − ")[0] for direction in directions}
     colors = embedding_colors(list(dict.fromkeys(owners.values())))
     return {direction: colors[owner] for direction, owner in owners.items()}
+
+
+def marker_area(cluster: int, area: float) -> float:
+    """The ``s`` of a scatter whose markers of this cluster (from 0) cover ``area`` points²: a star fills a quarter."""
+    marker = MarkerStyle(MARKERS[cluster % len(MARKERS)])
+    x, y = marker.get_path().transformed(marker.get_transform()).to_polygons()[0].T
+    return 2 * area / abs(x[:-1] @ y[1:] - x[1:] @ y[:-1])
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A number with a minus sign instead of a hyphen."""
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def cluster_style(cluster: int) -> dict[str, str]:

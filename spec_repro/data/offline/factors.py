@@ -83,5 +83,10 @@ def subsample(dataset: Dataset, n: int, seed: int) -> Dataset:
     order = stream.permutation(len(dataset))
     order = order[np.argsort(labels[order], kind="stable")]  # shuffled inside each class, classes in a row
     # One row every len/n of that line: each class gives n times its share, rounded up or down by the random offset.
-    rows = order[((np.arange(n) + stream.random()) * (len(dataset) / n)).astype(np.int64)]
+    rows = order[evenly(n, len(dataset), stream)]
     return dataset.select(np.sort(rows))
+
+
+def evenly(n: int, total: int, stream: np.random.Generator) -> np.ndarray:
+    """n places among ``total``, (n,): one in every total/n, at a random offset."""
+    return ((np.arange(n) + stream.random()) * (total / n)).astype(np.int64)

@@ -1,0 +1,194 @@
+"""Parts of the paper's sets on the Hugging Face hub: n rows, out of those row groups that they need.
+
+The footers of the files and the labels of the rows are read first, then the chosen groups alone, column by column; the
+n rows are kept in one file, whole or absent. How much was read is logged.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, Features, Value
+from huggingface_hub import HfFileSystem
+from pyarrow.parquet import ParquetFile, ParquetWriter
+
+from spec_repro.base.errors import InvalidInput
+from spec_repro.base.files import atomic_path, exclusive
+from spec_repro.data.copies import Copy, expect_columns, expect_room, in_words, mapped, row_id, transfer
+from spec_repro.data.offline.factors import evenly
+
+CANDIDATES = 256  # row groups whose labels are read before some of them are chosen
+CONNECTIONS = 8
+_log = logging.getLogger(__name__)
+
+
+class Group(NamedTuple):
+    """One row group: its file and number there, the part of the split, its first row in it, and how many it has."""
+
+    path: str
+    number: int
+    part: str
+    first: int
+    rows: int
+    bytes: int  # of the columns that are read
+
+
+def part_of_split(copy: Copy, n: int, seed: int, rows: range | None = None, classes: range | None = None) -> Dataset:
+    """n rows of the split, drawn by ``seed`` out of random row groups, in their order.
+
+    Groups are taken in random order as long as they have rows of a class that is not complete, so that the classes have
+    the frequencies of the split (of 256 groups of it, where it has more) to within one sample; rows that are neighbours
+    in the files come together. ``rows`` and ``classes`` limit what is drawn from.
+    """
+    limits = {"rows": rows, "classes": classes}
+    words = ["+".join(copy.files), *(f"{kind}{limit.start}-{limit.stop}" for kind, limit in limits.items() if limit)]
+    kept = copy.place() / f"{'-'.join(words)}-n{n}-seed{seed}.parquet"
+    with exclusive(kept):
+        if not kept.is_file():
+            _fetch(copy, n, seed, rows, classes, kept)
+    return mapped(copy._replace(columns=["id", *copy.columns]), [str(kept)])
+
+
+def _fetch(copy: Copy, n: int, seed: int, rows: range | None, classes: range | None, kept: Path) -> None:
+    """Choose the rows, read their row groups and write ``kept``; says how much was read."""
+    sizes = {path: size for files in copy.listing().values() for path, size in files}
+    began = time.monotonic()
+    with _Reader(copy, sizes) as reader, transfer(copy):
+        groups = reader.groups()
+        chosen = _choose(groups, n, seed, lambda some: reader.labels(some, rows, classes))
+        expect_room(2 * sum(group.bytes for group in chosen), copy)
+        with atomic_path(kept) as staged:
+            reader.write(staged, chosen)
+    told = (
+        f"{in_words(reader.bytes)} read of {in_words(sum(sizes.values()))}, {len(chosen)} of {len(groups)} row groups"
+    )
+    _log.warning("%s: %s, %.0f s", copy.repository, told, time.monotonic() - began)
+
+
+def _choose(
+    groups: Sequence[Group], n: int, seed: int, labels: Callable[[Sequence[Group]], Iterable[np.ndarray]]
+) -> dict[Group, np.ndarray]:
+    """Which rows of which groups; ``labels`` gives the class of each row, -1 where it must not be chosen."""
+    stream, have, known = np.random.default_rng(seed), 0, {}
+    order = [groups[i] for i in stream.permutation(len(groups))]
+    while len(known) < len(order) and (have < n or not known):
+        more = order[len(known) : len(known) + CANDIDATES]
+        known |= zip(more, labels(more), strict=True)
+        have = sum(int((label >= 0).sum()) for label in known.values())
+    if n > have:
+        raise InvalidInput(f"n must be at most the {have:,} samples of the data set, found {n:,}.")
+    every = np.concatenate(list(known.values()))
+    wanted = np.bincount(np.sort(every[every >= 0])[evenly(n, have, stream)])
+    chosen = {}
+    for group, label in known.items():
+        taken = []
+        for row in stream.permutation(len(label)):
+            if 0 <= label[row] < len(wanted) and wanted[label[row]]:
+                wanted[label[row]] -= 1
+                taken.append(row)
+        if taken:
+            chosen[group] = np.sort(taken)
+        if not wanted.any():
+            break
+    return {group: chosen[group] for group in groups if group in chosen}
+
+
+class _Reader:
+    """The parquet files of a copy, opened where they are; counts the bytes that come from the hub."""
+
+    def __init__(self, copy: Copy, sizes: Mapping[str, int]):
+        self.copy, self.bytes, self._sizes = copy, 0, sizes
+        self._files: dict[str, ParquetFile] = {}
+        self._hub, self._lock = HfFileSystem(skip_instance_cache=True), threading.Lock()
+
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(self, *error) -> None:
+        for file in self._files.values():
+            file.close(force=True)
+
+    def groups(self) -> list[Group]:
+        """Every row group of the split, from the footers of its files."""
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            self._files = dict(zip(self._sizes, pool.map(self._open, self._sizes), strict=True))
+        found = []
+        for part, files in self.copy.listing().items():
+            first = 0
+            for path, _ in files:
+                file = self._files[path]
+                expect_columns(self.copy, file.schema_arrow.names)
+                for number in range(file.num_row_groups):
+                    each = file.metadata.row_group(number)
+                    chunks = map(each.column, range(each.num_columns))
+                    mine = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in self.copy.columns]
+                    size = sum(chunk.total_compressed_size for chunk in mine)
+                    found.append(Group(path, number, part, first, each.num_rows, size))
+                    first += each.num_rows
+        return found
+
+    def labels(self, groups: Sequence[Group], rows: range | None, classes: range | None) -> Iterator[np.ndarray]:
+        """The class of each row of each group, 0 without classes; -1 where the row is not asked for."""
+        known = dict.fromkeys(groups)
+        if "label" in self.copy.columns:
+            with ThreadPoolExecutor(CONNECTIONS) as pool:
+                for some in pool.map(self._labels, self._sizes, [groups] * len(self._sizes)):
+                    known |= some
+        for group, label in known.items():
+            row = group.first + np.arange(group.rows)
+            label = np.zeros(group.rows, dtype=int) if label is None else label
+            inside = np.ones(group.rows, dtype=bool)
+            for value, limit in ((row, rows), (label, classes)):
+                inside &= (value >= limit.start) & (value < limit.stop) if limit else True
+            yield np.where(inside, label, -1)
+
+    def _labels(self, path: str, groups: Sequence[Group]) -> dict[Group, np.ndarray]:
+        file = self._files[path]
+        mine = [group for group in groups if group.path == path]
+        return {group: file.read_row_group(group.number, columns=["label"])["label"].to_numpy() for group in mine}
+
+    def write(self, path: Path, chosen: Mapping[Group, np.ndarray]) -> None:
+        """The chosen rows with their ids, as one parquet file; one group is in memory at a time."""
+        writer = None
+        for group, rows in chosen.items():
+            table = self._files[group.path].read_row_group(group.number, columns=list(self.copy.columns)).take(rows)
+            features = Features({"id": Value("string")} | dict(Features.from_arrow_schema(table.schema)))
+            ids = [row_id(group.part, group.first + row) for row in rows]
+            table = table.add_column(0, "id", pa.array(ids)).cast(features.arrow_schema)
+            writer = writer or ParquetWriter(path, table.schema)
+            writer.write_table(table.cast(writer.schema))
+        writer.close()
+
+    def count(self, bytes_: int) -> None:
+        """Add bytes that came from the hub."""
+        with self._lock:
+            self.bytes += bytes_
+
+    def _open(self, path: str) -> ParquetFile:
+        if here := self.copy.local(path):
+            return ParquetFile(here)
+        # Nothing is read ahead: a label takes a few bytes of a file of images.
+        name = f"datasets/{self.copy.repository}@{self.copy.commit}/{path}"
+        file = self._hub.open(name, "rb", size=self._sizes[path], cache_type="none")
+        return ParquetFile(_Counted(file, self), pre_buffer=True)
+
+
+class _Counted:
+    """A file whose bytes are counted by ``reader``."""
+
+    def __init__(self, file, reader: _Reader):
+        self._file, self._reader = file, reader
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._reader.count(len(data))
+        return data
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
