@@ -48,8 +48,8 @@ def toy():
 
 def first_of(side, count):
     """The same direction with its first clusters alone."""
-    parts = ("eigenvalues", "eigenvectors", "residuals", "margin", "resolved")
-    cut = {name: getattr(side, name)[..., :count] for name in parts}
+    parts = ("eigenvalues", "eigenvectors", "residuals", "margin")
+    cut = {name: getattr(side, name)[..., :count] for name in parts} | {"resolved": ~side.unresolved[:count]}
     return dataclasses.replace(side, **cut)
 
 
