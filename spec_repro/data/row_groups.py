@@ -20,7 +20,7 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.files import atomic_path, exclusive
-from spec_repro.data.copies import Copy, expect_columns, expect_room, size_in_words, mapped, row_id, transfer
+from spec_repro.data.copies import Copy, expect_columns, expect_room, mapped, row_id, size_in_words, transfer
 from spec_repro.data.offline.factors import evenly
 
 CANDIDATES = 256  # row groups whose labels are read before some of them are chosen
@@ -65,7 +65,8 @@ def _fetch(copy: Copy, n: int, seed: int, rows: range | None, classes: range | N
         expect_room(2 * sum(group.bytes for group in chosen), copy)
         with atomic_path(kept) as staged:
             reader.write(staged, chosen)
-    told = f"{size_in_words(reader.bytes)} read of {size_in_words(sum(sizes.values()))}, {len(chosen)} of {len(groups)} row groups"
+    read, whole = size_in_words(reader.bytes), size_in_words(sum(sizes.values()))
+    told = f"{read} read of {whole}, {len(chosen)} of {len(groups)} row groups"
     _log.warning("%s: %s, %.0f s", copy.repository, told, time.monotonic() - began)
 
 
