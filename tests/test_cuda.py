@@ -97,7 +97,7 @@ def test_bandwidths(pair, scale):
 def test_carry(pair, frequencies, centred):
     """To the old rows, where it gives the eigenvectors, and to new ones."""
     x, y = (z.astype(np.float32) for z in pair)
-    found = compare(x, y, KERNELS, k=3, frequencies=frequencies, centred=centred, device=GPU)
+    found = compare(x, y, KERNELS, k=3, frequencies=frequencies, centred=centred, tol=1e-5, device=GPU)
     for side, scores in zip(found, carry(found, x, y, x, y, device=GPU), strict=True):
         np.testing.assert_allclose(scores, side.eigenvectors, atol=2e-4)
     new = x[:50] + 0.1, y[:50] - 0.1
