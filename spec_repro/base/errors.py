@@ -17,6 +17,10 @@ class InvalidInput(SpecError, ValueError):
     """A value outside its range, or an array of the wrong shape or type."""
 
 
+class TooFewSamples(InvalidInput):
+    """A data set has fewer samples than were asked for."""
+
+
 class EmbeddingMismatch(InvalidInput):
     """Two embeddings that are not of the same samples in the same order."""
 

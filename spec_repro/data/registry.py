@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import yaml
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import DataMissing, InvalidInput, UnknownName, UnreadableItem, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, TooFewSamples, UnknownName, UnreadableItem, unknown_name
 from spec_repro.base.files import given_path
 from spec_repro.base.options import expect, whole
 from spec_repro.base.registry import Registry
@@ -82,7 +82,14 @@ def dataset_loader(name: str, card: Card | None = None, *, takes: tuple[str, ...
 
 
 def load_data(
-    name: str, *, n: int | None = None, split: str | None = None, root: str | None = None, seed: int = 0, **options
+    name: str,
+    *,
+    n: int | None = None,
+    at_most: bool = False,
+    split: str | None = None,
+    root: str | None = None,
+    seed: int = 0,
+    **options,
 ) -> Dataset:
     """Load a data set by name.
 
@@ -91,6 +98,7 @@ def load_data(
         n: number of samples; ``None`` takes all of them (a generated set makes its default number). A set that is read
             is subsampled without replacement by ``seed``, with the class frequencies of ``label`` kept to within one
             sample, and stays in its own order.
+        at_most: take all samples of a set that has fewer than n, instead of an error.
         split, root: part of the data set, and its folder, for sets that have them.
         seed: drives generation and subsampling; equal seeds give equal data.
         options: those of the loader; an unknown one is refused with the near miss named.
@@ -100,7 +108,7 @@ def load_data(
         description, licence, citation and homepage. Images are decoded to RGB when they are accessed.
 
     Raises:
-        UnknownName, InvalidInput, DataMissing: at once. UnreadableItem: on access to a broken image.
+        UnknownName, InvalidInput, TooFewSamples, DataMissing: at once. UnreadableItem: on access to a broken image.
     """
     expect(
         ("the name of a data set", name, isinstance(name, str), "a text, such as 'digits' or 'folder:PATH'"),
@@ -121,8 +129,14 @@ def load_data(
         if "n" in given and not card.hub and n > GENERATED_LIMIT:
             raise InvalidInput(f"n of {name!r}, made in memory, must be at most {GENERATED_LIMIT:,}, found {n:,}.")
     _check_kinds(name, entry.function, given)
-    dataset = _checked(name, entry.function(*rest, **given))
-    if n is not None and len(dataset) != n:
+    try:
+        dataset = _checked(name, entry.function(*rest, **given))
+    except TooFewSamples:
+        if not at_most:
+            raise
+        del given["n"]
+        dataset = _checked(name, entry.function(*rest, **given))
+    if n is not None and len(dataset) != n and not (at_most and len(dataset) < n):
         dataset = subsample(dataset, n, seed)
     notes = [card.description, card.size and f"Size: {card.size}", card.obtain and f"To obtain it: {card.obtain}"]
     notes.append(dataset.info.description)  # what the loader itself reports, such as which version it found

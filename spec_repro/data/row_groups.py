@@ -18,7 +18,7 @@ from datasets import Dataset, Features, Value
 from huggingface_hub import HfFileSystem
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
-from spec_repro.base.errors import InvalidInput
+from spec_repro.base.errors import TooFewSamples
 from spec_repro.base.files import atomic_path, exclusive
 from spec_repro.data.copies import Copy, expect_columns, expect_room, mapped, row_id, size_in_words, transfer
 from spec_repro.data.offline.factors import evenly
@@ -81,7 +81,7 @@ def _choose(
         known |= zip(more, labels(more), strict=True)
         have = sum(int((label >= 0).sum()) for label in known.values())
     if n > have:
-        raise InvalidInput(f"n must be at most the {have:,} samples of the data set, found {n:,}.")
+        raise TooFewSamples(f"n must be at most the {have:,} samples of the data set, found {n:,}.")
     every = np.concatenate(list(known.values()))
     wanted = np.bincount(np.sort(every[every >= 0])[evenly(n, have, stream)])
     chosen = {}

@@ -12,7 +12,7 @@ import sklearn.datasets  # noqa: F401  rich, which it may import, draws from the
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
-from spec_repro.base.errors import InvalidInput, UnknownName, UnreadableItem
+from spec_repro.base.errors import InvalidInput, TooFewSamples, UnknownName, UnreadableItem
 from spec_repro.data import LOADERS, Card, dataset_loader, identity, load_data
 from spec_repro.data.offline.factors import labels_of
 
@@ -308,3 +308,15 @@ def test_a_name_belongs_to_one_function(registered):
     dataset_loader("mine", Card("One.", licence="none"))(first)
     with pytest.raises(InvalidInput, match="data set 'mine' is registered already; choose another name"):
         dataset_loader("mine", Card("Two.", licence="none"))(lambda: None)
+
+
+def test_at_most_takes_what_there_is(tmp_path):
+    (tmp_path / "few.txt").write_text("".join(f"text {i}\n" for i in range(12)))
+    name = f"text:{tmp_path / 'few.txt'}"
+    with pytest.raises(TooFewSamples, match="n must be at most the 12 samples of the data set, found 20"):
+        load_data(name, n=20)
+    assert load_data(name, n=20, at_most=True)["id"][:] == load_data(name)["id"][:]
+    assert load_data(name, n=5, at_most=True)["id"][:] == load_data(name, n=5)["id"][:]
+    with pytest.raises(TooFewSamples):
+        load_data("synthetic-text", n=900_000)
+    assert len(load_data("digits", n=2_000, at_most=True)) == 1_797

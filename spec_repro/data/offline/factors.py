@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import InvalidInput
+from spec_repro.base.errors import InvalidInput, TooFewSamples
 
 BLOCK = 100  # samples in which each level comes as often as its frequency says, to within one
 
@@ -77,7 +77,7 @@ def factors_of(dataset: Dataset) -> dict[str, np.ndarray]:
 def subsample(dataset: Dataset, n: int, seed: int) -> Dataset:
     """n rows without replacement, in their old order; class frequencies of ``label`` kept to within one sample."""
     if n > len(dataset):
-        raise InvalidInput(f"n must be at most the {len(dataset):,} samples of the data set, found {n:,}.")
+        raise TooFewSamples(f"n must be at most the {len(dataset):,} samples of the data set, found {n:,}.")
     stream = np.random.default_rng(seed)
     labels = labels_of(dataset) if "label" in dataset.column_names else np.zeros(len(dataset), dtype=int)
     order = stream.permutation(len(dataset))

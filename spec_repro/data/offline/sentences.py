@@ -7,7 +7,7 @@ its figures follow one pattern, which is filled in here. Compared with the paper
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import InvalidInput
+from spec_repro.base.errors import TooFewSamples
 from spec_repro.data.files import texts
 from spec_repro.data.offline.factors import frequencies
 from spec_repro.data.registry import dataset_loader
@@ -43,7 +43,7 @@ def synthetic_text(*, n: int = 10_000, seed: int = 0, ratio: float = 1.0) -> Dat
     """
     total = int(np.prod(SHAPE))
     if n > total:
-        raise InvalidInput(f"synthetic-text has {total:,} different sentences; n must be at most that, found {n:,}.")
+        raise TooFewSamples(f"synthetic-text has {total:,} different sentences; n must be at most that, found {n:,}.")
     weight = np.ones(())
     for levels in SHAPE:
         weight = np.multiply.outer(weight, frequencies(levels, ratio))
