@@ -195,7 +195,7 @@ def test_make_lists_its_targets_and_any_other_name_is_an_experiment():
     for target in ("figures", "test", "lint", "lock", "clean", "fig02"):
         assert f"  {target} " in make() or f"  {target}," in make()
     line = make("-n", "fig04", "PROFILE=paper", "ARGS=-p seed=1")
-    assert "-m spec_repro run fig04 --profile paper --jobs 2 -p seed=1" in line
+    assert "-m spec_repro run fig04 --profile paper --jobs 1 -p seed=1" in line
     assert Path(".venv/bin/python").as_posix() in line
     assert ".ci/environment" not in make("-n", "fig04", "PY=python")
 

@@ -156,7 +156,8 @@ def _tolerance(row: Mapping, own: float | None) -> np.ndarray:
     if row["interval"]:
         low, high = row["interval"]
         return np.maximum(OF_INTERVAL * (high - low), ATOL + OF_VALUE * abs(values))
-    counts = isinstance(row["measured"], int) or (row["measured"] and all(isinstance(x, int) for x in row["measured"]))
+    given = row["measured"] if isinstance(row["measured"], list) else [row["measured"]]
+    counts = all(isinstance(number, int) for number in given)
     return np.full(len(values), OF_COUNT) if counts else ATOL + OF_VALUE * abs(values)
 
 
