@@ -140,7 +140,8 @@ def world(root: Path) -> Iterator[dict[str, str]]:
 def reduced(value, name: str = ""):
     """A value of the paper profile, or what stands for it here."""
     if name == "settings":
-        return value | TRAINING | ({"steps": 4} if "steps" in value else {"epochs": 1})
+        small = {"frozen_blocks": 1} if "frozen_blocks" in value else {}  # of two
+        return value | TRAINING | small | ({"steps": 4} if "steps" in value else {"epochs": 1})
     if name == "frequencies":
         return [16, 32, 64] if isinstance(value, list) else 64
     if name == "frequencies_judged":
