@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_720,
+    "method": 5_730,
     "headless": 2_260,
     "offline": 600,
-    "all": 8_560,
+    "all": 8_570,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_640,
