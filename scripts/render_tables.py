@@ -62,7 +62,8 @@ def laptop() -> str:
     needs = "{data}; {models}; {device}, about {minutes:.0f} min with the download, {memory}".format(**cards["laptop"])
     return (
         "**No GPU?** `make fig03 PROFILE=laptop` shows Figure 3 with the paper's own models on part of its data: "
-        f"{needs}. Before it starts, it says what it will download and how long it will take."
+        f"{needs}. Before it starts, it says what it will download and how long it will take. The minutes "
+        "are computed from measured rates of these architectures; this profile was *not run* here, where no weights can be had."
     )
 
 
