@@ -63,7 +63,8 @@ def laptop() -> str:
     return (
         "**No GPU?** `make fig03 PROFILE=laptop` shows Figure 3 with the paper's own models on part of its data: "
         f"{needs}. Before it starts, it says what it will download and how long it will take. The minutes "
-        "are computed from measured rates of these architectures; this profile was *not run* here, where no weights can be had."
+        "are computed from measured rates of these architectures; this profile was *not run* here, "
+        "where no weights can be had."
     )
 
 
