@@ -130,7 +130,9 @@ def world(root: Path) -> Iterator[dict[str, str]]:
             "SMALL_CLIP": json.dumps(small_models.CLIP),
         }
         program = [str(Path(__file__).with_name("warm_rehearsal.py"))]
-        with told(variables), warm_kernels(program) as more:
+        with contextlib.ExitStack() as kept:
+            with told(variables):
+                more = kept.enter_context(warm_kernels(program))
             ready, end = Path(more.get("JUPYTER_PATH", "").partition(os.pathsep)[0], "socket"), time.monotonic() + 300
             while more and not ready.exists() and time.monotonic() < end:  # until then kernels are ordinary ones
                 time.sleep(0.1)

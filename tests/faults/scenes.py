@@ -39,7 +39,9 @@ def build(folder: Path) -> None:
     checkout = folder / "inputs" / "checkout"
     write(checkout / "notebooks", "tiny", ENTRY, {"n_samples": 10}, [RECORD, "record.close()"])
     (checkout / "pyproject.toml").touch()
-    (checkout / "notebooks" / "paper.yml").write_text("settings: {}\ninconsistencies: []\nnot recoverable: []\n")
+    paper = "settings: {}\ninconsistencies: []\nnot recoverable: []\n"
+    paper += "fidelity: {everywhere: [], numbers: {}, statements: {}}\n"
+    (checkout / "notebooks" / "paper.yml").write_text(paper)
     for name in NOTES:
         (folder / "room" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "room" / name).write_text(f"mine: {name}")
