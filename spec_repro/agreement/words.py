@@ -56,10 +56,10 @@ def _check(side: Direction, table: pd.DataFrame | None) -> str:
     if not rows:
         return ""
     row, unseen, beyond = rows[0], rows[0]["out_low"] > 0, rows[0]["p"] <= LEVEL
-    told = (
+    numbers = (
         f"gap of AMI on unseen rows {row['out']:.2f} ({row['out_low']:.2f} to {row['out_high']:.2f}), p {row['p']:.3f}"
     )
     if unseen and beyond:
-        return f" The check **holds**: {side.sees} groups them better than {side.misses} does ({told})."
+        return f" The check **holds**: {side.sees} groups them better than {side.misses} does ({numbers})."
     failed = ["on unseen rows the gap may be 0"] * (not unseen) + ["Gaussian pairs give such a gap, too"] * (not beyond)
-    return f" The check **does not hold**: {' and '.join(failed)} ({told})."
+    return f" The check **does not hold**: {' and '.join(failed)} ({numbers})."
