@@ -50,7 +50,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("solver", ["dense", "covariance", "krylov"])
+@pytest.mark.parametrize("solver", ["dense", "covariance", "krylov", "lanczos"])
 @pytest.mark.parametrize("case", CASES)
 def test_every_route_meets_the_oracle_with_cosine_kernels(case, solver, precision):
     x, y, k = CASES[case]
@@ -59,7 +59,7 @@ def test_every_route_meets_the_oracle_with_cosine_kernels(case, solver, precisio
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("solver", ["dense", "krylov"])
+@pytest.mark.parametrize("solver", ["dense", "krylov", "lanczos"])
 @pytest.mark.parametrize("memory", [None, 0])
 @pytest.mark.parametrize("case", CASES)
 def test_exact_gaussian_kernels_meet_the_oracle_kept_or_made_anew(case, solver, precision, memory):
@@ -102,7 +102,13 @@ def test_routes_agree_on_random_features(precision):
     options = {"k": k, "frequencies": 100, "tol": {"float32": 1e-5, "float64": 1e-9}[precision]}
     results = [
         compare(x, y, (Gaussian(2.0), Gaussian(2.5)), solver=solver, memory=memory, **options)
-        for solver, memory in (("dense", None), ("covariance", None), ("krylov", None), ("krylov", 0))
+        for solver, memory in (
+            ("dense", None),
+            ("covariance", None),
+            ("krylov", None),
+            ("krylov", 0),
+            ("lanczos", None),
+        )
     ]
     for found in results[1:]:
         for a, b in ((found.x_only, results[0].x_only), (found.y_only, results[0].y_only)):
@@ -122,7 +128,7 @@ def test_random_features_approach_the_exact_kernels():
     assert len(same) >= 27
 
 
-@pytest.mark.parametrize("solver", ["dense", "covariance", "krylov"])
+@pytest.mark.parametrize("solver", ["dense", "covariance", "krylov", "lanczos"])
 @pytest.mark.parametrize("frequencies", [0, 60])
 def test_equal_embeddings_have_no_groups(solver, frequencies):
     x = noise(90, 12, 0).astype(np.float32)
@@ -160,7 +166,7 @@ def test_any_small_input_meets_the_oracle(n, d, seed, data):
     x, y = noise(n, d[0], seed), noise(n, d[1], seed + 1)
     k = data.draw(st.integers(1, n))
     kernel_x, kernel_y = data.draw(st.sampled_from([(Cosine(), Cosine()), (Gaussian(1.0), Gaussian(2.0))]))
-    routes = ["dense", "krylov"] + ["covariance"] * isinstance(kernel_x, Cosine)
+    routes = ["dense", "krylov", "lanczos"] + ["covariance"] * isinstance(kernel_x, Cosine)
     found = compare(x, y, kernel_x=kernel_x, kernel_y=kernel_y, k=k, solver=data.draw(st.sampled_from(routes)))
     assert_eigenpairs(found, difference(x, y, kernel_x, kernel_y), "float64", k)
 
@@ -403,7 +409,7 @@ BAD = {
     "no columns": ({"x": X[:, :0]}, InvalidInput, r"got ndarray of shape \(20, 0\)"),
     "k zero": ({"k": 0}, InvalidInput, r"k=0: expected an integer in 1..20"),
     "k large": ({"k": 21}, InvalidInput, r"k=21: expected an integer in 1..20"),
-    "solver": ({"solver": "magic"}, InvalidInput, "solver='magic': expected auto, covariance, krylov or dense"),
+    "solver": ({"solver": "magic"}, InvalidInput, "solver='magic': expected auto, covariance, krylov, lanczos, dense"),
     "frequencies": ({"frequencies": -1}, InvalidInput, r"frequencies=-1: expected 0 \(exact\) or their number m"),
     "no frequencies": ({"frequencies": None}, InvalidInput, r"frequencies=None: expected 0 \(exact\)"),
     "names": ({"names": ("clip",)}, InvalidInput, r"names=\('clip',\): expected the names of the two embeddings"),
