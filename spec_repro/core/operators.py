@@ -368,5 +368,5 @@ def kernel_difference(
         batch = batch_size or max(64, (32 if small else 1024) * 2**20 // width)
         return FeatureOperator(*sides, batch, memory, processes, centred)
     # The triangle of a small matrix is still cut into four.
-    batch = batch_size or (min(max(256, pair[0].n // 4), 1024) if small else 8192)
+    batch = batch_size or (min(max(512, pair[0].n // 4), 1024) if small else 8192)
     return KernelOperator(*sides, batch, memory, processes, centred)
