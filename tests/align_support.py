@@ -116,9 +116,9 @@ def names_in(out):
     return sorted(path.name for path in out.iterdir() if path.name not in (".model.safetensors.lock", "metrics.csv"))
 
 
-def flipped(content, rng):
-    """The bytes with one bit of one of them turned over."""
-    place, bit = rng.randrange(len(content)), rng.randrange(8)
+def flipped(content, rng, at=None):
+    """The bytes with one bit of one of them turned over; ``at`` is where, from 0 to 1."""
+    place, bit = int((rng.random() if at is None else at) * (len(content) - 1)), rng.randrange(8)
     return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 

@@ -24,9 +24,7 @@ def in_ranks(world, task, *arguments):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     answers = FORKS.Queue()
-    started = [
-        FORKS.Process(target=_rank, args=(rank, world, port, answers, task, arguments)) for rank in range(world)
-    ]
+    started = [FORKS.Process(target=_rank, args=(rank, world, port, answers, task, arguments)) for rank in range(world)]
     for process in started:
         process.start()
     found, limit = {}, time.monotonic() + 240

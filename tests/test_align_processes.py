@@ -50,7 +50,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
             torch.testing.assert_close(weights[1][key], value, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, seed):
     # 60 rows in batches of 12: epochs of five steps, so that checkpoints after 4, 8, 12 steps lie within epochs.
     case = {**STEPS, "steps": 14, "seed": seed, **({"every": 2, "subset": 8} if seed else {})}
