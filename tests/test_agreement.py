@@ -408,7 +408,7 @@ def test_p_values_count_the_real_one_in():
 def test_directions_of_a_gaussian_are_no_more_than_gaussian_pairs(dims):
     """Draws with the covariance of unit vectors, brought to unit length, would reject nearly all of these."""
     rng, cases = np.random.default_rng(3), []
-    for _ in range(50):
+    for _ in range(20):
         x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in gaussian_case(rng, n=100, dims=dims))
         found, _ = surrogate(x, y, compare(x, y, match_bandwidths(x, y), k=2), runs=0, repeats=9)
         cases += [side.p_values[~np.isnan(side.p_values)][:1] for side in found]
@@ -446,9 +446,9 @@ def p_values(x, y, repeats, size):
 
 
 def test_gaussian_pairs_are_no_more_than_gaussian_pairs():
-    """Of 208 cases the part with p of at most 0.1 is near 0.1."""
+    """Of 104 cases the part with p of at most 0.1 is near 0.1."""
     rng, cases = np.random.default_rng(1), []
-    for i in range(104):
+    for i in range(52):
         x, y = gaussian_case(rng, decay=(0, 0.5, 1)[i % 3], shared=(0, 0.7)[i % 2])
         cases += p_values(x, y, 9, 12)
     shares = (np.array(cases) <= 0.1).mean(axis=0)
