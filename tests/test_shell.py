@@ -1,4 +1,4 @@
-"""``compare``, ``embed`` and ``align`` from the shell, alone and in several processes."""
+"""``compare``, ``embed`` and ``align`` from the shell, alone and in several processes, once under torchrun."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from ranks import in_ranks
+from ranks import commanded
 from support import planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
@@ -30,27 +30,12 @@ def files(tmp_path):
     return paths
 
 
-def _command(folder, how, words):
-    """In a process of its own: one command, with the standard output that ``how`` names."""
-    rank = os.environ.get("RANK", "0")
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{folder}/{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    if how == "full":
-        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
-    if how == "closed":  # as Python finds it when it starts
-        os.close(1)
-        sys.stdout = None
-    if how == "ascii":
-        sys.stdout.reconfigure(encoding="ascii", errors="strict")
-    return main([str(word) for word in words])
-
-
-def ranks(world, folder, *words, how=""):
-    """The status of a command in each of ``world`` processes, and what all have said."""
-    folder.mkdir()
-    statuses, _ = in_ranks(world, _command, folder, how, words)
-    return statuses, *("".join(path.read_text() for path in sorted(folder.glob(f"*.{end}"))) for end in ("out", "err"))
+def torchrun(processes, *words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [*command, "-m", "spec_repro", *map(str, words)],
+        capture_output=True, text=True, timeout=240, cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
 
 
 def test_compare_tells_and_keeps_what_python_gives(files, tmp_path, capsys):
@@ -184,7 +169,7 @@ def test_a_result_is_kept_though_nobody_reads_what_is_told(table, tmp_path):
 )
 def test_a_result_is_kept_whatever_becomes_of_what_is_told(table, tmp_path, how, status, said):
     words, kept = table
-    (found,), out, errors = ranks(1, tmp_path / "told", *words, how=how)
+    (found,), out, errors = commanded(1, tmp_path / "told", *words, how=how)
     assert found == status, errors
     kept(errors)
     assert said in errors
@@ -285,11 +270,11 @@ def test_align_takes_lists_and_whole_numbers_and_leaves_ranges_to_its_settings(t
         assert said in capsys.readouterr().err
 
 
-def test_two_processes_tell_what_one_tells(files, tmp_path):
+def test_two_processes_under_torchrun_tell_what_one_tells(files, tmp_path):
     words = ["compare", *files, "-p", "k=3", "-p", "frequencies=50", "--device", "cpu", "--out"]
-    statuses, said, errors = ranks(2, tmp_path / "told", *words, tmp_path / "two.npz")
-    assert statuses == [0, 0], errors
-    assert said.count("SPEC-diff") == 1  # the first process speaks
+    done = torchrun(2, *words, tmp_path / "two.npz")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("SPEC-diff") == 1  # the first process speaks
     assert main([*map(str, words), str(tmp_path / "one.npz")]) == 0
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
         for name in one.files:
@@ -300,7 +285,7 @@ def test_a_fault_of_one_process_is_an_error_of_both(files, tmp_path):
     x = X.copy()
     x[149] = np.nan
     np.save(files[0], x)
-    statuses, _, errors = ranks(2, tmp_path / "told", "compare", *files, "--kernels", 2, 3, "--device", "cpu")
+    statuses, _, errors = commanded(2, tmp_path / "told", "compare", *files, "--kernels", 2, 3, "--device", "cpu")
     assert statuses == [2, 2]
     assert errors.count("NaN or infinity in 1 of 150 rows, first [149]") == 2
 
