@@ -61,12 +61,3 @@ def nothing_read():
     """What other tests of this process have read is none of the results of this one."""
     if "spec_repro.base.content" in sys.modules:
         sys.modules["spec_repro.base.content"].READ.clear()
-
-
-@pytest.fixture(scope="session")
-def paper_world(tmp_path_factory):
-    """The environment variables of a machine that reaches the paper's data and models, in small: ``rehearsal.py``."""
-    import rehearsal
-
-    with rehearsal.world(tmp_path_factory.mktemp("paper")) as variables:
-        yield variables

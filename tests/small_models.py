@@ -5,6 +5,7 @@ import shutil
 
 import sentencepiece
 import torch
+import torchvision
 from safetensors.torch import save_file
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
@@ -108,20 +109,16 @@ def clip(folder, config):
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
 
 
-def swav(path):
+def swav(path, make=torchvision.models.resnet50):
     """As published: ``module.`` before each key, no classifier, projection head and prototypes."""
-    from torchvision.models import resnet50
-
-    model = resnet50()
+    model = make()
     state = {f"module.{key}": value for key, value in model.state_dict().items() if not key.startswith("fc.")}
     state |= {"module.projection_head.0.weight": torch.zeros(4, 2048), "module.prototypes.weight": torch.zeros(3, 4)}
     torch.save(state, path)
 
 
-def inception(path):
-    from torchvision.models import inception_v3
-
-    state = inception_v3(init_weights=False).state_dict()
+def inception(path, make=torchvision.models.inception_v3):
+    state = make(init_weights=False).state_dict()
     for key in [key for key in state if key.endswith("conv.weight")]:
         state[key] *= 6**0.5  # torch's own initialisation halves the signal in each layer
     torch.save(state, path)

@@ -135,12 +135,12 @@ def plain_name(name: str, where: str) -> str:
     return name
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """PyYAML keeps the last of two equal keys without a word; this loader refuses them."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        _unique([str(key) for key in keys], f"{Path(self.name).name}: key")
+        _unique([str(key) for key in keys], f"{Path(node.start_mark.name).name}: key")
         return super().construct_mapping(node, deep=deep)
 
 

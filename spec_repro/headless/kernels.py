@@ -7,7 +7,9 @@ Until this process is ready, and when it has gone, the client becomes an ordinar
 CPU: a GPU does not survive a fork.
 """
 
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -78,6 +80,8 @@ def serve(place: str) -> list | None:
     for name in IMPORTED.split():
         importlib.import_module(name)
     sys.modules["spec_repro.plots.maps"].coordinates(np.random.default_rng(0).random((50, 9)), "umap")
+    gc.collect()
+    gc.freeze()  # else the collections of each fork copy all memory that the libraries have
     kernels: dict[socket.socket, tuple[int, int]] = {}  # of each client: process, and a file that tells of its end
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
@@ -133,7 +137,13 @@ def _main() -> None:
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = ["ipykernel_launcher", *arguments]
-        runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+        with contextlib.suppress(SystemExit):
+            runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+    # Python's own end would take every object of the libraries apart, which takes a fork seconds.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ when they are imported is the same for all rehearsals, so that they can be impor
 """
 
 from spec_repro.headless import kernels
+from spec_repro.headless.experiments import load_experiments
 
 LIBRARIES = ["datasets", "open_clip", "papermill", "scipy.stats", "sklearn.linear_model", "spec_repro.align"]
 LIBRARIES += ["spec_repro.data.row_groups", "spec_repro.embeddings", "spec_repro.probe", "timm", "torchvision.models"]
@@ -13,4 +14,5 @@ LIBRARIES += [f"transformers.models.{name}.modeling_{name}" for name in FAMILIES
 
 if __name__ == "__main__":
     kernels.IMPORTED += f" {' '.join(LIBRARIES)}"
+    load_experiments()
     kernels._main()

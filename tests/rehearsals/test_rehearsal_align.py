@@ -1,0 +1,90 @@
+"""SPEC-align in the paper and the laptop profile, and the notebooks that read its model: see ``rehearsal.py``."""
+
+import functools
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from rehearsal import cases, check, command, run
+
+from spec_repro.embeddings.checkpoints import read
+from spec_repro.headless.experiments import find_experiment
+
+IN_ONE_GO = ("fig05", "fig18", "fig21", "table2")  # the first one makes what the others read
+
+
+class OneGo(NamedTuple):
+    """What a command said that was killed when Figure 5 was done, and what the same command said then."""
+
+    folder: Path
+    killed: str
+    again: str
+    untouched: bool  # the results that the first one had made
+
+
+@pytest.fixture(scope="module")
+def one_go(paper_world):
+    """The laptop profile of `IN_ONE_GO`, from nothing."""
+    words, folder = (str(Path(__file__).with_name("small_command.py")), "run"), Path(paper_world["SPEC_RESULTS"])
+    start = functools.partial(command, *words, *IN_ONE_GO, environment=paper_world, profile="laptop")
+    lines, kept = [], folder / "laptop" / "fig05" / "run.json"
+    with start() as first:
+        for line in first.stdout:
+            lines.append(line)
+            if line.startswith("fig05 "):
+                break
+    made = kept.stat() if kept.is_file() else None
+    with start() as second:
+        again, _ = second.communicate()
+    assert second.returncode == 0, again[-6000:]
+    return OneGo(folder / "laptop", "".join(lines), again, made == kept.stat())
+
+
+@pytest.fixture(scope="module")
+def made(request, paper_world):
+    """The results of an experiment in a profile, which is run when they are first asked for."""
+
+    @functools.cache
+    def folder(name, profile):
+        if profile == "laptop" and name in IN_ONE_GO:
+            return request.getfixturevalue("one_go").folder / name
+        return run(name, paper_world, profile)
+
+    return folder
+
+
+def test_one_command_says_what_it_will_do_and_begins_with_what_the_others_read(one_go):
+    cards = [find_experiment(name).cards["laptop"] for name in IN_ONE_GO]
+    planned = re.findall(r"^ +(\d+) (\w+) +(\S+) min, CPU", one_go.killed, re.MULTILINE)
+    minutes = [f"{card['minutes']:g}" for card in cards]
+    assert planned == [(str(k), *of) for k, of in enumerate(zip(IN_ONE_GO, minutes, strict=True), start=1)]
+    assert one_go.killed.count(", after fig05") == len(IN_ONE_GO) - 1
+    assert re.search(r"^in all about .+, \d\.\d GB to download, \d\.\d GB of disk\nto dow", one_go.killed, re.MULTILINE)
+    assert f"0 current, {len(IN_ONE_GO)} to run, 1 at a time" in one_go.killed
+    assert re.search(r"^fig05 +done in \d+ s", one_go.killed, re.MULTILINE)
+
+
+def test_the_same_command_goes_on_where_it_was_killed(one_go):
+    assert one_go.untouched
+    assert f"1 current, {len(IN_ONE_GO) - 1} to run" in one_go.again
+    assert re.findall(r"^(\w+) +done in", one_go.again, re.MULTILINE) == [*IN_ONE_GO[1:]]
+    assert "fig05 " not in one_go.again
+
+
+@pytest.mark.parametrize(("name", "profile"), cases(["fig05"]))
+def test_figure_5_leaves_an_aligned_model(paper_world, made, name, profile):
+    check(name, made(name, profile), profile)
+    weights, card = read(f"{paper_world['SPEC_CACHE']}/alignment/{profile}/aligned.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) > 10_000
+    if profile == "paper":
+        settings = (made(name, profile) / "tables" / "settings.csv").read_text()
+        assert "weight,0.1" in settings  # Table 1
+        assert "lr,1e-05" in settings
+        assert (card["name"], card["tag"], card["settings"]["weight"]) == ("ViT-B-32", "laion2b_e16", 0.1)
+
+
+@pytest.mark.parametrize(("name", "profile"), cases(["fig18", "fig21", "table2", "fig20"]))
+def test_the_profile_runs_from_files_to_claims(made, name, profile):
+    made("fig05", profile)
+    check(name, made(name, profile), profile)
