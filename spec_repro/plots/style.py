@@ -67,10 +67,10 @@ def style() -> Iterator[None]:
 class _Shown(Figure):
     """A figure that a notebook shows by itself, whatever backend pyplot has."""
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=110, metadata={"Software": None})
-        return file.getvalue()
+        return file.getvalue(), {"alt": self.get_label()}
 
 
 def new_figure(width: float, height: float) -> Figure:
