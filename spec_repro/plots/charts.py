@@ -40,9 +40,9 @@ def distance_violins(distances: Mapping[str, object], side=None, *, title: str =
     if side is not None:
         _mark(ax, side, ax.collections, len(distances))
     low = float(np.quantile(data["data"]["distance"], 0.01))  # a few equal pairs would press all bodies to the top
-    ax.set_ylim(bottom=low if low > 0.4 else 0)
+    ax.set_ylim(bottom=0.9 * low if low > 0.4 else 0)
     ax.get_legend().remove()
-    said = "inner lines: quartiles" + "; the lowest hundredth of all distances is not shown" * (low > 0.4)
+    said = "inner lines: quartiles" + "; less than 1% of the distances is below the axis" * (low > 0.4)
     look = {"title": said, "ncols": 1 if width < PAGE else 2}
     figure.legend(loc="outside lower center", **look)
     names = [f"{name} ({place})" for name, place in zip(distances, ("left", "right"), strict=False)]
