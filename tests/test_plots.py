@@ -1,7 +1,9 @@
 """Figures are checked by what they are drawn from and by where their texts are, not by pixels."""
 
 import dataclasses
+import itertools
 import logging
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import matplotlib
@@ -19,8 +21,9 @@ from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.core.compare import compare
 from spec_repro.core.directions import Direction
 from spec_repro.core.kernels import Gaussian
+from spec_repro.headless.experiments import load_experiments
 from spec_repro.plots.maps import MAPS, coordinates
-from spec_repro.plots.style import CLUSTERS, GREEN, PALE, VERMILION, cluster_style, marker_area
+from spec_repro.plots.style import CLUSTERS, GREEN, KNOWN_COLORS, PALE, VERMILION, cluster_style, marker_area
 
 KERNELS = (Gaussian(0.5), Gaussian(0.5))
 NAMES = ("color-histogram", "hog")
@@ -117,6 +120,24 @@ def test_known_embeddings_have_fixed_colours_in_any_company():
     alone = plots.embedding_colors(["dinov2"])["dinov2"]
     assert plots.embedding_colors(["clip", "dinov2", "swav"])["dinov2"] == alone
     assert plots.embedding_colors(["mini-dino"])["mini-dino"] == alone  # a stand-in looks like what it stands for
+
+
+def pairs_in(value):
+    """Every list of two names of embeddings among the parameters of an experiment."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    if len(parts) == 2 and all(isinstance(part, str) and part.partition("?")[0] in KNOWN_COLORS for part in parts):
+        yield tuple(parts)
+    for part in parts:
+        yield from pairs_in(part)
+
+
+def test_an_embedding_keeps_its_colour_beside_each_that_it_is_compared_with():
+    """In whichever order the two are given, and in every experiment and profile."""
+    experiments = load_experiments().values()
+    pairs = {pair for each in experiments for profile in each.cards for pair in pairs_in(each.parameters(profile))}
+    assert {("minilm", "lsa"), ("swav?head=random", "dinov2")} <= pairs
+    for pair in pairs:
+        assert plots.embedding_colors(pair) == {name: KNOWN_COLORS[name.partition("?")[0]] for name in pair}
 
 
 def test_unknown_embeddings_have_a_colour_of_their_name_and_never_share_one():
@@ -318,30 +339,29 @@ def test_any_text_stays_in_its_column(toy):
     tables = {d: plots.text_clusters([texts[i % 5] for i in range(200)], found) for d, found in toy.directions.items()}
     figure = plots.text_figure(tables, lines=3)
     assert_legible(figure)
-    drawn = [t.get_text() for t in figure.texts]
+    drawn = [t.get_text() for t in figure.findobj(matplotlib.text.Text)]
     assert any(t.endswith(" …") for t in drawn)  # cut after three lines
     assert not any("W W" in t for t in drawn)  # a word wider than the column is broken, not spaced
     assert "□□" in drawn  # characters that the font lacks
     assert "$x^2$ and a_b" in drawn
-    assert not any(t.get_parse_math() for t in figure.texts)  # dollars are no mathematics
+    assert not any(t.get_parse_math() for t in figure.findobj(matplotlib.text.Text))  # dollars are no mathematics
     assert plots.text_figure(tables, lines=8).get_figheight() > figure.get_figheight()
 
 
-def test_title_words_are_bold_in_the_texts_alone(toy):
+@pytest.mark.parametrize("dpi", [72, 100, 110, 220])
+def test_title_words_are_bold_in_the_texts_alone(toy, dpi):
     table = plots.text_clusters(["A harp, two Harps and a harp."] * 200, toy.found.x_only, clusters=1, titles=["harp"])
     figure = plots.text_figure({"one": table.head(1)})
     assert_legible(figure)
-    weights = [
-        (t.get_text(), t.get_weight()) for t in figure.texts if t.get_fontsize() == 7 and "λ" not in t.get_text()
-    ]
+    pieces = [t for t in figure.findobj(matplotlib.text.Text) if t.get_fontsize() == 7 and "λ" not in t.get_text()]
+    weights = [(t.get_text(), t.get_weight()) for t in pieces]
     expected = [("harp", "bold"), ("A", "normal"), ("harp,", "bold"), ("two Harps and a", "normal"), ("harp.", "bold")]
     assert weights == expected
-    before = [box for text, box in boxes(figure) if text in ("A", "harp,", "two Harps and a")]
-    starts = [box.x0 for text, box in boxes(figure) if text in ("harp,", "two Harps and a", "harp.")]
-    gaps = np.subtract(starts, [box.x1 for box in before])
-    # Pixels: one space, and the 4% by which hinted letters may be wider than the place they are given.
-    assert (gaps > 0).all()
-    assert (gaps < 4 + 0.04 * np.array([box.width for box in before])).all(), gaps
+    figure.set_dpi(dpi)  # letters are hinted, so that their widths do not grow with the resolution alone
+    boxes_of = [t.get_window_extent() for t in pieces[1:]]
+    gaps = [after.x0 - before.x1 for before, after in itertools.pairwise(boxes_of) if after.x0 > before.x0]
+    assert len(gaps) == 3
+    np.testing.assert_allclose(np.array(gaps) * 72 / dpi, 2.4, atol=72 / dpi)  # a space in points, and a pixel
 
 
 def test_ranking_strips_are_sorted_and_framed(toy):
@@ -532,6 +552,18 @@ def test_violins_show_the_distances_and_the_means_between_clusters(toy, width):
     expected = sorted((row.min(), row.max()) for d in distances.values() for row in d.intra)
     np.testing.assert_allclose(halves, expected)
     assert f"hog (between clusters: {distances['hog'].inter:.2f}, dashed)" in [t for t, _ in boxes(figure)]
+
+
+def test_the_axis_of_violins_begins_where_their_bodies_do(toy):
+    """At zero, unless all bodies are far above: then a few equal pairs do not press them to the top."""
+    near = cluster_distances(toy.x, toy.members)
+    assert plots.distance_violins({"clip": near}).axes[0].get_ylim()[0] == 0
+    intra = np.random.default_rng(0).uniform(0.8, 1.0, near.intra.shape)
+    intra[0, 0] = 0
+    figure = plots.distance_violins({"clip": dataclasses.replace(near, intra=intra)})
+    assert_legible(figure)
+    assert 0.7 < figure.axes[0].get_ylim()[0] < 0.8
+    assert "less than 1% of the distances is below the axis" in figure.legends[0].get_title().get_text()
 
 
 def test_heat_maps_share_a_scale_and_order_by_cluster():

@@ -158,7 +158,7 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def _clean_output(output):
     if "metadata" in output:
-        output.metadata = nbformat.NotebookNode()
+        output.metadata = nbformat.from_dict({k: v for k, v in output.metadata.items() if k == "image/png"})  # its alt
     data = output.get("data", {})
     for holder, kind in [(output, "text"), (output, "traceback"), *((data, k) for k in data if k.startswith("text/"))]:
         if kind in holder:

@@ -39,9 +39,11 @@ def distance_violins(distances: Mapping[str, object], side=None, *, title: str =
     figure.suptitle(title or getattr(side, "title", ""))
     if side is not None:
         _mark(ax, side, ax.collections, len(distances))
-    ax.set_ylim(bottom=0)
+    low = float(np.quantile(data["data"]["distance"], 0.01))  # a few equal pairs would press all bodies to the top
+    ax.set_ylim(bottom=0.9 * low if low > 0.4 else 0)
     ax.get_legend().remove()
-    look = {"title": "inner lines: quartiles", "ncols": 1 if width < PAGE else 2}
+    said = "inner lines: quartiles" + "; less than 1% of the distances is below the axis" * (low > 0.4)
+    look = {"title": said, "ncols": 1 if width < PAGE else 2}
     figure.legend(loc="outside lower center", **look)
     names = [f"{name} ({place})" for name, place in zip(distances, ("left", "right"), strict=False)]
     figure.set_label(f"Distances inside each cluster, in {' and in '.join(names)}: small where it is seen")
@@ -82,7 +84,8 @@ def kernel_heatmaps(
         limit = np.abs(first - second).max() or 1.0
         panels.append((f"{a} − {b}", first - second, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}))
 
-    figure = new_figure(PAGE, PAGE / len(panels) + 0.7)
+    beside = 0 if clusters is None else 0.4 + 0.055 * max(len(line) for name in names for line in str(name).split("\n"))
+    figure = new_figure(PAGE, (PAGE - beside) / len(panels) + 0.8)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     # A picture, not seaborn's mesh: n x n vector rectangles would make a PDF of many megabytes.
     pictures = [ax.imshow(m[np.ix_(order, order)], **look) for ax, (_, m, look) in zip(axes, panels, strict=True)]
@@ -116,10 +119,10 @@ def eigenvalue_spectrum(found, *, width: float = COLUMN) -> Figure:
     colors = embedding_colors([side.sees for side in found])
     figure = new_figure(width, 2.6)
     ax = figure.subplots()
+    ax.margins(y=0.1)
     ax.axhline(0, color="black", linewidth=0.6)
-    if found.noise_floor:
-        label = f"noise floor ±{found.noise_floor:.3f}"
-        ax.axhspan(-found.noise_floor, found.noise_floor, color="0.88", linewidth=0, label=label)
+    if floor := found.noise_floor:
+        ax.axhspan(-floor, floor, color="0.88", linewidth=0, label=f"noise floor ±{floor:.3f}")
     for side, sign in zip(found, (1, -1), strict=True):
         rank, values, color = np.arange(1, len(side) + 1), sign * side.eigenvalues, colors[side.sees]
         shades = [to_rgba(color, 1 if beyond else PALE) for beyond in side.beyond]
@@ -191,9 +194,8 @@ def alignment_curves(curves: pd.DataFrame, panels: Mapping[str, str], *, live: p
         sns.lineplot(**look, units="seed", estimator=None, linewidth=0.6, alpha=0.6, legend=False)
         sns.lineplot(**look, estimator="mean", errorbar=None, linewidth=1.6)
         if live is not None:
-            ax.plot(
-                live["step"], live[column], "o", color="black", markersize=3.5, label="this notebook's run", zorder=5
-            )
+            look = {"color": "black", "markersize": 3.5, "label": "this notebook's run", "zorder": 5}
+            ax.plot(live["step"], live[column], "o", **look)
         ax.set(xlabel="step", ylabel=label)
         ax.set_ylim(0, 1.08 * max(part[column].max() for part in (curves, live) if part is not None))
         handles, labels = ax.get_legend_handles_labels()

@@ -9,13 +9,14 @@ import functools
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import groupby, zip_longest
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.textpath import text_to_path
 from PIL import Image, ImageOps
 
@@ -63,6 +64,18 @@ def _clusters(side, shown: int, clusters: int) -> list[tuple[str, np.ndarray]]:
     return found
 
 
+def _titled(side, shown: int, clusters: int, factors: Mapping | None, tile: float) -> list[tuple[str, np.ndarray]]:
+    """The `_clusters` with what their members share, in lines for a tile that is so many inches wide."""
+    narrow = tile < 1.4  # number and eigenvalue need two lines
+    most = min(len(side.eigenvectors), max(shown, 20))  # two images share much by chance
+    shared, titled = level_titles(factors or {}, side.top(most)[:clusters]), []
+    for (name, members), said in zip(_clusters(side, shown, clusters), shared, strict=True):
+        name = name.replace(" (", "\n(").replace("  ", "\n" if narrow else "  ")
+        lines = said and _wrapped(said, 72 * tile, FontProperties(size=8), lines=3)
+        titled.append(("\n".join(filter(None, [name, lines])), members))
+    return titled
+
+
 @style()
 def cluster_grids(
     images: Sequence,
@@ -83,23 +96,18 @@ def cluster_grids(
     lines, across = -(-shown // columns), min(clusters, across)
     down = -(-clusters // across)
     tile = (PAGE - 0.2) / across
-    narrow = tile < 1.4  # inches; number and eigenvalue need two lines
-    row = tile * lines / columns + 0.35 + 0.13 * (bool(factors) * (1 + narrow) + narrow)
-    figure = new_figure(PAGE, row * down * len(directions) + 0.15 * len(directions))
+    rows = [_titled(side, shown, clusters, factors, tile) for side in directions.values()]
+    heads = [max([title.count("\n") + 1 for title, _ in found], default=1) for found in rows]  # lines
+    heights = [0.24 + down * (tile * lines / columns + 0.13 * head + 0.1) for head in heads]  # inches
+    figure = new_figure(PAGE, sum(heights))
     figure.get_layout_engine().set(w_pad=0.08)  # inches; the gap between clusters is wider than that between images
-    parts = np.atleast_1d(figure.subfigures(len(directions), 1))
-    for part, (title, side) in zip(parts, directions.items(), strict=True):
+    parts = np.atleast_1d(figure.subfigures(len(directions), 1, height_ratios=heights))
+    for part, (title, side), found in zip(parts, directions.items(), rows, strict=True):
         part.suptitle(title + side.title.removeprefix(side.name), x=0.01, ha="left")
-        found, axes = _clusters(side, shown, clusters), part.subplots(down, across, squeeze=False).ravel()
-        most = min(len(side.eigenvectors), max(shown, 20))  # two images share much by chance
-        shared = level_titles(factors, side.top(most)[:clusters]) if factors and found else []
-        for ax, (name, members), beyond, said in zip_longest(
-            axes[: len(found)], found, side.beyond[: len(found)], shared
-        ):
+        axes = part.subplots(down, across, squeeze=False).ravel()
+        for ax, (name, members), beyond in zip(axes, found, side.beyond, strict=False):
             ax.imshow(_montage(images, members, columns), alpha=1 if beyond else PALE)
-            name = name.replace(" (", "\n(").replace("  ", "\n" if narrow else "  ")
-            said = said and _wrapped(said, 72 * tile, FontProperties(size=8), lines=3)
-            ax.set_title("\n".join(filter(None, [name, said])), pad=3)
+            ax.set_title(name, pad=3)
         for ax in part.axes:
             ax.axis("off")
         if not found:
@@ -134,15 +142,14 @@ def _wrapped(text: str, width: float, font: FontProperties, lines: int) -> str:
     return "\n".join(parts)
 
 
-def _pieces(line: str, words: set[str], small: FontProperties, bold: FontProperties) -> list[tuple]:
-    """A line as (offset in points, piece, font): the given words, in any case, in bold."""
-    pieces, at = [], 0.0
-    for is_word, run in groupby(line.split(" "), lambda part: re.sub(r"\W", "", part).lower() in words):
-        piece, font = " ".join(run), bold if is_word else small
-        pieces.append((at, piece, font))
-        # Hinted letters on a screen are up to 4% wider.
-        at += 1.04 * text_to_path.get_text_width_height_descent(piece + " ", font, False)[0]
-    return pieces
+def _write(figure: Figure, x: float, y: float, pieces: Sequence[tuple], color: str) -> None:
+    """One line of (text, font) from (x, y) in figure fractions; a piece stands where the drawn one before it ends."""
+    before, space = "figure fraction", 0
+    for text, font in pieces:
+        at = {"xycoords": (before, "figure fraction"), "textcoords": "offset points", "va": "top"}
+        piece = Annotation(text, (x, y), (space, 0), **at, color=color, fontproperties=font, parse_math=False)
+        before, x = figure.add_artist(piece), 1  # the right edge of this piece
+        space = text_to_path.get_text_width_height_descent(" ", font, False)[0]
 
 
 @style()
@@ -153,10 +160,10 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
     """
     leading, margin = 8.6, 6.0  # points
     small, bold, head = (FontProperties(size=s, weight=w) for s, w in ((7, "normal"), (7, "bold"), (8.5, "bold")))
-    blocks, rules, height = [], [], margin  # (x, y from the top, text, font, colour); y of thin lines
+    blocks, rules, height = [], [], margin  # (x, y from the top, [(text, font)], colour); y of thin lines
     for title, table in tables.items():
         column = (72 * PAGE - margin) / max(table.shape[1], 1)
-        blocks.append((margin, height, title, head, "black"))
+        blocks.append((margin, height, [(title, head)], "black"))
         colors = ["0.5" if COVARIANCE in name else "black" for name in table.columns]
         marked = [set(name.partition(": ")[2].split(", ")) - {""} for name in table.columns]
         height += 2 * leading
@@ -167,8 +174,8 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
             cells = ["\n".join(map(fit, parts)).split("\n") for parts in row]
             for j, i, line in ((j, i, line) for j, cell in enumerate(cells) for i, line in enumerate(cell)):
                 x, y = margin + j * column, height + i * leading
-                pieces = _pieces(line, marked[j], font, bold)
-                blocks += [(x + offset, y, piece, used, colors[j]) for offset, piece, used in pieces]
+                runs = groupby(line.split(" "), lambda part, words=marked[j]: re.sub(r"\W", "", part).lower() in words)
+                blocks.append((x, y, [(" ".join(run), bold if is_word else font) for is_word, run in runs], colors[j]))
             height += leading * (max(map(len, cells), default=1) + 0.3)
             rules.append(height)
             height += 0.4 * leading
@@ -177,12 +184,9 @@ def text_figure(tables: Mapping[str, pd.DataFrame], *, lines: int = 4) -> Figure
     figure.set_layout_engine("none")  # every text has its position already
     for y in rules:
         figure.add_artist(Line2D([0.01, 0.99], [1 - y / height] * 2, color="0.85", linewidth=0.5))
-    for x, y, text, font, color in blocks:
-        at = x / (72 * PAGE), 1 - y / height
-        figure.text(*at, text, va="top", color=color, fontproperties=font, parse_math=False)
-    figure.set_label(
-        f"The texts with the largest entries in each of the first clusters, title words bold: {'; '.join(tables)}"
-    )
+    for x, y, pieces, color in blocks:
+        _write(figure, x / (72 * PAGE), 1 - y / height, pieces, color)
+    figure.set_label(f"The texts with the largest entries in each cluster, title words bold: {'; '.join(tables)}")
     return figure
 
 
@@ -198,10 +202,8 @@ def ranking_strips(images: Sequence, rankings: Mapping[str, object], *, title: s
     figure.suptitle(title, x=0.01, ha="left")
     parts = np.atleast_1d(figure.subfigures(len(rankings), 1))
     for part, (name, ranking) in zip(parts, rankings.items(), strict=True):
-        part.suptitle(
-            f"{name}: a random sample is ahead in {ranking.wrong:.1%} of all pairs", x=0.01, ha="left",
-            fontweight="normal",
-        )  # fmt: skip
+        said = f"{name}: a random sample is ahead in {ranking.wrong:.1%} of all pairs"
+        part.suptitle(said, x=0.01, ha="left", fontweight="normal")
         index = np.concatenate([ranking.members, ranking.strangers])
         similarity = np.concatenate([ranking.member_similarity, ranking.stranger_similarity])
         member = np.arange(len(index)) < len(ranking.members)
@@ -215,8 +217,5 @@ def ranking_strips(images: Sequence, rankings: Mapping[str, object], *, title: s
         for ax in (centre, *axes):
             ax.set(xticks=[], yticks=[])
         centre.spines[:].set(visible=False)
-    figure.set_label(
-        "Members of a cluster (green) and random samples from outside it (red), by falling cosine with the mean of the "
-        "images at the left"
-    )
+    figure.set_label("Members of a cluster (green) and random samples (red), by falling cosine with the mean at left")
     return figure

@@ -18,7 +18,7 @@ from spec_repro.core.directions import BACKGROUND, COVARIANCE
 from spec_repro.plots.style import PAGE, PALE, cluster_style, marker_area, new_figure, style
 
 FEWEST = 12
-LINE = 115  # characters of a legend in one line of a page
+LINE = 130  # characters of a legend in one line of a page
 
 
 def _umap(z: np.ndarray, seed: int) -> np.ndarray:

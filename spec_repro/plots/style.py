@@ -22,7 +22,8 @@ ORANGE, SKY, GREY, WINE, OLIVE, INDIGO = "#e69f00", "#56b4e9", "#777777", "#8822
 # A stand-in has the colour of the model in whose role it is.
 ROLES = {
     BLUE: ("clip", "clip-laion400m", "clip-laion2b", "clip-text", "mini-clip", "mini-clip-text"),
-    SKY: ("spec-align",),
+    SKY: ("spec-align", "mini-clip aligned"),
+    INDIGO: ("minilm",),
     VERMILION: ("dinov2", "mini-dino"),
     GREEN: ("roberta", "lsa", "hog"),
     ORANGE: ("e5", "ngrams", "swav"),
@@ -66,10 +67,10 @@ def style() -> Iterator[None]:
 class _Shown(Figure):
     """A figure that a notebook shows by itself, whatever backend pyplot has."""
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=110, metadata={"Software": None})
-        return file.getvalue()
+        return file.getvalue(), {"alt": self.get_label()}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -86,8 +87,8 @@ def embedding_colors(names: Sequence[str]) -> dict[str, str]:
     """
     colors: dict[str, str] = {}
     for name in names:
-        start = zlib.crc32(name.encode()) % len(FREE_COLORS)
-        wishes = [KNOWN_COLORS.get(name, FREE_COLORS[start]), *FREE_COLORS[start:], *FREE_COLORS[:start]]
+        start, known = zlib.crc32(name.encode()) % len(FREE_COLORS), KNOWN_COLORS.get(name.partition("?")[0])
+        wishes = [known or FREE_COLORS[start], *FREE_COLORS[start:], *FREE_COLORS[:start]]
         colors[name] = next((c for c in wishes if c not in colors.values()), wishes[0])
     return colors
 

@@ -14,7 +14,7 @@ def level_titles(factors: Mapping[str, np.ndarray], members: np.ndarray) -> list
     """
     titles = []
     for rows in members:
-        best = (0.0, "mixed")
+        best = (0.0, "mixed" if factors else "")
         for name, levels in factors.items():
             found, counts = np.unique(levels[rows], return_counts=True)
             order = [i for i in np.argsort(-counts, kind="stable") if found[i]][:2]
