@@ -21,7 +21,7 @@ from spec_repro.data.tables import read_table, read_text
 DOGS = range(151, 269)  # ImageNet's domestic breeds
 
 
-@dataset_loader("afhq", takes=("n", "seed", "split", "root"))
+@dataset_loader("afhq")
 def afhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Animal faces; label cat, dog or wild. The description names the version that was found."""
     dataset = _by_folder("afhq", split, root, n, seed)
@@ -33,25 +33,25 @@ def afhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str |
     return dataset
 
 
-@dataset_loader("imagenet", takes=("n", "seed", "split", "root"))
+@dataset_loader("imagenet")
 def imagenet(*, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None) -> Dataset:
     """ImageNet-1K; label is one of its 1,000 classes, even if some of them are absent."""
     return _by_folder("imagenet", split, root, n, seed)
 
 
-@dataset_loader("imagenette", takes=("n", "seed", "split", "root"))
+@dataset_loader("imagenette")
 def imagenette(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Imagenette; classes named as in ImageNet."""
     return _by_folder("imagenette", split, root, n, seed)
 
 
-@dataset_loader("imagewoof", takes=("n", "seed", "split", "root"))
+@dataset_loader("imagewoof")
 def imagewoof(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """ImageWoof; breeds named as in ImageNet."""
     return _by_folder("imagewoof", split, root, n, seed)
 
 
-@dataset_loader("dogs", takes=("n", "seed", "split", "root"))
+@dataset_loader("dogs")
 def dogs(*, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None) -> Dataset:
     """The rows of ``imagenet`` whose class is a breed of dog; label is one of these 118."""
     dataset = _by_folder("imagenet", split, root, n, seed, DOGS)

@@ -53,7 +53,7 @@ def not_here(repository: str) -> None:
         raise DataMissing(f"the folder {shown(Path(repository).absolute())} has the name of a hub repository, {hint}")
 
 
-@dataset_loader("hub:", takes=("split",))
+@dataset_loader("hub:")
 def hub(spec: str, *, split: str = "train") -> Dataset:
     """``OWNER/NAME[/FOLDER][:CONFIG][@REVISION]``; give a commit as REVISION to have the same rows later, too.
 

@@ -24,7 +24,7 @@ from spec_repro.data.tables import lines, read_table, read_text
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
-@dataset_loader("folder:", takes=("root",))
+@dataset_loader("folder:")
 def folder(path: str, *, root: str | None = None) -> Dataset:
     """All images below ``path`` (relative to ``root``, if given).
 
@@ -41,7 +41,7 @@ def folder(path: str, *, root: str | None = None) -> Dataset:
     return image_files(ids, [os.path.join(base, i) for i in ids], _labels(ids), left_out(len(ids), "images", others))
 
 
-@dataset_loader("text:", takes=("root",))
+@dataset_loader("text:")
 def text(path: str, *, root: str | None = None) -> Dataset:
     """Texts of a UTF-8 file, one a line (id: the line's number from 1), or of a folder; empty ones are left out.
 
@@ -64,7 +64,7 @@ def text(path: str, *, root: str | None = None) -> Dataset:
     return texts(list(found), list(found.values()), _labels(list(found)), left_out(len(found), "texts", others))
 
 
-@dataset_loader("csv:", takes=("root", "image_column", "text_column"))
+@dataset_loader("csv:")
 def csv(path: str, *, root: str | None = None, image_column: str = "", text_column: str = "") -> Dataset:
     """The rows of a UTF-8 table with commas (``.csv``), tabs (``.tsv``) or one JSON object a line (``.jsonl``).
 

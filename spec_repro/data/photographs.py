@@ -25,7 +25,7 @@ INSTANCE_KEYS = ("annotations", "categories", "image_id", "category_id", "iscrow
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
 
-@dataset_loader("ffhq", takes=("n", "seed", "split", "root"))
+@dataset_loader("ffhq")
 def ffhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Faces by number; ``split`` is "all" (as in the paper), "train" (the first 60,000) or "val" (the rest)."""
     rows = {"train": range(FFHQ_TRAIN), "val": range(FFHQ_TRAIN, sys.maxsize)}.get(split)
@@ -34,7 +34,7 @@ def ffhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str |
     return dataset.select([i for i, part in enumerate(parts) if split in ("all", part)])
 
 
-@dataset_loader("coco", takes=("n", "seed", "split", "root", "captions", "objects"))
+@dataset_loader("coco")
 def coco(
     *,
     n: int | None = None,
@@ -66,7 +66,7 @@ def coco(
     return dataset
 
 
-@dataset_loader("coco-captions", takes=("split", "root", "every", "objects"))
+@dataset_loader("coco-captions")
 def coco_captions(*, split: str = "train", root: str | None = None, every: bool = False, objects: str = "") -> Dataset:
     """Captions by ``image_id``; ``split`` is "train", "val" or "all"; an id is "image/annotation".
 

@@ -22,9 +22,8 @@ from spec_repro.base.files import atomic_path, exclusive, read_json
 from spec_repro.headless.api import interface
 from spec_repro.headless.claims import KINDS, VERDICTS, came_out, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
-from spec_repro.headless.fidelity import fidelity_rows
+from spec_repro.headless.printed import beside_the_paper, fidelity_rows, flat, for_people
 from spec_repro.headless.record import DPI, STAMP, damaged, read_claims, read_stamp, results_folder
-from spec_repro.headless.tables import beside_the_paper, for_people
 
 ENVIRONMENT = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
 TOGETHER = (".html", ".ipynb", ".npz", ".parquet", ".json")  # files that an experiment's page links to by name
@@ -38,13 +37,8 @@ def write_report(profile: str) -> tuple[dict[str, int], Path]:
     plain = jinja2.Environment(loader=loader, finalize=_untagged, **ENVIRONMENT)
     pages = jinja2.Environment(loader=loader, autoescape=True, **ENVIRONMENT)
     for environment in (plain, pages):
-        environment.filters |= {
-            "show": show,
-            "measured": show_measured,
-            "flat": _flat,
-            "kinds": kind_of,
-            "strong": _strong,
-        }
+        environment.filters |= {"show": show, "measured": show_measured, "flat": flat, "kinds": kind_of}
+        environment.filters["strong"] = _strong
 
     def write(place: Path, template: jinja2.Template, **more) -> Path:
         with atomic_path(place) as path:
@@ -108,17 +102,8 @@ def _section(experiment: Experiment, profile: str) -> dict:
     """What the templates show of one experiment; ``run`` is empty if there are no results."""
     command = f"make {experiment.name}" + ("" if profile == "mini" else f" PROFILE={profile}")
     section = {"experiment": experiment, "card": experiment.cards[profile], "command": command}
-    section |= {
-        "run": {},
-        "changed": {},
-        "bad": [],
-        "figures": [],
-        "tables": {},
-        "beside": [],
-        "links": [],
-        "came_out": [],
-    }
-    section["failed"] = _failed(experiment, profile)
+    section |= {"run": {}, "changed": {}, "tables": {}, "failed": _failed(experiment, profile)}
+    section |= {key: [] for key in ("bad", "figures", "beside", "links", "came_out")}
 
     def unmeasured(reason: str) -> list[dict]:
         return [item.row(profile, "not run", f"{reason}: {command}") for item in experiment.claims_of(profile)]
@@ -208,13 +193,6 @@ def _untagged(value):
 def _strong(sentence: str) -> Markup:
     """Markdown's ``**word**`` as HTML; all else is text."""
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(sentence))))
-
-
-def _flat(values, path: str = "") -> list[tuple[str, str]]:
-    """Nested numbers as rows of a name and a text: ``{a: {b: [1, 2]}}`` gives ``("a, b", "1, 2")``."""
-    if not isinstance(values, Mapping):
-        return [(path, show(values, None))]
-    return [row for key, value in values.items() for row in _flat(value, f"{path}, {key}" if path else str(key))]
 
 
 def _size(path: Path) -> tuple[int, int]:
