@@ -1,7 +1,6 @@
 """What runs cost and the plan before them: counts by hand, limits over all cards, machines that lack something."""
 
 import inspect
-from collections import namedtuple
 
 import pytest
 from huggingface_hub import constants
@@ -31,7 +30,7 @@ def bare(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     monkeypatch.setattr(prospect, "on_gpu", lambda: False)
-    monkeypatch.setattr(prospect.shutil, "disk_usage", lambda path: namedtuple("Use", "free")(1e15))
+    monkeypatch.setattr(prospect, "free_at", lambda path: 1e15)
 
 
 def plans(profile, *names):
@@ -149,7 +148,7 @@ def test_the_plan_names_order_sums_and_what_is_lacking(bare, monkeypatch):
     assert found.downloads["imagenet"] > 100
     assert [name for name in found.downloads if "fhq" in name] == ["afhq", "ffhq"]  # whole, once
     assert found.disk > sum(found.downloads.values())
-    monkeypatch.setattr(prospect.shutil, "disk_usage", lambda path: namedtuple("Use", "free")(1e9))
+    monkeypatch.setattr(prospect, "free_at", lambda path: 1e9)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     found = prospect.prospect(plans("laptop", "fig03", "fig18"))
     assert found.problems[0].startswith("fig18 reads data/cache")

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from tqdm.auto import tqdm
 from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
 from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotConverged, readable, unknown_name
-from spec_repro.base.files import atomic_path, exclusive, patience, sweep
+from spec_repro.base.files import atomic_path, exclusive, free_at, patience, sweep
 from spec_repro.base.processes import UNSET, answered, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
@@ -228,7 +227,7 @@ class _Run:
             trained = sum(p.nbytes for p in clip.parameters() if p.requires_grad)
             size = 3 * (2 * trained + sum(value.nbytes for value in clip.state_dict().values()))
             size -= sum(path.stat().st_size for path in self.checkpoints())
-            if size > (free := shutil.disk_usage(self.out).free):
+            if size > (free := free_at(self.out)):
                 raise DiskFull(f"{self.out}: the checkpoints need {size:,} bytes, {free:,} are free. Make room first.")
         if start:
             model = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}

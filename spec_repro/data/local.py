@@ -16,10 +16,9 @@ from datasets import ClassLabel, Dataset, Image, Value
 from spec_repro.base.content import note
 from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown, unknown_name
 from spec_repro.base.files import given_path
-from spec_repro.data.captions import captions_of
 from spec_repro.data.files import IMAGES, STRING, Columns, distinct, image_files, left_out, listed, natural, texts
 from spec_repro.data.registry import dataset_loader
-from spec_repro.data.tables import lines, read_table, read_text
+from spec_repro.data.tables import captions_of, lines, read_table, read_text
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 

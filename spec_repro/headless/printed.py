@@ -5,7 +5,7 @@ Every number that the YAML files have under ``paper:`` has a row of fidelity: ``
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -88,14 +88,15 @@ def printed_of(experiment: Experiment, key: str) -> Mapping:
 
 
 def beside_printed(
-    experiment: Experiment, sides: Mapping, table: pd.DataFrame, choices: pd.DataFrame | None = None
+    experiment: Experiment, sides: Mapping | Iterable, table: pd.DataFrame, choices: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Eigenvalues, AMI or NMI, and mean distances between clusters as the paper prints them, and as they came out.
 
-    ``sides``: the directions by their keys; ``table``: of `agreement.evidence`; ``choices``: of `other_choices`, for
-    the eigenvalues at the matched level.
+    ``sides``: the directions, by other keys than their own if it is a mapping; ``table``: of `agreement.evidence`;
+    ``choices``: of `other_choices`, for the eigenvalues at the matched level.
     """
-    rows = [row for key, side in sides.items() for row in _numbers(printed_of(experiment, key), side, table)]
+    keyed = sides if isinstance(sides, Mapping) else {side.key: side for side in sides}
+    rows = [row for key, side in keyed.items() for row in _numbers(printed_of(experiment, key), side, table)]
     frame = pd.DataFrame(rows, columns=["direction", "number", "paper", "here"])
     if choices is not None and len(choices):
         matched = {(row.direction, f"eigenvalue {row.cluster}"): row.matched for row in choices.itertuples()}

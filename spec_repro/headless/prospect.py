@@ -4,17 +4,15 @@ The numbers are those of the cards and of ``cost``; the hub is not asked, and no
 """
 
 import functools
-import operator
-import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any
 
 from spec_repro.base.errors import InvalidInput, brief
-from spec_repro.base.files import cache_root
+from spec_repro.base.files import cache_root, free_at
 from spec_repro.headless import cost
 from spec_repro.headless.progress import minutes
 from spec_repro.headless.runner import Plan, on_gpu
@@ -34,10 +32,9 @@ class Prospect:
         """For the terminal."""
         sums = f"in all about {minutes(self.seconds)}, {sum(self.downloads.values()):.1f} GB to download"
         found = [*self.lines, f"{sums}, {self.disk:.1f} GB of disk"]
-        sizes: dict[str, float] = {}
+        sizes = Counter()
         for name, size in self.downloads.items():
-            short = name.partition(",")[0]
-            sizes[short] = sizes.get(short, 0.0) + size
+            sizes[name.partition(",")[0]] += size
         told = ", ".join(f"{name} {size:.2f}" for name, size in sizes.items())
         found += [f"to download, in GB: {told}"] * bool(told)
         return "\n".join([*found, *(f"not possible here: {each}" for each in self.problems)])
@@ -69,11 +66,10 @@ def prospect(plans: Sequence[Plan]) -> Prospect:
 
 def absent(used: cost.Uses) -> dict[str, float]:
     """GB of each data set and model that is not on this machine, of the rows that are read."""
-    found: dict[str, float] = {}
+    found = Counter()
     for rows, size in _not_here(used).items():
-        name = f"{rows.name}, {rows.n:,} rows" if rows.n else rows.name
-        found[name] = found.get(name, 0.0) + size / 1e9
-    return found | {name: float(facts.size.split()[0]) for name, facts in sorted(_weights(used).items())}
+        found[f"{rows.name}, {rows.n:,} rows" if rows.n else rows.name] += size / 1e9
+    return dict(found) | {name: float(facts.size.split()[0]) for name, facts in sorted(_weights(used).items())}
 
 
 def _not_here(used: cost.Uses) -> dict[cost.Subset, int]:
@@ -119,8 +115,7 @@ def _lacking(item: Plan, run: Sequence[str]) -> list[str]:
     from spec_repro.data.sources import find
 
     found, name = [], item.experiment.name
-    missing = item.lacks()
-    if missing and not set(item.after) & set(run):
+    if (missing := item.lacks()) and not set(item.after) & set(run):
         found.append(f"{name} reads {missing}, which {' and '.join(item.after)} makes: run it, too")
     if item.parameters.get("objects") and not find("coco-instances", "train", None)[1]:
         found.append(
@@ -138,17 +133,12 @@ def _shared(used: cost.Uses, space: float) -> list[str]:
     gated = sorted(name for name in names & cost.on_hub().keys() if cost.on_hub()[name].get("gated"))
     open_to = "accept its terms there, then set HF_TOKEN"
     found = [f"{name} is gated on the hub: {open_to}" for name in gated if not get_token()]
-    free = shutil.disk_usage(_standing(cache_root())).free / 1e9
+    free = free_at(cache_root()) / 1e9
     if space > free:
         found.append(f"{space:.1f} GB are needed on disk, {free:.1f} GB are free at {cache_root()}")
     if lacks and constants.HF_HUB_OFFLINE:
         found.append(f"HF_HUB_OFFLINE is set, and these are not here: {', '.join(lacks)}")
     return found
-
-
-def _standing(path: Path) -> Path:
-    """The first folder above ``path`` that exists."""
-    return next(each for each in [path, *path.absolute().parents] if each.exists())
 
 
 def agreed(plans: Sequence[Plan], yes: bool, ask: Callable[[str], str] | None = None, say: Callable = print) -> bool:
@@ -174,7 +164,7 @@ def fetch(plans: Sequence[Plan], say: Callable = print) -> list[str]:
     """Download what the plans need and is not here; what could not be had, with the reason."""
     from spec_repro.data import load_data
 
-    used = functools.reduce(operator.or_, (cost.uses(item.parameters) for item in plans), cost.Uses())
+    used = cost.joined(cost.uses(item.parameters) for item in plans)
     say("\n".join([f"{name}: {size:.2f} GB" for name, size in absent(used).items()] or ["everything is here"]))
     steps: list[tuple[str, Callable]] = [
         (rows.name, functools.partial(load_data, rows.name, n=rows.n or None, split=rows.split or None, seed=rows.seed))

@@ -84,11 +84,7 @@ def _slug(name: str) -> str:
 
 def _assigned(source: str, parameter: str, value: object) -> str:
     """The parameters cell with another value; a comment behind it stays."""
-    pattern = re.compile(rf"^{parameter} = .*?(?=(  # .*)?$)", re.MULTILINE)
-    return pattern.sub(lambda found: f"{parameter} = {_literal(value)}", source)
+    from papermill.translators import PythonTranslator
 
-
-def _literal(value: object) -> str:
-    """As the house's notebooks write it: double quotes."""
-    text = repr(value)
-    return text.replace("'", '"') if '"' not in text else text
+    pattern, literal = re.compile(rf"^{parameter} = .*?(?=(  # .*)?$)", re.MULTILINE), PythonTranslator.translate(value)
+    return pattern.sub(lambda found: f"{parameter} = {literal}", source)
