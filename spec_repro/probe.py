@@ -30,8 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
-from spec_repro.base.options import expect, real, whole
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged, expect, real, whole
 from spec_repro.base.rows import Rows, as_rows, free_memory, resolve_device, slices
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)

@@ -211,6 +211,11 @@ def sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fingerprint(content: Any) -> str:
+    """Hexadecimal SHA-256 of what JSON can hold, whatever the order of its keys; of other things their text counts."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def sweep(path: str | os.PathLike) -> None:
     """Remove what processes that are dead have left beside ``path``, whichever file there they were writing."""
     for room in Path(path).parent.glob(f".*.{HOST}.*.partial"):

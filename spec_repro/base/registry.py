@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
-from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.errors import InvalidInput, among, unknown_name
 
 NUMBERS = {int: Integral, float: Real}  # numpy's, too
 
@@ -54,8 +54,7 @@ class Registry(dict[str, Entry]):
         Raises UnknownName with the near miss.
         """
         head, colon, rest = name.partition(":")
-        if head + colon not in self:
-            raise unknown_name(self.kind, head + colon, self)
+        among(self.kind, head + colon, self)
         if colon and not rest:
             raise InvalidInput(f"{self.kind} {name!r} needs something after the colon, as in '{head}:PATH'.")
         return self[head + colon], (rest,) if colon else ()

@@ -14,7 +14,7 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, Image, Value
 
 from spec_repro.base.content import note
-from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, among, readable, shown
 from spec_repro.base.files import given_path
 from spec_repro.data.files import IMAGES, STRING, Columns, distinct, image_files, left_out, listed, natural, texts
 from spec_repro.data.registry import dataset_loader
@@ -107,8 +107,7 @@ def _chosen(table: dict[str, list[str]], base: Path, **wanted: str) -> dict[str,
     """The table with the columns that the caller names called ``image`` or ``text``; the other kind of item goes."""
     names = {column: item for item, column in wanted.items() if column}
     for column in names:
-        if column not in table:
-            raise unknown_name(f"column of {shown(base)}", column, table)
+        among(f"column of {shown(base)}", column, table)
     gone = {item for item in wanted if names and item not in names.values()}  # it is not what was asked for
     kept = {column: values for column, values in table.items() if column in names or column not in {*names.values()}}
     return {names.get(column, column): values for column, values in kept.items() if column not in gone}

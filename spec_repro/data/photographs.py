@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Value
 
-from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, among, readable, shown
 from spec_repro.data.files import IMAGES, STRING, image_files, left_out, listed
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
@@ -91,8 +91,7 @@ def _with_objects(dataset: Dataset, objects: str, split: str, root: str | None) 
     files = [_instances(base / part) for part in parts]
     known = {word for categories, _ in files for pair in categories.values() for word in pair}
     for name in names:
-        if name not in known:
-            raise unknown_name("kind of object of COCO:", name, known)
+        among("kind of object of COCO:", name, known)
         count = Counter()
         for categories, found in files:
             wanted = {number for number, words in categories.items() if name in words}

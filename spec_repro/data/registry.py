@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 import yaml
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import DataMissing, InvalidInput, TooFewSamples, UnknownName, UnreadableItem
+from spec_repro.base.errors import DataMissing, InvalidInput, TooFewSamples, UnknownName, UnreadableItem, expect, whole
 from spec_repro.base.files import given_path
-from spec_repro.base.options import expect, whole
 from spec_repro.base.registry import Registry
 from spec_repro.data.files import IMAGES, distinct
 from spec_repro.data.identity import TEXTS

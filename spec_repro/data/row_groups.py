@@ -36,7 +36,7 @@ class Group(NamedTuple):
     part: str
     first: int
     rows: int
-    bytes: int  # of the columns that are read
+    bytes: int
 
 
 def part_of_split(copy: Copy, n: int, seed: int, limits: Mapping[str, range]) -> Dataset:
@@ -124,10 +124,7 @@ class _Reader:
                 expect_columns(self.copy, file.schema_arrow.names)
                 for number in range(file.num_row_groups):
                     each = file.metadata.row_group(number)
-                    chunks = map(each.column, range(each.num_columns))
-                    mine = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in self.copy.columns]
-                    size = sum(chunk.total_compressed_size for chunk in mine)
-                    found.append(Group(path, number, part, first, each.num_rows, size))
+                    found.append(Group(path, number, part, first, each.num_rows, each.total_byte_size))
                     first += each.num_rows
         return found
 

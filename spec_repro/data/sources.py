@@ -13,7 +13,7 @@ from pathlib import Path
 from datasets import Dataset
 from huggingface_hub import get_token
 
-from spec_repro.base.errors import DataMissing, InvalidInput, shown, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, among, shown
 from spec_repro.base.files import data_root
 from spec_repro.data.copies import Copy, whole_split
 from spec_repro.data.hub import gated
@@ -60,8 +60,7 @@ def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, l
     """
     card = CARDS[name]
     known = card.splits.keys() | card.hub_splits.keys()
-    if split not in known:
-        raise unknown_name(f"split of data set {name!r}:", split, known)
+    among(f"split of data set {name!r}:", split, known)
     wanted = [split] if split in card.splits else list(card.splits)
     for base, found in candidates(name, root):
         if found.keys() >= set(wanted):

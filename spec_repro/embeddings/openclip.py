@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
+from spec_repro.base.errors import CheckpointError, DataMissing, among
 from spec_repro.embeddings.checkpoints import config_of, given_weights, load_model, model_card
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained
@@ -73,8 +73,7 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
 
 
 def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
-    if tower not in ("image", "text"):
-        raise unknown_name("tower", tower, ("image", "text"))
+    among("tower", tower, ("image", "text"))
     with found as (path, make):
         import open_clip
 

@@ -32,9 +32,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from spec_repro.base.errors import InvalidInput, readable
+from spec_repro.base.errors import InvalidInput, readable, whole
 from spec_repro.base.files import given_path
-from spec_repro.base.options import whole
 from spec_repro.base.registry import Registry
 
 EMBEDDINGS = Registry("embedding")

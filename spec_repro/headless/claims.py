@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.errors import InvalidInput, among
 
 VERDICTS = ("held", "differs", "inconclusive", "not run", "observed")
 TINY = 1e-4  # below, only the order of magnitude is of interest
@@ -102,8 +102,7 @@ class Rule:
         kind, given = next(iter(entry.items())) if isinstance(entry, Mapping) and len(entry) == 1 else (entry, [])
         if not isinstance(kind, str):
             raise InvalidInput(f"{where}: a rule is one name, or one name with its numbers; found {entry!r}.")
-        if kind not in RULES:
-            raise unknown_name(f"rule of {where}", kind, RULES)
+        among(f"rule of {where}", kind, RULES)
         names = RULES[kind][0]
         if kind == "near" and isinstance(given, Mapping) and printed is not None:
             share = given.get("share")

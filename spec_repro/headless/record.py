@@ -8,8 +8,6 @@ and the state of the data that were read; what it does not name is not ours, and
 
 import contextlib
 import functools
-import hashlib
-import json
 import math
 import os
 import re
@@ -25,7 +23,7 @@ import pandas as pd
 
 from spec_repro.base import files
 from spec_repro.base.content import READ
-from spec_repro.base.errors import InvalidInput, SpecError, unknown_name
+from spec_repro.base.errors import InvalidInput, SpecError, among
 from spec_repro.headless.circumstances import processor, timing, versions
 from spec_repro.headless.claims import VERDICTS, Claim, came_out, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
@@ -59,14 +57,14 @@ def results_folder(*names: str) -> Path:
 
 def write_stamp(folder: Path, stamp: Mapping) -> None:
     """Keep ``stamp`` with the results, and its digest: a damaged one is none."""
-    files.write_json(folder / STAMP, {"stamp": stamp, "sha256": _digest(stamp)})
+    files.write_json(folder / STAMP, {"stamp": stamp, "sha256": files.fingerprint(stamp)})
 
 
 def read_stamp(folder: Path) -> dict:
     """Hashes of the "files" of results, the state of the data that were "read", the runner's "key"; {} if damaged."""
     with contextlib.suppress(SpecError, OSError, LookupError, TypeError):
         found = files.read_json(folder / STAMP)
-        if found["sha256"] == _digest(found["stamp"]):
+        if found["sha256"] == files.fingerprint(found["stamp"]):
             return found["stamp"]
     return {}
 
@@ -123,8 +121,7 @@ class Record:
         self.parameters = {name: values.get(name, default) for name, default in usual.items()}
         check_parameters(self.experiment.declared, self.parameters, self.experiment.path.name)
         self.profile = self.parameters["profile"]
-        identity = json.dumps([self.experiment.name, self.parameters], sort_keys=True)
-        self.run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        self.run_id = files.fingerprint([self.experiment.name, self.parameters])[:12]
         self._claims, self._arrays, self._captions, self._used = {}, {}, {}, {"data": [], "models": []}
         self._conclusion = []
         self._started = time.perf_counter()
@@ -191,8 +188,7 @@ class Record:
         """
         self._path("claims.json")
         claims = {item.id: item for item in self.experiment.claims}
-        if claim not in claims:
-            raise unknown_name(f"claim of {self.experiment.name}", claim, claims)
+        among(f"claim of {self.experiment.name}", claim, claims)
         if self.profile not in claims[claim].data:
             return
         if measured is None and not reason:
@@ -306,10 +302,6 @@ def _ours(stem: str, folder: Path) -> set[str]:
     """What of the older results of a notebook goes with them."""
     names = STAMP, "claims.json", "run.json", "timing.json", f"{stem}.ipynb", f"{stem}.html"
     return {*names, *read_stamp(folder).get("files", ())}
-
-
-def _digest(stamp: Mapping) -> str:
-    return hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str | None:

@@ -17,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
-from spec_repro.base.errors import unknown_name
+from spec_repro.base.errors import among
 from spec_repro.base.files import atomic_path, exclusive, read_json
 from spec_repro.headless.api import interface
 from spec_repro.headless.claims import KINDS, VERDICTS, came_out, kind_of, show, show_measured
@@ -31,8 +31,7 @@ TOGETHER = (".html", ".ipynb", ".npz", ".parquet", ".json")  # files that an exp
 
 def write_report(profile: str) -> tuple[dict[str, int], Path]:
     """Write pages, ``REPORT.md`` and ``report.html``; how many claims have each verdict, and the path of the last."""
-    if profile not in PROFILES:
-        raise unknown_name("profile", profile, PROFILES)
+    among("profile", profile, PROFILES)
     content, loader = collect(profile), jinja2.PackageLoader("spec_repro.headless")
     plain = jinja2.Environment(loader=loader, finalize=_untagged, **ENVIRONMENT)
     pages = jinja2.Environment(loader=loader, autoescape=True, **ENVIRONMENT)

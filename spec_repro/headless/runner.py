@@ -6,8 +6,6 @@ stamp that says so is never committed, so that a fresh clone computes everything
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import logging
 import multiprocessing
 import os
@@ -297,8 +295,7 @@ def _key(experiment: Experiment, parameters: dict) -> str:
     made = {path: _checkpoint(path) for path in uses(parameters).checkpoints}
     hashes |= {path: files.sha256(file) for path, file in made.items() if file.is_file()}
     stated = dataclasses.asdict(experiment) | {"findings": {}}  # written after the run, of what it has measured
-    content = json.dumps([code, stated, parameters, hashes], sort_keys=True, default=str)
-    return hashlib.sha256(content.encode()).hexdigest()
+    return files.fingerprint([code, stated, parameters, hashes])
 
 
 def _checkpoint(path: str) -> Path:

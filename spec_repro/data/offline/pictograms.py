@@ -16,7 +16,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 from PIL import Image, ImageDraw
 
-from spec_repro.base.options import expect
+from spec_repro.base.errors import expect
 from spec_repro.data.files import STRING, dataset_of
 from spec_repro.data.identity import RGB
 from spec_repro.data.offline.factors import draw, draw_unlike, labels_of, uniform
