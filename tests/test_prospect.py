@@ -165,14 +165,16 @@ def test_what_several_embed_is_counted_once(bare):
     assert two.seconds - one.seconds == pytest.approx(60 * load_experiments()["theory"].cards["mini"]["minutes"])
 
 
-def test_nothing_starts_without_a_yes_that_this_machine_cannot_do(bare):
+def test_nothing_starts_without_a_yes_that_this_machine_cannot_do(bare, monkeypatch):
     said, fig03 = [], plans("paper", "fig03")
     with pytest.raises(InvalidInput, match="nothing was started; add --yes"):
         prospect.agreed(fig03, False, say=said.append)
     assert "not possible here: no GPU, which fig03 need" in said[0]
     assert prospect.agreed(fig03, True, say=said.append)
-    assert prospect.agreed(fig03, False, ask=lambda question: "y", say=said.append)
-    assert not prospect.agreed(fig03, False, ask=lambda question: "", say=said.append)
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda: True}))
+    for answer, starts in (("y", True), ("", False)):
+        monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
+        assert prospect.agreed(fig03, False, say=said.append) == starts
     assert prospect.agreed(plans("laptop", "fig03"), False, say=said.append)
     assert prospect.agreed([], False)
 

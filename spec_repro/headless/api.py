@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import inspect
+from types import FunctionType
 
 FACES = ("spec_repro", *(f"spec_repro.{room}" for room in ("agreement", "plots", "data", "embeddings", "align")))
 
@@ -23,14 +24,10 @@ def interface() -> list[tuple[str, list[tuple[str, str, str]]]]:
 
 def _entries(name: str, item) -> list[tuple[str, str, str]]:
     signature = ""
-    with contextlib.suppress(ValueError):  # of a class that is written in C
+    with contextlib.suppress(ValueError, TypeError):  # of a class that is written in C, of a property
         signature = str(inspect.signature(item))
     entries = [(name, signature, inspect.getdoc(item) or "")]
-    if inspect.isclass(item):
-        own = {key: value for key, value in vars(item).items() if not key.startswith("_")}
-        methods = {key: value for key, value in own.items() if inspect.isfunction(value)}
-        entries += [entry for key, value in methods.items() for entry in _entries(f"{name}.{key}", value)]
-        entries += [
-            (f"{name}.{key}", "", inspect.getdoc(value)) for key, value in own.items() if isinstance(value, property)
-        ]
+    for key, value in vars(item).items() if inspect.isclass(item) else ():
+        if not key.startswith("_") and isinstance(value, FunctionType | property):
+            entries += _entries(f"{name}.{key}", value)
     return entries

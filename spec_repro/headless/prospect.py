@@ -141,7 +141,7 @@ def _shared(used: cost.Uses, space: float) -> list[str]:
     return found
 
 
-def agreed(plans: Sequence[Plan], yes: bool, ask: Callable[[str], str] | None = None, say: Callable = print) -> bool:
+def agreed(plans: Sequence[Plan], yes: bool, say: Callable = print) -> bool:
     """Tell the plan of a paper or laptop run; whether to start it.
 
     What this machine cannot do, and every run of the paper profile, starts with ``yes`` or after a question alone.
@@ -153,11 +153,9 @@ def agreed(plans: Sequence[Plan], yes: bool, ask: Callable[[str], str] | None = 
     say(found.text())
     if yes or not (found.problems or any(item.profile == "paper" for item in plans)):
         return True
-    if ask is None and sys.stdin is not None and sys.stdin.isatty():
-        ask = input
-    if ask is None:
+    if sys.stdin is None or not sys.stdin.isatty():
         raise InvalidInput("nothing was started; add --yes to start all the same (make: ARGS=--yes).")
-    return ask("Start all the same? [y/N] ").strip().lower() in ("y", "yes")
+    return input("Start all the same? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def fetch(plans: Sequence[Plan], say: Callable = print) -> list[str]:

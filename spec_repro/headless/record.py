@@ -222,6 +222,14 @@ class Record:
             for claim in judged.keys() & known:
                 self.claim(claim, *judged[claim])
 
+    def eigenvalues(self, prefix: str, sides, out, choices) -> None:
+        """Measure ``<prefix>-eigenvalue-<key>``, with what `agreement.held_out` and `other_choices` gave beside it."""
+        from spec_repro.agreement import choices_note
+
+        for side in sides:
+            claim, beside = f"{prefix}-eigenvalue-{side.key}", choices_note(choices, side.name)
+            self.claim(claim, side.largest, interval=out.first_eigenvalue(side.key), reason=beside)
+
     def conclude(self, sentences: Sequence[str]) -> None:
         """What came out beside the claims, in sentences of Markdown: `close` shows them, and `run` prints them."""
         self._path("run.json")
