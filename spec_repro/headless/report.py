@@ -75,13 +75,10 @@ def collect(profile: str) -> dict:
 
 def _tally(sections: list[dict]) -> dict[str, dict[str, int]]:
     """How many claims of the paper, and of ours, have each verdict."""
-    pairs = [(_whose(claim), claim["verdict"]) for section in sections for claim in section["claims"]]
+    claims = [claim for section in sections for claim in section["claims"]]
+    # A claim of the paper has a place there; the others are controls and extensions of ours.
+    pairs = [("paper" if claim["paper"]["where"] else "own", claim["verdict"]) for claim in claims]
     return {whose: {verdict: pairs.count((whose, verdict)) for verdict in VERDICTS} for whose in ("paper", "own")}
-
-
-def _whose(claim: Mapping) -> str:
-    """Whether a claim is the paper's, which then has a place there, or a control or extension of ours."""
-    return "paper" if claim["paper"]["where"] else "own"
 
 
 def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
@@ -93,8 +90,8 @@ def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
 def _sources(sections: list[dict]) -> list[tuple[str, str, str]]:
     """Name, where from and licence of what the runs have used of others: data sets, words, weights."""
     used = [item for section in sections for key in ("data", "models") for item in section["run"].get(key, ())]
-    texts = [[str(item.get(key, "")) for key in ("name", "homepage", "license")] for item in used]
-    return sorted({(name, homepage, licence) for name, homepage, licence in texts if homepage})
+    keys = ("name", "homepage", "license")
+    return sorted({tuple(str(item.get(key, "")) for key in keys) for item in used if item.get("homepage")})
 
 
 def _section(experiment: Experiment, profile: str) -> dict:
@@ -114,9 +111,9 @@ def _section(experiment: Experiment, profile: str) -> dict:
             section["bad"].append(name)
             return instead
 
-    if not _has_run(experiment, profile):
-        return section | {"claims": unmeasured("not run yet")}
     folder = results_folder(profile, experiment.name)
+    if not any((folder / name).is_file() for name in ("run.json", STAMP)):
+        return section | {"claims": unmeasured("not run yet")}
     with exclusive(folder):
         stamp = read_stamp(folder)
         section["bad"] += damaged(folder, stamp)
@@ -171,10 +168,6 @@ def _failed(experiment: Experiment, profile: str) -> str:
     result = results_folder(profile, experiment.name) / "run.json"
     newer = copy.is_file() and (not result.is_file() or result.stat().st_mtime <= copy.stat().st_mtime)
     return copy.name if newer else ""
-
-
-def _has_run(experiment: Experiment, profile: str) -> bool:
-    return any((results_folder(profile, experiment.name) / name).is_file() for name in ("run.json", STAMP))
 
 
 def _run_of(experiment: Experiment, path: Path) -> tuple[dict, dict]:
