@@ -12,9 +12,8 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, UnreadableItem, among
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, UnreadableItem, among, expect, whole
 from spec_repro.base.files import cache_root, exclusive, waiting
-from spec_repro.base.options import expect, whole
 from spec_repro.base.processes import world
 from spec_repro.base.rows import progress, resolve_device, slices
 from spec_repro.data.identity import identity, item_column, with_pictures
