@@ -14,8 +14,8 @@ from typing import Any
 from spec_repro.base.errors import InvalidInput, brief
 from spec_repro.base.files import cache_root, free_at
 from spec_repro.headless import cost
-from spec_repro.headless.progress import minutes
 from spec_repro.headless.runner import Plan, on_gpu
+from spec_repro.headless.turns import minutes
 
 
 @dataclass(frozen=True)

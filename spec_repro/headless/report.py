@@ -7,10 +7,14 @@ notebooks, and open from disk. An experiment without results shows its command, 
 what is not as the stamp has it, or does not read, is named and not shown.
 """
 
+import contextlib
+import importlib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 
 import jinja2
 import pandas as pd
@@ -19,13 +23,13 @@ from PIL import Image
 
 from spec_repro.base.errors import among
 from spec_repro.base.files import atomic_path, exclusive, read_json
-from spec_repro.headless.api import interface
 from spec_repro.headless.claims import KINDS, VERDICTS, came_out, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
 from spec_repro.headless.printed import beside_the_paper, fidelity_rows, flat, for_people
 from spec_repro.headless.record import DPI, STAMP, damaged, read_claims, read_stamp, results_folder
 
 ENVIRONMENT = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+FACES = ("spec_repro", *(f"spec_repro.{room}" for room in ("agreement", "plots", "data", "embeddings", "align")))
 TOGETHER = (".html", ".ipynb", ".npz", ".parquet", ".json")  # files that an experiment's page links to by name
 
 
@@ -192,3 +196,28 @@ def _size(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:
         half = picture.info.get("dpi", (0, 0))[0] > DPI - 1
         return tuple(side // 2 if half else side for side in picture.size)
+
+
+def interface() -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """For each face its public functions and classes: name, signature and docstring.
+
+    A class is followed by its public methods and properties, as ``Class.method``.
+    """
+    found = []
+    for face in FACES:
+        module = importlib.import_module(face)
+        objects = {name: getattr(module, name) for name in module.__all__}
+        made = {name: item for name, item in objects.items() if inspect.isclass(item) or inspect.isfunction(item)}
+        found.append((face, [entry for name, item in made.items() for entry in _entries(name, item)]))
+    return found
+
+
+def _entries(name: str, item) -> list[tuple[str, str, str]]:
+    signature = ""
+    with contextlib.suppress(ValueError, TypeError):  # of a class that is written in C, of a property
+        signature = str(inspect.signature(item))
+    entries = [(name, signature, inspect.getdoc(item) or "")]
+    for key, value in vars(item).items() if inspect.isclass(item) else ():
+        if not key.startswith("_") and isinstance(value, FunctionType | property):
+            entries += _entries(f"{name}.{key}", value)
+    return entries

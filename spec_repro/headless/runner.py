@@ -26,9 +26,8 @@ from spec_repro.headless.cost import uses
 from spec_repro.headless.experiments import Experiment
 from spec_repro.headless.kernels import warm_kernels
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
-from spec_repro.headless.progress import watched
 from spec_repro.headless.record import OWN_RESULTS, STAMP, damaged, place_of, read_stamp, results_folder, write_stamp
-from spec_repro.headless.turns import Outcome, in_turn
+from spec_repro.headless.turns import Outcome, in_turn, watched
 
 GONE = "was killed, most often because memory ran out: take fewer samples, smaller batches, or one of --jobs at a time"
 
