@@ -42,11 +42,16 @@ class Registry(dict[str, Entry]):
         super().__init__()
         self.kind = kind
 
-    def add(self, name: str, function: Callable[..., Any], about: Any = None) -> None:
-        """Register ``function``; a name that another function holds is refused (a notebook cell may run twice)."""
-        if name in self and self[name].function.__qualname__ != function.__qualname__:
-            raise InvalidInput(f"{self.kind} {name!r} is registered already; choose another name.")
-        self[name] = Entry(function, about)
+    def add(self, name: str, about: Any = None) -> Callable[[Callable], Callable]:
+        """A decorator; a name that another function holds is refused (a notebook cell may run twice)."""
+
+        def register(function: Callable) -> Callable:
+            if name in self and self[name].function.__qualname__ != function.__qualname__:
+                raise InvalidInput(f"{self.kind} {name!r} is registered already; choose another name.")
+            self[name] = Entry(function, about)
+            return function
+
+        return register
 
     def find(self, name: str) -> tuple[Entry, tuple[str, ...]]:
         """The entry of ``name`` and what its function takes by position: nothing, or the rest of an open name.

@@ -67,12 +67,7 @@ def dataset_loader(name: str, card: Card | None = None) -> Callable:
 
     ``card`` is by default the one in ``sets.yml``.
     """
-
-    def register(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
-        LOADERS.add(name, function, card or CARDS[name])
-        return function
-
-    return register
+    return LOADERS.add(name, card or CARDS[name])
 
 
 def load_data(

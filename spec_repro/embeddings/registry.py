@@ -84,12 +84,7 @@ def embedding(name: str, facts: Any = None) -> Callable[[Callable], Callable]:
 
     ``facts`` are the `ModelFacts` of a pretrained model, found again as ``EMBEDDINGS[name].about``.
     """
-
-    def register(factory: Callable) -> Callable:
-        EMBEDDINGS.add(name, factory, facts)
-        return factory
-
-    return register
+    return EMBEDDINGS.add(name, facts)
 
 
 def load_embedding(name: str, **options) -> Embedding:

@@ -164,16 +164,12 @@ def measured(name: str) -> Mapping[str, Any]:
 
 def seconds(used: Uses) -> float:
     """Seconds of the models' passes on the CPU of a laptop card."""
-    rates = measured("models.json")["seconds"]
-    embedded = [
-        rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in LONG else "a sentence")
-        for rows, model in used.embedded
-    ]
-    trained = [
-        count * (rates["align"][kind] if kind in rates["align"] else _rate(rates[kind], "a sentence"))
-        for kind, count in used.passes.items()
-    ]
-    return (sum(embedded) + sum(trained)) / speed_up()
+    rates, total = measured("models.json")["seconds"], 0.0
+    for rows, model in used.embedded:
+        total += rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in LONG else "a sentence")
+    for kind, count in used.passes.items():
+        total += count * (rates["align"].get(kind) or _rate(rates[kind], "a sentence"))
+    return total / speed_up()
 
 
 def speed_up() -> float:

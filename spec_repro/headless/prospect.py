@@ -95,8 +95,7 @@ def _vectors(used: cost.Uses) -> float:
     from spec_repro.data.sources import copy_of
 
     def count(rows: cost.Subset) -> int:
-        known = cost.on_hub()[rows.name]["hub_splits"] if rows.name and not rows.n else {}
-        return copy_of(rows.name, rows.split if rows.split in known else "all")[1] if known else rows.n
+        return copy_of(rows.name, rows.split or "all")[1] if rows.name and not rows.n else rows.n
 
     return sum(4 * cost.MODELS[cost.architecture(model)] * count(rows) for rows, model in used.embedded) / 1e9
 

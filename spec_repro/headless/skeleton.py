@@ -66,8 +66,9 @@ def skeleton(name: str, old: Experiment, settings: Sequence[str] = (), module: s
     except BaseException:  # such as a claim whose id does not begin with the name of its experiment
         for path in paths:
             path.unlink(missing_ok=True)
-        load_experiments.cache_clear()
         raise
+    finally:
+        load_experiments.cache_clear()
     return paths
 
 
