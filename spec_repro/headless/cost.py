@@ -64,7 +64,7 @@ class Uses:
         return Uses(**both | {"passes": Counter(self.passes) + Counter(other.passes)})
 
 
-def joined(parts: Iterable[Uses]) -> Uses:
+def together(parts: Iterable[Uses]) -> Uses:
     """All together."""
     return functools.reduce(operator.or_, parts, Uses())
 
@@ -84,7 +84,7 @@ def _value(value: Any, usual: Subset, key: str) -> Uses:
     if isinstance(value, Mapping):
         return _group(value, usual)
     if isinstance(value, list):
-        return joined(_value(each, usual, key) for each in value)
+        return together(_value(each, usual, key) for each in value)
     if not isinstance(value, str):
         return Uses()
     if architecture(value):
@@ -99,7 +99,7 @@ def _value(value: Any, usual: Subset, key: str) -> Uses:
 
 def _group(group: Mapping[str, Any], usual: Subset) -> Uses:
     parts = _of_group(group, usual)
-    found = joined(_value(value, part, key) for part in parts for key, value in group.items())
+    found = together(_value(value, part, key) for part in parts for key, value in group.items())
     if group.get("captions"):
         found |= Uses(rows=frozenset([Subset("coco-captions", 0, parts[0].split or "train")]))
     if not (found.free_rows and found.free_models):

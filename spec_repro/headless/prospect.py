@@ -161,7 +161,7 @@ def fetch(plans: Sequence[Plan], say: Callable = print) -> list[str]:
     """Download what the plans need and is not here; what could not be had, with the reason."""
     from spec_repro.data import load_data
 
-    used = cost.joined(cost.uses(item.parameters) for item in plans)
+    used = cost.together(cost.uses(item.parameters) for item in plans)
     say("\n".join([f"{name}: {size:.2f} GB" for name, size in absent(used).items()] or ["everything is here"]))
     steps: list[tuple[str, Callable]] = [
         (rows.name, functools.partial(load_data, rows.name, n=rows.n or None, split=rows.split or None, seed=rows.seed))
