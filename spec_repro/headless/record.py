@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from spec_repro.base import files
 from spec_repro.base.content import READ
@@ -159,6 +158,8 @@ class Record:
         counts rows. Text that a spreadsheet would compute gets an apostrophe.
         """
         if isinstance(frame, Mapping):
+            import pandas as pd
+
             frame = pd.concat(frame, names=["direction"]).droplevel(1)
         numbered, path = type(frame.index).__name__ == "RangeIndex", self._path(f"tables/{name}.csv")
         safe = frame.apply(lambda column: column.map(_inert) if column.dtype.kind == "O" else column)
