@@ -32,8 +32,8 @@ figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed refer
 test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed notebooks re-run against their stored outputs
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
 
-test-unit: $(ENVIRONMENT)  ## the unit tests and docstring examples alone
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests spec_repro/core $(ARGS)
+test-unit: $(ENVIRONMENT)  ## the unit tests and docstring examples alone, without faults and rehearsals
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal tests spec_repro/core --ignore tests/faults --ignore tests/rehearsals $(ARGS)
 
 faults: $(ENVIRONMENT)  ## kills, full disks, damaged files, hostile input: all of tests/faults, a quarter of an hour
 	@mkdir -p build && rm -f build/faults.jsonl

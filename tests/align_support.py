@@ -1,15 +1,15 @@
 """A tiny CLIP, training rows with two factors, and runs in processes of their own for the tests of SPEC-align."""
 
-import multiprocessing
 import os
 import signal
-import socket
 
 import numpy as np
 import open_clip
 import torch
+from ranks import in_ranks
 
 from spec_repro.align import AlignSettings, Reference, align, evaluator
+from spec_repro.base.processes import world
 from spec_repro.embeddings.checkpoints import model_card, read
 
 CONFIG = {
@@ -85,31 +85,18 @@ def run(out, settings, *, n=60, dtype=torch.float32, deadly=None, look=True, sto
     return align(clip, rows, reference_of(rows), settings, out=out, device="cpu", **more)
 
 
-def _worker(rank, world, port, jobs):
-    torch.set_num_threads(1)
-    if world > 1:  # what torchrun sets
-        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in told.items()})
+def _run_all(jobs):
+    rank, size = world()
     for out, settings, options in jobs:
-        deadly = options.get("deadly") if rank == world - 1 else None
+        deadly = options.get("deadly") if rank == size - 1 else None
         run(out, AlignSettings.of(settings), **{**options, "deadly": deadly})
-    if world > 1:
+    if size > 1:
         torch.distributed.destroy_process_group()
 
 
-def in_processes(world, *jobs):
-    """Run jobs (out, settings, options of ``run``) one after the other in ``world`` processes; their exit codes."""
-    context = multiprocessing.get_context("forkserver")  # imports once, then forks clean processes
-    context.set_forkserver_preload(["spec_repro.align"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = [context.Process(target=_worker, args=(rank, world, port, jobs)) for rank in range(world)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    return [process.exitcode for process in started]
+def in_processes(size, *jobs):
+    """Run jobs (out, settings, options of ``run``) one after the other in ``size`` processes; their exit codes."""
+    return in_ranks(size, _run_all, jobs)[1]
 
 
 SHORT = {"batch_size": 12, "steps": 3, "lr": 1e-3, "weight": 0.5}
@@ -129,9 +116,9 @@ def names_in(out):
     return sorted(path.name for path in out.iterdir() if path.name not in (".model.safetensors.lock", "metrics.csv"))
 
 
-def flipped(content, rng):
-    """The bytes with one bit of one of them turned over."""
-    place, bit = rng.randrange(len(content)), rng.randrange(8)
+def flipped(content, rng, at=None):
+    """The bytes with one bit of one of them turned over; ``at`` is where, from 0 to 1."""
+    place, bit = int((rng.random() if at is None else at) * (len(content) - 1)), rng.randrange(8)
     return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 

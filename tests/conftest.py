@@ -35,7 +35,9 @@ def pytest_configure(config):
     os.environ["SPEC_CACHE"] = str(Path(config.rooms, "cache"))
     os.environ["SPEC_RESULTS"] = str(Path(config.rooms, "results"))
     os.environ["IPYTHONDIR"] = str(Path(config.rooms, "ipython"))
-    if any(Path(part).is_dir() for part in config.args):  # not for a file or two: the start costs two kernels
+    # Not for a file or two, nor for the unit tests, which start few: it costs more than ten kernels.
+    rehearsed = not any("rehearsals" in part for part in config.getoption("ignore") or ())
+    if rehearsed and any(Path(part).is_dir() for part in config.args):
         from spec_repro.headless.kernels import warm_kernels
 
         os.environ |= config.stack.enter_context(warm_kernels())

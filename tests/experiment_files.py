@@ -1,5 +1,8 @@
 """An experiment as a user adds one: a notebook and its YAML, side by side in a folder."""
 
+import contextlib
+import os
+
 import nbformat
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
@@ -18,3 +21,22 @@ def write(folder, stem, entry, parameters=(("seed", 0),), cells=()):
     notebook.metadata["kernelspec"] = {"name": "jane-conda", "display_name": "Jane", "language": "python"}
     nbformat.write(notebook, folder / f"{stem}.ipynb")
     return folder
+
+
+def execute_here(source, executed, parameters, *, cwd, **options):
+    """As ``papermill.execute_notebook``, in this process in place of a kernel."""
+    from papermill.exceptions import PapermillExecutionError
+
+    source, executed = os.path.abspath(source), os.path.abspath(executed)
+    notebook, names = nbformat.read(source, as_version=4), {"__name__": "__main__"}
+    with contextlib.chdir(cwd):
+        for i, cell in enumerate(notebook.cells):
+            try:
+                exec(cell.source, names)
+                names |= parameters if not i else {}
+            except BaseException as error:
+                kind, text = type(error).__name__, str(error)
+                raise PapermillExecutionError(i, i + 1, cell.source, kind, text, [f"{kind}: {text}"]) from None
+            finally:
+                cell.execution_count, cell.metadata["papermill"] = i + 1, {"duration": 0.1}
+                nbformat.write(notebook, executed)

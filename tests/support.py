@@ -1,5 +1,7 @@
 """What several test files share: tolerances, the dense float64 oracle, planted data."""
 
+import functools
+
 import numpy as np
 import torch
 
@@ -31,13 +33,19 @@ def _squares(z):
     return np.maximum(norms[:, None] + norms - 2 * z @ z.T, 0)
 
 
+@functools.lru_cache(maxsize=64)
+def _spectrum(matrix, n):
+    """Eigenvalues and eigenvectors of a matrix given as its bytes: many routes are held against one oracle."""
+    return np.linalg.eigh(np.frombuffer(matrix).reshape(n, n))
+
+
 def assert_eigenpairs(found, matrix, precision, k):
     """Both directions of ``found`` are the ends of the spectrum of ``matrix``: values, residuals, subspaces, number.
 
     Pairs of a continuum may be unresolved: then values are right to the share by which a continuum is known. All pairs
     above a gap of more than twice that are resolved.
     """
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = _spectrum(np.asarray(matrix, dtype=float).tobytes(), len(matrix))
     rho = np.abs(values).max()
     floor = rounding(getattr(torch, precision))
     for direction, sign in zip(found, (1, -1), strict=True):

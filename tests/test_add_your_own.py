@@ -72,10 +72,10 @@ def test_the_experiment_has_results_and_says_what_it_found(checkout):
 def test_the_tests_of_the_house_are_green_with_it(checkout):
     tests = [f"tests/{name}" for name in HOUSE]
     wanted = "(fruit_letters or experiment or table or command or profile or list) and not network and not nbval"
-    options = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-k", wanted]
+    options = ["-v", "-x", "--tb=line", "-p", "no:cacheprovider", "-k", wanted]
     said = shell(checkout, sys.executable, "-m", "pytest", *options, *tests)
     assert re.search(r"\d+ passed", said)
-    assert "[fruit_letters]" in shell(checkout, sys.executable, "-m", "pytest", "--collect-only", "-q", tests[0])
+    assert re.search(rf"{tests[0]}::.*\[fruit_letters\] PASSED", said)
 
 
 def test_what_is_made_has_the_new_name_everywhere(checkout):

@@ -2,13 +2,12 @@
 
 import random
 import signal
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 import torch
 from align_support import history_of, in_processes, names_in, run
+from ranks import commanded
 
 from spec_repro.__main__ import main
 from spec_repro.align import AlignSettings
@@ -50,7 +49,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
             torch.testing.assert_close(weights[1][key], value, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, seed):
     # 60 rows in batches of 12: epochs of five steps, so that checkpoints after 4, 8, 12 steps lie within epochs.
     case = {**STEPS, "steps": 14, "seed": seed, **({"every": 2, "subset": 8} if seed else {})}
@@ -76,24 +75,13 @@ def test_killed_processes_go_on_together(tmp_path):
     assert content(killed) == content(whole)
 
 
-def test_the_command_of_the_readme_works_without_a_gpu(tmp_path, monkeypatch):
-    """Two processes from the shell, against one in this process; both embed the reference themselves."""
+def test_two_processes_of_the_command_give_what_one_gives(tmp_path, monkeypatch):
+    """The command of the README without a GPU; both processes embed the reference themselves."""
     command = ["align", "mini-clip", "--data", "captioned-pictograms", "--samples", "48", "--reference", "mini-dino"]
     command += ["-p", "batch_size=12", "-p", "steps=4", "-p", "lr=1.0e-5", "--out"]
     monkeypatch.setenv("SPEC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "spec_repro",
-    ]
-    done = subprocess.run([*torchrun, *command, tmp_path / "two"], capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'two' / 'model.safetensors'}\n"), done.stderr
+    statuses, said, errors = commanded(2, tmp_path / "told", *command, tmp_path / "two")
+    assert (statuses, said) == ([0, 0], f"{tmp_path / 'two' / 'model.safetensors'}\n"), errors
     assert main([*command, str(tmp_path / "one")]) == 0
     one, two = (pd.DataFrame(history_of(tmp_path / name)["metrics"]) for name in ("one", "two"))
     pd.testing.assert_frame_equal(one, two, rtol=1e-4)

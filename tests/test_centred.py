@@ -29,6 +29,7 @@ ROUTES = {
     "dense": {"solver": "dense"},
     "covariance": {"solver": "covariance"},
     "krylov": {"solver": "krylov"},
+    "lanczos": {"solver": "lanczos"},
     "krylov, made anew": {"solver": "krylov", "memory": 0, "batch_size": 37},
 }
 

@@ -93,25 +93,26 @@ def test_notebooks_stay_on_the_skeleton(notebook):
     assert notebook.cells[0].source.startswith("# ")
 
 
-def run_nbval(path):
-    options = "--nbval-lax --nbval-kernel-name python3 --color=no -q -p no:cacheprovider --nbval-sanitize-with"
-    command = [sys.executable, "-m", "pytest", *options.split(), str(project_root() / "tests" / "nbval.cfg")]
-    return subprocess.run([*command, str(path)], cwd=path.parent, capture_output=True, text=True)
-
-
 def test_nbval_notices_a_changed_number_or_claim_and_a_call_for_the_network(tmp_path):
-    checked = new_code_cell("# NBVAL_CHECK_OUTPUT\nprint(round(2 / 3, 2))", execution_count=1)
-    claim = new_code_cell("# NBVAL_CHECK_OUTPUT\nprint('colour-ami  held     0.91 (0.9 to 1)')", execution_count=1)
-    calls = new_code_cell("import socket\nsocket.create_connection(('example.org', 80))", execution_count=1)
-    cells = {"same": (checked, "0.67\n"), "changed": (checked, "0.68\n"), "calls": (calls, "")}
-    cells["digit"] = (claim, "colour-ami  held     0.92\n")
-    cells["verdict"] = (claim, "colour-ami  inconclusive  0.91 (0.4 to 1)\n")  # this is for `check`, which weighs it
-    cells["claim"] = (claim, "shape-ami  held     0.91 (0.9 to 1)\n")
-    for name, (cell, text) in cells.items():
-        cell = nbformat.from_dict(cell) | {"outputs": [new_output("stream", name="stdout", text=text)] if text else []}
-        nbformat.write(new_notebook(cells=[nbformat.from_dict(cell)]), tmp_path / f"{name}.ipynb")
-    result = run_nbval(tmp_path)
-    failed = set(re.findall(r"FAILED .*?(\w+)\.ipynb", result.stdout))
+    checked = "# NBVAL_CHECK_OUTPUT\nprint(round(2 / 3, 2))"
+    claim = "# NBVAL_CHECK_OUTPUT\nprint('colour-ami  held     0.91 (0.9 to 1)')"
+    cells = {
+        "same": (checked, "0.67\n"),
+        "changed": (checked, "0.68\n"),
+        "calls": ("import socket\nsocket.create_connection(('example.org', 80))", ""),
+        "digit": (claim, "colour-ami  held     0.92\n"),
+        "verdict": (claim, "colour-ami  inconclusive  0.91 (0.4 to 1)\n"),  # this is for `check`, which weighs it
+        "claim": (claim, "shape-ami  held     0.91 (0.9 to 1)\n"),
+    }
+    notebook = new_notebook()
+    for source, text in cells.values():
+        outputs = [new_output("stream", name="stdout", text=text)] if text else []
+        notebook.cells.append(new_code_cell(source, execution_count=1, outputs=outputs))
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    options = "--nbval-lax --nbval-kernel-name python3 --color=no -q -p no:cacheprovider --nbval-sanitize-with"
+    command = [sys.executable, "-m", "pytest", *options.split(), project_root() / "tests" / "nbval.cfg", "one.ipynb"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    failed = {list(cells)[int(cell)] for cell in re.findall(r"FAILED .*Cell (\d+)", result.stdout)}
     assert failed == {"changed", "claim", "calls"}, result.stdout
     assert "3 failed, 3 passed" in result.stdout
     assert "something asked for example.org" in result.stdout

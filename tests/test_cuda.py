@@ -31,7 +31,7 @@ def oracle(pair, kernels, frequencies, centred):
     """Lambda, (n, n), in float64 on the CPU."""
     settings = {"frequencies": frequencies, "seed": 0, "independent": False, "centred": False}
     settings |= {"device": "cpu", "batch_size": None, "memory": None}
-    matrix = kernel_difference(as_pair(*pair), kernels, **settings).matrix().numpy()
+    matrix = kernel_difference(as_pair(*pair), kernels, **settings).matrix(torch.float64).numpy()
     h = np.eye(N) - centred / N
     return h @ matrix @ h
 

@@ -1,22 +1,20 @@
 """compare() in several processes gives what one process gives; a fault of one is an error of all, never a hang."""
 
-import multiprocessing
 import os
 import re
 import socket
-import sys
 import time
-import traceback
 
 import numpy as np
 import pytest
 import torch
+from ranks import in_ranks
 from support import planted
 
 from spec_repro import Cosine, Gaussian, compare
 from spec_repro.base import processes
 from spec_repro.base.errors import Busy, CheckpointError, InvalidInput
-from spec_repro.base.processes import Processes, answered, launched, world
+from spec_repro.base.processes import ALONE, Processes, answered, launched, world
 from spec_repro.base.rows import resolve_device
 
 N = 157  # shares of 78 and 79, of 52, 52 and 53
@@ -119,7 +117,7 @@ def die(processes):
 def stay_silent(processes):
     """The last process lives, and never answers."""
     if processes.rank == processes.size - 1:
-        time.sleep(20)
+        time.sleep(6)
         os._exit(7)
     try:
         processes.everything("x")
@@ -127,43 +125,10 @@ def stay_silent(processes):
         return str(error)
 
 
-def _worker(rank, world, port, task, answers, wait):
-    torch.set_num_threads(1)
-    setting = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in setting.items()})  # what torchrun sets
-    try:
-        with launched(wait) as processes:
-            answers.put((rank, task(processes)))
-            answers.close()
-            answers.join_thread()
-    except Exception:
-        traceback.print_exc()
-        sys.exit(3)
-
-
-def in_processes(world, task, wait=30):
-    """What each process returns (None where it ends without), and its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["spec_repro"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    answers = context.Queue()
-    started = [context.Process(target=_worker, args=(rank, world, port, task, answers, wait)) for rank in range(world)]
-    for process in started:
-        process.start()
-    found, limit = {}, time.monotonic() + 240
-    while len(found) < world and any(process.is_alive() for process in started) and time.monotonic() < limit:
-        while not answers.empty():
-            rank, answer = answers.get()
-            found[rank] = answer
-        time.sleep(0.02)
-    for process in started:
-        process.join(30)
-    while not answers.empty():
-        rank, answer = answers.get()
-        found[rank] = answer
-    return [found.get(rank) for rank in range(world)], [process.exitcode for process in started]
+def together(task, wait=30):
+    """A task in a process that torchrun has started, with all of them."""
+    with launched(wait) as processes:
+        return task(processes)
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +136,9 @@ def alone():
     return {name: one(case) for name, case in CASES.items()}
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [2, 3])
 def test_several_processes_give_what_one_gives(world, alone):
-    answers, codes = in_processes(world, compare_all)
+    answers, codes = in_ranks(world, together, compare_all)
     assert codes == [0] * world
     for answer in answers:
         for name, expected in alone.items():
@@ -190,7 +155,7 @@ def test_several_processes_give_what_one_gives(world, alone):
 
 
 def test_a_bad_row_of_one_process_is_named_by_all():
-    answers, codes = in_processes(2, compare_nan)
+    answers, codes = in_ranks(2, together, compare_nan)
     assert codes == [0, 0]
     for answer in answers:
         assert answer.startswith("NonFiniteInput: x: expected finite numbers, found NaN or infinity in 1 of 157 rows")
@@ -200,7 +165,7 @@ def test_a_bad_row_of_one_process_is_named_by_all():
 @pytest.mark.parametrize("task", [compare_torn, die])
 def test_a_dead_process_ends_the_others_with_an_error(task):
     before = time.monotonic()
-    answers, codes = in_processes(2, task)
+    answers, codes = in_ranks(2, together, task)
     assert answers[0].startswith("another process of this computation has died or does not answer (")
     assert answers[1] is None
     assert codes[1] == 7
@@ -208,7 +173,7 @@ def test_a_dead_process_ends_the_others_with_an_error(task):
 
 
 def test_a_silent_process_is_waited_for_so_long():
-    answers, codes = in_processes(2, stay_silent, wait=3)
+    answers, codes = in_ranks(2, together, stay_silent, 3)
     assert answers[0].startswith("another process of this computation has died or does not answer (")
     assert codes[1] == 7
 
@@ -234,6 +199,9 @@ def environment(monkeypatch, setting):
 def test_world(monkeypatch, setting, expected):
     environment(monkeypatch, setting)
     assert world() == expected
+    if expected == (0, 1):
+        with launched() as processes:
+            assert processes == ALONE
 
 
 ADDRESS = "MASTER_ADDR=127.0.0.1 MASTER_PORT=1"

@@ -1,6 +1,7 @@
 """Headless runs of tiny notebooks: the gate comes first, results are whole or untouched, what is current is skipped."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from dataclasses import replace
 import nbformat
 import numpy as np
 import pytest
-from experiment_files import CARD, write
+from experiment_files import CARD, execute_here, write
 from nbformat.v4 import new_code_cell, new_notebook
 
 from spec_repro.base.errors import InvalidInput, ParameterError
@@ -22,6 +23,7 @@ from spec_repro.headless.experiments import find_experiment, load_experiments
 from spec_repro.headless.notebooks import clean_notebook, read_notebook
 from spec_repro.headless.record import Record, damaged, read_stamp, write_stamp
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12 and later
 PARAMETERS = {"n_samples": 10, "names": ["hog"]}
 ENTRY = {
     "name": "fig01",
@@ -81,6 +83,14 @@ class Place:
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEC_RESULTS", str(tmp_path / "results"))
     return Place(tmp_path)
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """Runs are forks of this process that execute their notebooks themselves, without a kernel."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
+    monkeypatch.setattr("papermill.execute_notebook", execute_here)
 
 
 def test_a_mistyped_name_is_refused_from_the_command_line_and_from_yaml(place):
@@ -155,6 +165,7 @@ def test_a_run_end_to_end_is_current_until_something_changes(place):
     assert not place.plan("n_samples=3").current()
 
 
+@pytest.mark.usefixtures("played")
 def test_a_result_is_current_only_while_its_data_are(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data, folder = tmp_path / "data.csv", tmp_path / "pictures"
@@ -177,6 +188,7 @@ def test_a_result_is_current_only_while_its_data_are(place, tmp_path, monkeypatc
     assert (outcome.status, outcome.message.rpartition("\nThe notebook")[0]) == ("failed", said)
 
 
+@pytest.mark.usefixtures("played")
 def test_results_on_own_data_have_a_place_of_their_own(place, tmp_path):
     own, words = tmp_path / "results" / "own", f"data=folder:{tmp_path}/my photos.v2/"
     place.write(
@@ -212,6 +224,7 @@ def test_a_relative_path_is_of_the_folder_where_the_command_was_given(place, tmp
     assert place.plan("n_samples=3").current()
 
 
+@pytest.mark.usefixtures("played")
 def test_what_is_not_ours_stays_is_named_and_makes_nothing_stale(place):
     assert place.run().status == "done"
     (place.results / "my notes.md").write_text("precious")
@@ -251,10 +264,11 @@ def test_a_kill_while_a_run_is_completed_leaves_results_as_they_were_measured(pl
     assert place.plan().current() == (renamed == 4)
 
 
+@pytest.mark.usefixtures("played")
 def test_two_runs_of_one_experiment_take_turns(place, tmp_path):
     """The second waits, and is the one that stays."""
     marker = tmp_path / "begun"
-    place.write(RECORD, f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(2)", CLOSE)
+    place.write(RECORD, f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(1)", CLOSE)
 
     def run(n):
         return runner.run([place.plan(f"n_samples={n}")], say=lambda line: None)[0]
@@ -301,11 +315,13 @@ def test_a_broken_run_leaves_finished_results_as_they_are(place, how):
     assert place.beside() <= {"fig01", "fig01.failed.ipynb"}
 
 
+@pytest.mark.usefixtures("played")
 def test_a_notebook_that_closes_no_record_fails(place):
     place.write("1 + 1")
     assert "did not close a Record of fig01" in place.run().message
 
 
+@pytest.mark.usefixtures("played")
 def test_one_failure_does_not_stop_the_others_and_outputs_are_stored_on_request(place):
     place.write("1 / 0", entry={**ENTRY, "name": "broken"}, stem="broken")
     broken = place.plan()
@@ -328,6 +344,7 @@ def test_your_data_takes_two_embeddings_and_says_so_first(embeddings):
         exec("\n".join([parameters, f"embeddings = {embeddings}", begin]), {})
 
 
+@pytest.mark.usefixtures("played")
 def test_what_a_notebook_concludes_is_told_with_its_files(place):
     place.write(RECORD, "record.conclude(['**2** clusters.', 'The check holds.'])", CLOSE)
     lines = place.run().message.splitlines()
@@ -343,6 +360,7 @@ def test_a_module_beside_the_notebooks_is_part_of_what_a_result_depends_on(place
     assert place.plan().key != before
 
 
+@pytest.mark.usefixtures("played")
 def test_an_error_of_the_package_is_its_message_alone(place):
     place.write(
         RECORD, "from spec_repro.base.errors import DataMissing\nraise DataMissing('expected a set, found none.')"
@@ -351,6 +369,7 @@ def test_an_error_of_the_package_is_its_message_alone(place):
     assert message == "in cell [3] of tiny.ipynb:\nexpected a set, found none."
 
 
+@pytest.mark.usefixtures("played")
 def test_relative_paths_start_where_the_command_was_given(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPEC_RESULTS", "results")

@@ -1,4 +1,4 @@
-"""``compare``, ``embed`` and ``align`` from the shell, alone and under torchrun."""
+"""``compare``, ``embed`` and ``align`` from the shell, alone and in several processes, once under torchrun."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from ranks import commanded
 from support import planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
@@ -138,27 +139,42 @@ def test_an_older_result_is_replaced_through_a_link_too(files, tmp_path):
         assert kept["forward_eigenvalues"].shape == (1,)
 
 
-@pytest.mark.parametrize(
-    ("output", "status", "said"),
-    [("| head -1", 141, ""), ("> /dev/full", 2, "No space left on device"), (">&-", 0, ""), ("| cat", 0, "")],
-)
-def test_a_result_is_kept_whatever_becomes_of_what_is_told(files, tmp_path, output, status, said):
+@pytest.fixture
+def table(files, tmp_path):
+    """A command that tells more than a pipe holds, and a check of the result that it keeps."""
     ids = np.array([f"文{i}" for i in range(150)])
     np.savez(tmp_path / "a.npz", vectors=X, ids=ids)
-    command = f"{sys.executable} -m spec_repro compare a.npz b.npy --kernels 2 3 -p k=20 --top 150 --out found.npz"
-    done = subprocess.run(
-        ["bash", "-c", f"{command} --device cpu {output}; exit ${{PIPESTATUS[0]}}"],
-        capture_output=True, text=True, timeout=240, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    with np.load(tmp_path / "found.npz") as kept:
-        np.testing.assert_array_equal(kept["ids"], ids)
-    errors = [line for line in done.stderr.splitlines() if "cut" not in line]
-    assert len(errors) <= 1
-    assert said in done.stderr
-    if output == "| cat":
-        assert "\\u6587" in done.stdout
+    words = ["compare", tmp_path / "a.npz", files[1], "--kernels", 2, 3, "-p", "k=20", "--top", 150, "--device", "cpu"]
+
+    def kept(errors):
+        with np.load(tmp_path / "found.npz") as found:
+            np.testing.assert_array_equal(found["ids"], ids)
+        assert len([line for line in errors.splitlines() if "cut" not in line]) <= 1
+
+    return [*words, "--out", tmp_path / "found.npz"], kept
+
+
+def test_a_result_is_kept_though_nobody_reads_what_is_told(table, tmp_path):
+    words, kept = table
+    command = f"{sys.executable} -m spec_repro {' '.join(map(str, words))} | head -1; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    told = {"capture_output": True, "text": True, "timeout": 240, "cwd": tmp_path, "env": environment}
+    done = subprocess.run(["bash", "-c", command], **told)
+    assert done.returncode == 141, done.stderr
+    kept(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"), [("full", 2, "No space left on device"), ("closed", 0, ""), ("ascii", 0, "")]
+)
+def test_a_result_is_kept_whatever_becomes_of_what_is_told(table, tmp_path, how, status, said):
+    words, kept = table
+    (found,), out, errors = commanded(1, tmp_path / "told", *words, how=how)
+    assert found == status, errors
+    kept(errors)
+    assert said in errors
+    if how == "ascii":
+        assert "\\u6587" in out
 
 
 def test_settings_of_both_functions_are_taken_and_those_without_effect_refused(files, capsys):
@@ -265,13 +281,13 @@ def test_two_processes_under_torchrun_tell_what_one_tells(files, tmp_path):
             np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-4, err_msg=name)
 
 
-def test_a_fault_under_torchrun_is_an_error(files):
+def test_a_fault_of_one_process_is_an_error_of_both(files, tmp_path):
     x = X.copy()
     x[149] = np.nan
     np.save(files[0], x)
-    done = torchrun(2, "compare", *files, "--kernels", 2, 3, "--device", "cpu")
-    assert done.returncode != 0
-    assert "NaN or infinity in 1 of 150 rows, first [149]" in done.stderr
+    statuses, _, errors = commanded(2, tmp_path / "told", "compare", *files, "--kernels", 2, 3, "--device", "cpu")
+    assert statuses == [2, 2]
+    assert errors.count("NaN or infinity in 1 of 150 rows, first [149]") == 2
 
 
 def test_embed_and_align_go_on_where_they_are(tmp_path, capsys, monkeypatch):

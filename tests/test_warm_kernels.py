@@ -1,5 +1,7 @@
 """Kernels forked from a process that has the libraries: they are what ordinary kernels are, and end when those do."""
 
+import contextlib
+import io
 import os
 import socket
 import sys
@@ -64,10 +66,13 @@ def test_a_fork_is_an_ordinary_kernel_with_its_libraries_imported(forks, monkeyp
     monkeypatch.chdir(tmp_path)
     warm = run(FORKED, SELF, NUMBERS)
     monkeypatch.delenv("JUPYTER_PATH")
-    ordinary = run(FORKED, SELF, NUMBERS)
+    ordinary = run(FORKED, SELF)
     assert (warm[0], ordinary[0]) == ("True", "False")
-    assert warm[1:] == ordinary[1:]
+    assert warm[1] == ordinary[1]
     assert str(tmp_path) in warm[1]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(NUMBERS, {})
+    assert warm[2] == said.getvalue().strip()
 
 
 def test_it_is_interrupted_and_ends_as_ordinary_kernels_do(forks, tmp_path):

@@ -47,19 +47,11 @@ class ClusterDistances:
         return np.median(self.intra, axis=1)
 
 
-def cluster_distances(z: np.ndarray, members: np.ndarray, *, pairs: int = 20_000, seed: int = 0) -> ClusterDistances:
-    """Distances inside and between clusters, as in the violins of Figures 2-11.
+def mean_distance(z: np.ndarray, *, pairs: int = 20_000, seed: int = 0) -> float:
+    """Mean distance of ``pairs`` seeded random pairs of the rows of z (n, d): the unit of all distances.
 
-    The unit is the mean distance of ``pairs`` seeded random pairs of the n samples, never of the n x n matrix: its
-    standard error is 1/141 of the spread of one distance at the default. A sample that is in two clusters is not
-    paired with itself.
-
-    z: (n, d); members: (k, size), size >= 2. Raises InvalidInput if all sampled pairs coincide.
+    Its standard error is 1/141 of the spread of one distance at the default. Raises InvalidInput if all pairs coincide.
     """
-    members = checked_members(members, len(z))
-    k, size = members.shape
-    if size < 2:
-        raise InvalidInput(f"distances inside a cluster: expected at least 2 members, got {size}.")
     rng = np.random.default_rng(seed)
     first = rng.integers(len(z), size=pairs)
     second = (first + rng.integers(1, len(z), size=pairs)) % len(z)  # any other sample
@@ -67,6 +59,24 @@ def cluster_distances(z: np.ndarray, members: np.ndarray, *, pairs: int = 20_000
     scale = float(sum(np.linalg.norm(part, axis=1).sum(dtype=float) for part in apart) / pairs)
     if scale == 0:
         raise InvalidInput(f"distances: all {pairs} sampled pairs coincide, so there is no unit. Is z constant?")
+    return scale
+
+
+def cluster_distances(
+    z: np.ndarray, members: np.ndarray, *, scale: float | None = None, seed: int = 0
+) -> ClusterDistances:
+    """Distances inside and between clusters, as in the violins of Figures 2-11.
+
+    The unit is ``scale``, by default `mean_distance` of z under this seed. A sample that is in two clusters is not
+    paired with itself.
+
+    z: (n, d); members: (k, size), size >= 2.
+    """
+    members = checked_members(members, len(z))
+    k, size = members.shape
+    if size < 2:
+        raise InvalidInput(f"distances inside a cluster: expected at least 2 members, got {size}.")
+    scale = scale or mean_distance(z, seed=seed)
     intra = np.stack([pdist(member_rows(z, row)) for row in members]) / scale
     index, cluster = members.ravel(), np.repeat(np.arange(k), size)
     distinct, where = np.unique(index, return_inverse=True)

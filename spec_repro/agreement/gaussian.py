@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import solve_triangular
+from scipy.linalg import qr, solve_triangular
 
-from spec_repro.agreement.distances import cluster_distances
+from spec_repro.agreement.distances import cluster_distances, mean_distance
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.compare import compare
@@ -27,24 +27,26 @@ from spec_repro.core.directions import BACKGROUND, Comparison, Direction
 KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
 
 
-def scores_of(z, members: np.ndarray, runs: int, seed: int, **options) -> tuple[dict[str, np.ndarray], float]:
+def scores_of(
+    z, members: np.ndarray, runs: int, seed: int, unit: float | None = None
+) -> tuple[dict[str, np.ndarray], float]:
     """What each score is the mean of, and the mean distance between clusters; NaN for fewer than two clusters."""
     if len(members) < 2:
         return dict.fromkeys(SCORES, np.array([np.nan])), np.nan
     agreement = kmeans_agreement(z, members, runs=runs, seed=seed)
-    distances = cluster_distances(z, members, seed=seed, **options)
+    distances = cluster_distances(z, members, scale=unit, seed=seed)
     return {"ami": agreement.ami, "nmi": agreement.nmi, "distance": distances.inside}, distances.inter
 
 
 def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) -> Iterator[dict]:
     """One row per direction and score; a gap above zero speaks for the paper."""
-    for key, rows, sides in zip(KEYS, members, ((x, y), (y, x)), strict=True):
-        # 5,000 random pairs for the unit of distances are enough here.
-        (mine, _), (theirs, _) = (scores_of(z, rows, runs, seed, pairs=5_000) for z in sides)
+    own, other = ((z, mean_distance(z, pairs=5_000, seed=seed)) for z in (x, y))  # 5,000 pairs are enough here
+    for key, rows, sides in zip(KEYS, members, ((own, other), (other, own)), strict=True):
+        (mine, _), (theirs, _) = (scores_of(z, rows, runs, seed, unit) for z, unit in sides)
         for score in SCORES:
-            own, other = mine[score].mean(), theirs[score].mean()
-            gap = other - own if score == "distance" else own - other
-            yield {**columns, "key": key, "score": score, "own": own, "other": other, "gap": gap}
+            sees, misses = mine[score].mean(), theirs[score].mean()
+            gap = misses - sees if score == "distance" else sees - misses
+            yield {**columns, "key": key, "score": score, "own": sees, "other": misses, "gap": gap}
 
 
 def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -64,16 +66,18 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
     joint = np.hstack([_lengthened(z) if length and not exact else z for z, length in zip(pair, lengths, strict=True)])
     moments = _Moments(joint)
     sequence, middle, spread = np.random.SeedSequence(seed), moments.mean, np.diag(moments.scale)
+    shape = moments.scale[:, None] * moments.axes
 
     def drawn(child):
-        noise = np.random.default_rng(child).standard_normal((n, len(spread)), dtype=np.float32)
-        basis, triangle = np.linalg.qr(noise - noise.mean(axis=0))
+        noise = np.random.default_rng(child).standard_normal((n, len(shape)), dtype=np.float32)
+        basis, triangle = qr(noise - noise.mean(axis=0), mode="economic", overwrite_a=True, check_finite=False)
         basis *= np.sign(np.diag(triangle))  # which makes it uniform
-        return _at_length(middle + basis @ spread @ moments.axes, place, lengths)
+        return _at_length(middle + basis @ shape, place, lengths)
 
     for _ in range(6 * (any(lengths) and exact)):  # towards a Gaussian whose draws have the moments at their length
         z = drawn(sequence)
         middle, spread = middle + moments.mean - z.mean(axis=0), spread @ moments.correction(z)
+        shape = spread @ moments.axes
     for child in sequence.spawn(repeats):
         z = drawn(child)
         for _ in range(6 * (any(lengths) and exact)):  # and each draw has them itself

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mutual_info_score
@@ -38,12 +39,12 @@ def kmeans_agreement(z: np.ndarray, members: np.ndarray, *, runs: int = 50, seed
     labels = np.repeat(np.arange(k), size)[order]
     features = member_rows(z, members.ravel()[order]).astype(np.float64)  # scikit-learn converts float32 in every step
     scores = np.empty((2, runs))
-    for run, state in enumerate(np.random.default_rng(seed).integers(2**31, size=runs)):
-        with warnings.catch_warnings():
-            # Fewer distinct points than clusters is an answer here (a low score), not a fault.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+    with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
+        # Fewer distinct points than clusters is an answer here (a low score), not a fault.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for run, state in enumerate(np.random.default_rng(seed).integers(2**31, size=runs)):
             found = KMeans(k, n_init=1, random_state=int(state)).fit_predict(features)
-        scores[:, run] = _ami_and_nmi(labels, found)
+            scores[:, run] = _ami_and_nmi(labels, found)
     return Agreement(*scores)
 
 

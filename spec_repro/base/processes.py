@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -150,8 +151,25 @@ def launched(wait: float | None = None) -> Iterator[Processes]:
     told.start()
     try:
         with answered(UNSET):
-            dist.init_process_group(timeout=limit)
+            dist.init_process_group(store=_meeting(limit, rank), rank=rank, world_size=size, timeout=limit)
     finally:
         told.cancel()
     yield as_processes(dist.group.WORLD)
     dist.destroy_process_group()  # after an error the process just ends: an orderly farewell would wait for the others
+
+
+def _meeting(limit: datetime.timedelta, rank: int) -> dist.Store:
+    """Where the processes of the environment meet, within ``limit``.
+
+    If the first process accepts a connection and says nothing, as a stopped one does, torch.distributed tries for up to
+    four times as long as it was told.
+    """
+    end, attempt = time.monotonic() + limit.total_seconds(), limit / (5 if rank else 1)
+    while True:
+        try:
+            store, *_ = next(dist.rendezvous("env://", timeout=attempt))
+            store.set_timeout(limit)
+            return store
+        except dist.DistError:
+            if time.monotonic() > end:
+                raise

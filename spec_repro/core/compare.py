@@ -20,7 +20,6 @@ k        eigenpairs of each direction, at most               number of clusters
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -34,8 +33,12 @@ from spec_repro.core.bandwidths import match_bandwidths
 from spec_repro.core.directions import Comparison, directions
 from spec_repro.core.kernels import Cosine, Gaussian, Kernel, check_kernels
 from spec_repro.core.krylov import krylov
+from spec_repro.core.lanczos import lanczos
 from spec_repro.core.operators import kernel_difference
 from spec_repro.core.solvers import cheapest_solver, covariance, dense, rounding
+
+SOLVERS = {"covariance": covariance, "krylov": krylov, "lanczos": lanczos, "dense": dense}
+ITERATIVE = {"krylov", "lanczos"}
 
 
 def compare(
@@ -48,7 +51,7 @@ def compare(
     k: int = 10,
     frequencies: int = 0,
     names: Sequence[str] = ("x", "y"),
-    solver: Literal["auto", "covariance", "krylov", "dense"] = "auto",
+    solver: Literal["auto", "covariance", "krylov", "lanczos", "dense"] = "auto",
     tol: float | None = None,
     device: str | torch.device = "auto",
     batch_size: int | None = None,
@@ -75,9 +78,9 @@ def compare(
         names: of the two embeddings, for the names of the directions; two equal ones get "(x)" and "(y)" added.
         solver: the route (:mod:`spec_repro.core.solvers`); ``"auto"`` is the one with the least work
             (:func:`spec_repro.core.solvers.cheapest_solver`). ``"covariance"`` needs finite features on both sides.
-        tol: krylov only: largest residual over SPEC-diff of every pair. By default 1e-5, or 1e-9 in float64, of the
-            pairs that stand apart; those of a continuum may be left *unresolved*, which the result marks
-            (:func:`spec_repro.core.krylov.krylov`).
+        tol: of krylov and lanczos, the largest residual over SPEC-diff of every pair. By default 1e-5, or 1e-9 in
+            float64; krylov asks it of the pairs that stand apart, those of a continuum may be left *unresolved*, which
+            the result marks (:func:`spec_repro.core.krylov.krylov`).
         device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
         batch_size: rows of one product; the default fits the device. It changes results by rounding only.
         seed: of the frequencies and of the start of the iteration.
@@ -135,8 +138,7 @@ def compare(
     options |= {"device": device, "batch_size": batch_size, "memory": memory}
     operator = kernel_difference(pair, kernels, independent=independent, **options)
     route = cheapest_solver(operator, k) if solver == "auto" else solver
-    solve = {"dense": dense, "covariance": covariance, "krylov": partial(krylov, tol=tol, seed=seed)}[route]
-    pairs = solve(operator, k)
+    pairs = SOLVERS[route](operator, k, **({"tol": tol, "seed": seed} if route in ITERATIVE else {}))
     least = rounding(operator.dtype, operator.slack)
     names = names if names[0] != names[1] else [f"{name} ({side})" for name, side in zip(names, "xy", strict=True)]
     x_only, y_only = directions(pairs, k, names, sign, least)
@@ -228,7 +230,7 @@ def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign
         ("k", k, whole(k, 1, n), f"an integer in 1..{n} (the number of samples)"),
         ("frequencies", frequencies, whole(frequencies), "0 (exact) or their number m"),
         ("names", names, two, "the names of the two embeddings"),
-        ("solver", solver, solver in ("auto", "covariance", "krylov", "dense"), "auto, covariance, krylov or dense"),
+        ("solver", solver, solver in ("auto", *SOLVERS), f"auto, {', '.join(SOLVERS)}"),
         ("tol", tol, tol is None or real(tol, 0), "None or a positive number"),
         ("batch_size", batch_size, batch_size is None or whole(batch_size, 1), "None or a number of rows >= 1"),
         ("seed", seed, whole(seed), "an integer >= 0"),

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from spec_repro.base.errors import NotConverged
 from spec_repro.core.operators import FeatureOperator, KernelOperator, SampleOperator
-from spec_repro.core.solvers import Pairs, both_ends, rounding, standing_apart
+from spec_repro.core.solvers import TOLERANCE, Pairs, both_ends, rounding, standing_apart
 
 FIRST = 1e-3  # residual over eigenvalue of the first pair of an end, where that lies in a continuum
 REACHED = (
@@ -97,7 +97,7 @@ def krylov(
         operator = SampleOperator(operator)
     finite = isinstance(operator, FeatureOperator)
     eps = torch.finfo(operator.dtype).eps
-    every, tol = tol is not None, tol or (1e-9 if operator.dtype == torch.float64 else 1e-5)
+    every, tol = tol is not None, tol or TOLERANCE[operator.dtype]
     width = min(max(32 if operator.streamed else 16, k + 6), operator.size)
     # Columns of the basis before a restart. A small feature space is never restarted, so that it can be exhausted.
     exhaustible = finite and operator.size <= 4096

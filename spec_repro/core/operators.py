@@ -253,11 +253,11 @@ class FeatureOperator(Operator):
             total.addr_(sums, sums, alpha=-1 / self.n)
         return total.mul_(self.scales).mul_(self.scales.T)
 
-    def matrix(self) -> Tensor:
-        r""":math:`\Lambda`, ``(n, n)`` float64; if centred, with the features less those of the origin."""
-        raw = torch.cat([self.to_algebra(block) for _, block in self.blocks("kernel difference")])
-        a = self.processes.rows(raw, self.n, self.algebra).to(self.algebra) * self.scales.T
-        return (a * self.signs.T) @ a.T
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        r""":math:`\Lambda`, ``(n, n)``; if centred, with the features less those of the origin."""
+        raw = torch.cat([block.to(self.algebra, dtype) for _, block in self.blocks("kernel difference")])
+        a = self.processes.rows(raw, self.n, self.algebra).to(self.algebra) * self.scales.T.to(dtype)
+        return (a * self.signs.T.to(dtype)) @ a.T
 
 
 class SampleOperator(Operator):
@@ -307,20 +307,23 @@ class KernelOperator(Operator):
                 yield rows, columns, tile.mul_(1 / self.n)
                 bar.update(1)
 
-    def matrix(self) -> Tensor:
-        r""":math:`\Lambda`, ``(n, n)`` in the working precision."""
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        r""":math:`\Lambda`, ``(n, n)``, computed in the working precision."""
         full = torch.zeros(self.n, self.n, dtype=self.dtype, device=self.device)
         for rows, columns, tile in self.tiles():
             full[rows, columns] = tile
             if rows != columns:
                 full[columns, rows] = tile.T
-        return self.processes.total(full)
+        total = self.processes.total(full)
+        return total if dtype == self.dtype else total.to(self.algebra, dtype)
 
     def times(self, v: Tensor) -> Tensor:
         """Lambda v, ``(n, b)``, whether centred or not."""
         if self._kept is None and not self.streamed:
             whole = self.processes.size == 1 and self.n**2 * self.dtype.itemsize <= self.budget
-            self._kept = [(slice(0, self.n), slice(0, self.n), self.matrix())] if whole else list(self.tiles())
+            self._kept = (
+                [(slice(0, self.n), slice(0, self.n), self.matrix(self.dtype))] if whole else list(self.tiles())
+            )
         w = self.to_data(v)
         total = torch.zeros(v.shape, dtype=self.dtype, device=self.device)
         for rows, columns, tile in self._kept or self.tiles():
@@ -365,5 +368,5 @@ def kernel_difference(
         batch = batch_size or max(64, (32 if small else 1024) * 2**20 // width)
         return FeatureOperator(*sides, batch, memory, processes, centred)
     # The triangle of a small matrix is still cut into four.
-    batch = batch_size or (min(max(256, pair[0].n // 4), 1024) if small else 8192)
+    batch = batch_size or (min(max(512, pair[0].n // 4), 1024) if small else 8192)
     return KernelOperator(*sides, batch, memory, processes, centred)

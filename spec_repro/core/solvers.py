@@ -8,6 +8,7 @@ route                                    what is decomposed                     
                                                                                                     Algorithm 1
 :func:`~spec_repro.core.krylov.krylov`   nothing large: block Krylov on products with Lambda        Proposition 1, read
                                                                                                     as an operator
+:func:`~spec_repro.core.lanczos.lanczos` nothing large: ARPACK on a small Lambda, n x n              Definition 1
 =======================================  =========================================================  ===================
 
 A route returns :class:`Pairs`: eigenvalues in descending order with vectors as columns, never sorted apart.
@@ -22,6 +23,7 @@ from torch.nn.functional import pad
 
 from spec_repro.core.operators import FeatureOperator, KernelOperator
 
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of a residual over the spectral radius
 CONTINUUM = 0.05  # eigenvalues that follow each other within this share of themselves
 KNOWN = 0.01  # and are known to this share
 
@@ -80,7 +82,7 @@ def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int) -> int
 
 def dense(operator: FeatureOperator | KernelOperator, k: int) -> Pairs:
     """Symmetric eigendecomposition of the n x n matrix in float64; the oracle of the other routes."""
-    matrix = operator.projected(operator.projected(operator.to_algebra(operator.matrix())).T).T
+    matrix = operator.projected(operator.projected(operator.matrix(torch.float64)).T).T
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
     ends = both_ends(values, k, rounding(operator.dtype, operator.slack))
     values, vectors = values[ends], vectors[:, ends]
@@ -112,19 +114,24 @@ def covariance(operator: FeatureOperator, k: int) -> Pairs:
 
 def cheapest_solver(operator: FeatureOperator | KernelOperator, k: int) -> str:
     """The route with the least work, in multiply-adds weighted by how fast each kind runs (benchmarks/README.md): those
-    with thin blocks at half the rate of square products, those in float64 at two thirds, eigendecompositions at an
-    eighth. Eight passes are assumed for krylov; features or tiles are computed once, or in each pass.
+    with thin blocks at half the rate of square products, those of single vectors at a ninth, those in float64 at two
+    thirds, eigendecompositions at an eighth; a pass of krylov costs as much as ``step`` of them, a product of lanczos
+    ``call``. Twelve passes are assumed for krylov, 10 k products for lanczos; features or tiles are computed once, or
+    in each pass of krylov.
     """
-    n, p, block, passes = operator.n, operator.size, max(16, k + 6), 8
+    n, p, block, passes = operator.n, operator.size, max(16, k + 6), 12
     once = operator.making
-    thin, wide, eigh = 2.0, 1.5, 8.0
+    thin, single, wide, eigh, step, call = 2.0, 9.0, 1.5, 8.0, 1.5e8, 1e6
+    costs = {"lanczos": once + 10 * k * (single * n**2 + call)}
     if isinstance(operator, KernelOperator):
-        costs = {"dense": once + eigh * n**3, "krylov": passes * thin * n**2 * block}
+        costs["dense"] = once + eigh * n**3
+        costs["krylov"] = passes * (thin * n**2 * block + step)
     else:
-        costs = {
-            "dense": once + wide * n**2 * p + eigh * n**3,
-            "covariance": once + wide * n * p**2 + 2 * eigh * p**3,
-            "krylov": passes * 2 * thin * n * p * block,
-        }
+        costs["lanczos"] += n**2 * p
+        costs["dense"] = once + wide * n**2 * p + eigh * n**3
+        costs["covariance"] = once + wide * n * p**2 + 2 * eigh * p**3
+        costs["krylov"] = passes * (2 * thin * n * p * block + step)
     costs["krylov"] += once * (passes if operator.streamed else 1)
+    if operator.streamed or operator.processes.size > 1 or operator.device.type != "cpu" or 4 * k > n:
+        del costs["lanczos"]
     return min(costs, key=costs.get)

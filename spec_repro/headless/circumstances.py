@@ -1,6 +1,7 @@
 """Under which circumstances a run was made: versions, time, memory, device, commit."""
 
 import contextlib
+import functools
 import importlib.metadata
 import platform
 import resource
@@ -16,6 +17,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages above, installed or not imported by this run."""
     found = {each.name: each.version for each in importlib.metadata.distributions() if each.name in PACKAGES}

@@ -145,6 +145,7 @@ class Record:
         Its label and titles become its caption in the report.
         """
         figure.savefig(self._path(f"{name}.png"), dpi=DPI, metadata={"Software": None, "Run": self.run_id})
+        figure.set_layout_engine("none")  # the layout stays, and is not found again for each format
         dates = {"CreationDate": None, "ModDate": None}
         figure.savefig(self._path(f"{name}.pdf"), metadata={"Subject": f"run {self.run_id}", **dates})
         self._captions[name] = _caption(figure)

@@ -12,7 +12,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FunctionType
 
@@ -28,7 +28,6 @@ from spec_repro.headless.experiments import PROFILES, Experiment, load_experimen
 from spec_repro.headless.printed import beside_the_paper, fidelity_rows, flat, for_people
 from spec_repro.headless.record import DPI, STAMP, damaged, read_claims, read_stamp, results_folder
 
-ENVIRONMENT = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
 FACES = ("spec_repro", *(f"spec_repro.{room}" for room in ("agreement", "plots", "data", "embeddings", "align")))
 TOGETHER = (".html", ".ipynb", ".npz", ".parquet", ".json")  # files that an experiment's page links to by name
 
@@ -36,12 +35,7 @@ TOGETHER = (".html", ".ipynb", ".npz", ".parquet", ".json")  # files that an exp
 def write_report(profile: str) -> tuple[dict[str, int], Path]:
     """Write pages, ``REPORT.md`` and ``report.html``; how many claims have each verdict, and the path of the last."""
     among("profile", profile, PROFILES)
-    content, loader = collect(profile), jinja2.PackageLoader("spec_repro.headless")
-    plain = jinja2.Environment(loader=loader, finalize=_untagged, **ENVIRONMENT)
-    pages = jinja2.Environment(loader=loader, autoescape=True, **ENVIRONMENT)
-    for environment in (plain, pages):
-        environment.filters |= {"show": show, "measured": show_measured, "flat": flat, "kinds": kind_of}
-        environment.filters["strong"] = _strong
+    content, (plain, pages) = collect(profile), _templates()
 
     def write(place: Path, template: jinja2.Template, **more) -> Path:
         with atomic_path(place) as path:
@@ -55,6 +49,17 @@ def write_report(profile: str) -> tuple[dict[str, int], Path]:
     write(results_folder(profile, "api.html"), pages.get_template("api.html"), faces=interface())
     write(results_folder(profile, "REPORT.md"), plain.get_template("REPORT.md"))
     return content["counts"], write(results_folder(profile, "report.html"), pages.get_template("report.html"))
+
+
+@cache
+def _templates() -> tuple[jinja2.Environment, jinja2.Environment]:
+    """Those of REPORT.md, and those of the pages."""
+    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    options["loader"] = jinja2.PackageLoader("spec_repro.headless")
+    found = jinja2.Environment(finalize=_untagged, **options), jinja2.Environment(autoescape=True, **options)
+    for each in found:
+        each.filters |= {"show": show, "measured": show_measured, "flat": flat, "kinds": kind_of, "strong": _strong}
+    return found
 
 
 def collect(profile: str) -> dict:

@@ -130,7 +130,7 @@ def test_other_weights_are_refused(rooms, tmp_path, family, kind):
 
 @pytest.mark.parametrize("family", LARGE)
 def test_other_weights_of_large_models_are_refused(rooms, tmp_path, family):
-    for kind in ("no weights", "one missing", "NaN", "prefix"):
+    for kind in ("one missing", "NaN", "prefix"):
         path = put(family, STATES[kind](rooms[1][family], used(family)), rooms, tmp_path)
         with pytest.raises(CheckpointError, match=r"w\.pth"):
             load(family, path)
@@ -228,11 +228,11 @@ HEADS = {  # of a family: parts that are not used
 @pytest.mark.parametrize("family", HEADS)
 def test_a_head_that_is_not_used_may_be_absent_present_or_another(rooms, tmp_path, family):
     state, head = rooms[1][family], HEADS[family]
+    counters, first = "num_batches_tracked", next(name for name in state if name.startswith(head))
+    larger = {k: torch.cat([v, v]) if k.startswith(head) and v.ndim else v for k, v in state.items()}
     others = {
-        "absent": {name: value for name, value in state.items() if not name.startswith(head)},
-        "another": {k: torch.cat([v, v]) if k.startswith(head) and v.ndim else v for k, v in state.items()},
-        "counters": {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")},
-        "NaN": with_value(state, next(name for name in state if name.startswith(head)), float("nan")),
+        "absent": {name: v for name, v in state.items() if not name.startswith(head) and not name.endswith(counters)},
+        "another": with_value(larger, first, float("nan")),
     }
     expected = vectors(load(family, put(family, state, rooms, tmp_path)))
     for kind, other in others.items():
@@ -253,15 +253,15 @@ def test_the_names_of_data_parallel_and_the_dict_of_a_training_script_are_unders
 
 
 @pytest.mark.parametrize("family", ["mini", "aligned"])
-@pytest.mark.parametrize("seed", range(20))
-def test_one_bit_turned_over_in_our_own_weights_is_noticed(rooms, tmp_path, family, seed):
+@pytest.mark.parametrize("at", [0, 0.001, 0.3, 0.7, 1])
+def test_one_bit_turned_over_in_our_own_weights_is_noticed(rooms, tmp_path, family, at):
     path = put(family, rooms[1][family], rooms, tmp_path)
-    path.write_bytes(flipped(path.read_bytes(), random.Random(seed)))
+    path.write_bytes(flipped(path.read_bytes(), random.Random(at), at))
     with pytest.raises(CheckpointError):
         load(family, path)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_one_bit_turned_over_in_the_cards_is_noticed_or_harmless(tmp_path, monkeypatch, seed):
     for name in ("mini-clip.safetensors", "cards.json"):
         shutil.copy(mini.mini_models_root() / name, tmp_path)

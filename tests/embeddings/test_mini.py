@@ -39,7 +39,7 @@ def cards():
 @pytest.fixture(scope="module")
 def pictures():
     """Typographic pictograms and factors of the two seeds that the card's probes used, fewer of them."""
-    sets = [load_data("typographic", n=n, seed=recipes.SEEDS[part]) for part, n in (("probe", 1000), ("test", 500))]
+    sets = [load_data("typographic", n=n, seed=recipes.SEEDS[part]) for part, n in (("probe", 600), ("test", 300))]
     return [(recipes.pictures(s["image"][:]), {f: labels_of(s, f) for f in ("word", "label")}) for s in sets]
 
 
@@ -86,7 +86,7 @@ def test_probe_accuracies_of_the_card(cards, pictures):
             stated = cards[name]["probes"]["factors"][factor]["accuracy"]
             found = linear_probe(z, y[factor], z_test, y_test[factor], device="cpu")
             low, high = bootstrap_interval(found.correct, level=0.999)
-            # Fitted on half of the rows, so a little lower.
+            # Fitted on fewer rows, so a little lower.
             assert low - 0.02 <= stated <= high + 0.05, (name, factor, stated, found.accuracy)
 
 
@@ -179,7 +179,7 @@ def test_shipped_file_must_match_its_card(tmp_path, monkeypatch, cards):
 
 
 def small(recipe, **changes):
-    return replace(recipe, **{"n": 320, "steps": 24, "batch": 48, "warmup": 4} | changes)
+    return replace(recipe, **{"n": 240, "steps": 24, "batch": 32, "warmup": 4} | changes)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -193,7 +193,7 @@ def test_training_lowers_the_loss(name):
             for steps in (recipe.steps, 4)
         ]
     else:
-        recipe = small(recipes.DINO, n=480, steps=40)
+        recipe = small(recipes.DINO, steps=30)
         model = mini_dino_model(seed=0)
         losses = [
             recipes.dino_losses(model, replace(recipe, steps=steps), seed=seed)
@@ -209,7 +209,7 @@ def test_training_lowers_the_loss(name):
     before = on_fixed()
     log = recipes.train(model, training, recipe, lambda: 0.0, every=10)
     assert not model.training
-    assert [row["step"] for row in log] == ([10, 20, 24] if name == "mini-clip" else [10, 20, 30, 40])
+    assert [row["step"] for row in log] == ([10, 20, 24] if name == "mini-clip" else [10, 20, 30])
     assert log[-1]["learning_rate"] < log[0]["learning_rate"]
     after = on_fixed()
     assert after < before - 0.05, (before, after)

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from experiment_files import CARD, write
+from experiment_files import CARD, execute_here, write
 
 NOTES = ("notes.txt", "cache/notes.txt", "run/notes.txt", "results/mini/notes.txt")  # below room; of the user
 ENTRY = {"name": "tiny", "title": "Tiny", "reference": "Figure 98", "cards": {"mini": CARD}}
@@ -203,23 +203,4 @@ def run_here() -> None:
 
     fork = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: fork
-    papermill.execute_notebook = _execute
-
-
-def _execute(source: str, executed: str, parameters: dict, *, cwd: str, **options) -> None:
-    import nbformat
-    from papermill.exceptions import PapermillExecutionError
-
-    notebook, names, here = nbformat.read(source, as_version=4), {"__name__": "__main__"}, os.getcwd()
-    os.chdir(cwd)
-    for i, cell in enumerate(notebook.cells):
-        try:
-            exec(cell.source, names)
-            names |= parameters if not i else {}
-        except BaseException as error:
-            kind, text = type(error).__name__, str(error)
-            raise PapermillExecutionError(i, i, cell.source, kind, text, [f"{kind}: {text}"]) from None
-        finally:
-            cell.execution_count, cell.metadata["papermill"] = i + 1, {"duration": 0.1}
-            nbformat.write(notebook, executed)
-    os.chdir(here)
+    papermill.execute_notebook = execute_here

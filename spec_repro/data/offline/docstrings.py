@@ -6,6 +6,7 @@ its parameters and returns, its examples and references. The text follows the ve
 """
 
 import ast
+import functools
 import gc
 import inspect
 import itertools
@@ -59,16 +60,23 @@ def _rows(library: str) -> Iterator[dict[str, str]]:
     package, home = LIBRARIES[library], find_spec(library)
     if home is None:
         raise DataMissing(f"docstrings reads the sources of {package}, which is not installed: pip install {package}.")
-    root, edition = Path(home.submodule_search_locations[0]), f"{package}-{version(package)}"
+    edition = f"{package}-{version(package)}"
+    for subject, place, text in _read(Path(home.submodule_search_locations[0])):
+        yield {"id": f"{edition}/{place}", "text": text, "label": subject, "library": library}
+
+
+@functools.cache  # what is installed stays as it is while a process runs
+def _read(root: Path) -> list[tuple[str, str, str]]:
+    """Subject, place and text of each paragraph of the sources below ``root``."""
+    found = []
     for path in sorted(root.rglob("*.py")):
         file = path.relative_to(root)
         if not BESIDE.search(f"/{file.as_posix()}"):
             subject = next(name.strip("_") for name in file.with_suffix("").parts if name != "core")  # all of pandas is
             named = documented(ast.parse(path.read_bytes()))
             texts = ((name, text) for name, docstring in named for text in paragraphs(docstring))
-            for i, (name, text) in enumerate(texts):
-                key = f"{edition}/{file.as_posix()}/{name}/{i:03d}"
-                yield {"id": key, "text": text, "label": subject, "library": library}
+            found += [(subject, f"{file.as_posix()}/{name}/{i:03d}", text) for i, (name, text) in enumerate(texts)]
+    return found
 
 
 def documented(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, str]]:

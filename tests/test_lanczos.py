@@ -1,0 +1,72 @@
+"""The route of small matrices: copies of a repeated eigenvalue, what ARPACK leaves out, and when it is taken."""
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+import torch
+
+from spec_repro import Cosine, Gaussian, compare
+from spec_repro.base.rows import as_pair
+from spec_repro.core.operators import kernel_difference
+from spec_repro.core.solvers import cheapest_solver, rounding
+
+COSINES = Cosine(), Cosine()
+
+
+def copies(count: int):
+    """Rows whose Lambda has the eigenvalue of a cluster of 20 ``count`` times, smaller ones once, and -1/n repeated."""
+    sizes = [20] * count + list(range(15, 2, -1))
+    cluster = np.repeat(np.arange(len(sizes)), sizes)
+    return np.eye(len(sizes))[cluster], np.eye(len(cluster)), np.array(sizes)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("count", [2, 5, 12])
+def test_an_eigenvalue_is_met_with_all_its_copies(count, precision):
+    x, y, sizes = copies(count)
+    found = compare(x.astype(precision), y.astype(precision), COSINES, k=6, solver="lanczos")
+    right = np.sort((sizes - 1) / len(x))[::-1][:6]
+    np.testing.assert_allclose(found.x_only.eigenvalues, right, rtol=1e-5 if precision == "float32" else 1e-12)
+    vectors = found.x_only.eigenvectors.astype(float)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(6), atol=1e-5)
+
+
+@pytest.mark.parametrize("end", [0, -1])
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_pair_that_arpack_leaves_out_is_not_left_out(monkeypatch, end, centred):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(120, 5)), rng.normal(size=(120, 4))
+    options = {"k": 4, "centred": centred}
+    kernels = Gaussian(2.0), Gaussian(2.0)
+    eigsh, asked = scipy.sparse.linalg.eigsh, []
+
+    def forgetful(operator, count, **settings):
+        asked.append(count)
+        values, vectors = eigsh(operator, count + 2 * (len(asked) == 1), **settings)
+        keep = np.delete(np.arange(len(values)), [0, end - 1] if end else [0, -1])[:count]
+        return (values[keep], vectors[:, keep]) if len(asked) == 1 else (values, vectors)
+
+    right = compare(x, y, kernels, solver="dense", **options)
+    monkeypatch.setattr(scipy.sparse.linalg, "eigsh", forgetful)
+    found = compare(x, y, kernels, solver="lanczos", **options)
+    assert asked == [8, 2]
+    for side, expected in zip(found, right, strict=True):
+        np.testing.assert_allclose(side.eigenvalues, expected.eigenvalues, atol=1e-10)
+
+
+@pytest.mark.parametrize(("n", "frequencies", "memory", "route"), [
+    (500, 0, None, "lanczos"), (1_000, 0, 0, "krylov"), (500, 400, None, "lanczos"), (60, 0, None, "dense"),
+    (4_000, 0, None, "krylov"), (4_000, 400, None, "krylov"),
+])  # fmt: skip
+def test_small_matrices_that_are_kept_go_to_arpack(n, frequencies, memory, route):
+    pair = as_pair(*np.random.default_rng(0).normal(size=(2, n, 8)).astype(np.float32))
+    settings = {"frequencies": frequencies, "seed": 0, "independent": False, "centred": False, "memory": memory}
+    operator = kernel_difference(pair, (Gaussian(2.0), Gaussian(2.0)), device="cpu", batch_size=None, **settings)
+    assert cheapest_solver(operator, 10) == route
+
+
+def test_embeddings_without_a_difference_have_no_pair():
+    x = np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32)
+    found = compare(x, x.copy(), (Gaussian(2.0), Gaussian(2.0)), k=3, solver="lanczos")
+    assert [len(side) for side in found] == [0, 0]
+    assert found.spec_diff <= rounding(torch.float32)
