@@ -30,8 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
-from spec_repro.base.options import expect, real, whole
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged, expect, real, whole
 from spec_repro.base.rows import Rows, as_rows, free_memory, resolve_device, slices
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
@@ -87,11 +86,11 @@ def linear_probe(
     for name, kind, y in zip(("y_train", "y_test"), kinds, (y_train, y_test), strict=True):
         expect((name, kind, " and " not in kind and not (y != y).any(), "labels of one kind, without gaps"))
     l2_grid = sorted({float(value) if real(value, -np.inf) else np.nan for value in l2_grid}, reverse=True)
-    if not l2_grid or not all(value > 0 for value in l2_grid):
-        raise InvalidInput(f"l2_grid: expected one or more finite values above 0, found {l2_grid}.")
-    if not real(held_out, 0, 1):
-        raise InvalidInput(f"held_out: expected a share between 0 and 1, exclusive, found {held_out}.")
-    expect(("seed", seed, whole(seed), "an integer >= 0"))
+    expect(
+        ("l2_grid", l2_grid, l2_grid and all(value > 0 for value in l2_grid), "one or more finite values above 0"),
+        ("held_out", held_out, real(held_out, 0, 1), "a share between 0 and 1, exclusive"),
+        ("seed", seed, whole(seed), "an integer >= 0"),
+    )
     classes, codes = np.unique(y_train, return_inverse=True)  # (c,), (n,)
     sizes = np.bincount(codes)
     if len(classes) < 2 or sizes.min() < 2:

@@ -1,6 +1,7 @@
 """Scores of given clusters: known answers, invariances, chance levels, and what noise can do to a score."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ from spec_repro.agreement import (
     LEGEND,
     agreement_notes,
     cluster_distances,
+    distances_of,
     eigenvalue_table,
     evidence,
     factor_margin,
     factor_margin_interval,
+    followed_most,
     gaussian_pairs,
     held_out,
     kmeans_agreement,
@@ -117,6 +120,14 @@ def test_distances_of_a_case_done_by_hand():
     assert found.scale == pytest.approx(everything, rel=0.01)
     np.testing.assert_allclose(found.intra * found.scale, [[1], [3]])
     assert found.inter * found.scale == pytest.approx(np.mean([10, 13, 9, 12]))
+
+
+def test_distances_of_a_direction_are_those_of_its_members_in_both_embeddings():
+    side = SimpleNamespace(sees="a", misses="b", top=lambda size: np.arange(2 * size).reshape(2, size))
+    z = {name: np.random.default_rng(i).normal(size=(30, 3)) for i, name in enumerate("abc")}
+    found = distances_of(z, side, 4, seed=1)
+    assert list(found) == ["a", "b"]
+    assert found["b"].inter == cluster_distances(z["b"], side.top(4), seed=1).inter
 
 
 def test_a_sample_in_two_clusters_is_not_paired_with_itself():
@@ -518,6 +529,7 @@ def test_factor_margin_finds_the_factor_and_none_where_there_is_none():
     assert mine == 1
     assert best < 0.2
     assert factor_margin(table, ["free", "other"]) == (best, 1)
+    assert followed_most(table) == "the factor followed most is followed (1.00)"
     with pytest.raises(InvalidInput, match=r"expected \['colour'\] and another factor.*'followed', 'free', 'other'"):
         factor_margin(table, "colour")
 

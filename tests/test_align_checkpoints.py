@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,7 +220,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_first_step(tmp_pat
         with pytest.raises(NotWritable, match="file"):
             run(out, short(), look=False)
     assert (tmp_path / "file").read_text() == "mine"
-    monkeypatch.setattr(train.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(train, "free_at", lambda path: 1000)
     with pytest.raises(DiskFull, match=r"full: the checkpoints need [\d,]+ bytes, 1,000 are free"):
         run(tmp_path / "full", short(), look=False)
     rows = Rows(24)

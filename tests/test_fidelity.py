@@ -8,9 +8,9 @@ from test_paper import FIGURES, TABLES, numbered
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.files import project_root
-from spec_repro.headless import fidelity
+from spec_repro.headless import printed
 from spec_repro.headless.experiments import load_experiments, the_paper
-from spec_repro.headless.fidelity import STATES, fidelity_rows, leaves, number_of
+from spec_repro.headless.printed import STATES, fidelity_rows, leaves, number_of
 from spec_repro.headless.report import write_report
 
 
@@ -46,16 +46,15 @@ def test_every_experiment_of_the_paper_has_a_row_and_all_are_of_things_that_exis
 
 def test_every_printed_number_has_a_row(rows):
     for item in load_experiments().values():
-        printed = [value for _, value in leaves(item.paper or {})]
         told = "; ".join(row.printed for row in rows if row.made == item.name)
-        for value in printed:
-            assert fidelity.show(value, None) in told, (item.name, value)
+        for _, value in leaves(item.paper or {}):
+            assert printed.show(value, None) in told, (item.name, value)
 
 
 def test_a_number_without_a_row_is_noticed(monkeypatch):
     items = dict(load_experiments())
     items["fig03"] = dataclasses.replace(items["fig03"], paper={"clip minus dinov2": {"loss": 0.25}})
-    monkeypatch.setattr(fidelity, "load_experiments", lambda: items)
+    monkeypatch.setattr(printed, "load_experiments", lambda: items)
     with pytest.raises(InvalidInput, match=r"fig03_typographic\.yml: clip minus dinov2, loss is printed"):
         fidelity_rows()
 

@@ -7,8 +7,7 @@ import scipy.sparse
 import torch
 
 from spec_repro import Cosine, Gaussian, carry, compare, match_bandwidths, spec_diff
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput
-from spec_repro.base.options import real, whole
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, real, whole
 from spec_repro.base.rows import as_rows, resolve_device
 from spec_repro.core.kernel_pca import kernel_pca
 from spec_repro.probe import bootstrap_interval, linear_probe

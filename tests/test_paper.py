@@ -6,7 +6,8 @@ import pytest
 
 from spec_repro.base.errors import UnknownName
 from spec_repro.headless.experiments import find_experiment, load_experiments, the_paper
-from spec_repro.headless.report import _flat, collect
+from spec_repro.headless.printed import flat
+from spec_repro.headless.report import collect
 
 FIGURES, TABLES = set(range(1, 22)), {1, 2}
 
@@ -47,7 +48,7 @@ def test_each_inconsistency_points_to_experiments_that_exist():
 def test_numbers_are_shown_by_name(monkeypatch, tmp_path):
     monkeypatch.setenv("SPEC_RESULTS", str(tmp_path))
     content = collect("paper")
-    rows = {s["experiment"].name: dict(_flat(s["experiment"].paper or {})) for s in content["sections"]}
+    rows = {s["experiment"].name: dict(flat(s["experiment"].paper or {})) for s in content["sections"]}
     assert rows["fig03"]["clip minus dinov2, eigenvalues"] == "0.03, 0.021, 0.016, 0.013"
     assert rows["fig03"]["clip minus dinov2, ami, clip"] == "0.68, 0.0005"
     assert rows["table2"]["main text, spec-align"] == "73.93"
@@ -69,5 +70,5 @@ def test_numbers_beside_ours_are_the_papers():
     rows = [(item, row) for item in load_experiments().values() for table in item.beside for row in table["paper"]]
     assert len(rows) == 10
     for item, row in rows:
-        printed = [cell for _, text in _flat(item.paper) for cell in text.split(", ")]
+        printed = [cell for _, text in flat(item.paper) for cell in text.split(", ")]
         assert numbers(value for key, value in row.items() if key != "of") <= numbers(printed), row

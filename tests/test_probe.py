@@ -204,9 +204,9 @@ def test_bad_input():
         ({"x_test": x[0]}, InvalidInput, r"x_test: expected an array or tensor of shape \(n samples, d dims\)"),
         ({"y_train": np.zeros(40)}, InvalidInput, "at least 2 classes .* found 1 classes, the smallest with 40"),
         ({"y_train": np.arange(40)}, InvalidInput, "found 40 classes, the smallest with 1"),
-        ({"l2_grid": []}, InvalidInput, r"l2_grid: expected one or more finite values above 0, found \[\]"),
-        ({"l2_grid": [0.0, 1.0]}, InvalidInput, r"found \[1.0, 0.0\]"),
-        ({"held_out": 1.0}, InvalidInput, "held_out: expected a share between 0 and 1, exclusive, found 1.0"),
+        ({"l2_grid": []}, InvalidInput, r"l2_grid=\[\]: expected one or more finite values above 0"),
+        ({"l2_grid": [0.0, 1.0]}, InvalidInput, r"l2_grid=\[1.0, 0.0\]"),
+        ({"held_out": 1.0}, InvalidInput, "held_out=1.0: expected a share between 0 and 1, exclusive"),
     ]
     for change, error, text in cases:
         with pytest.raises(error, match=text):

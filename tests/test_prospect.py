@@ -1,7 +1,6 @@
 """What runs cost and the plan before them: counts by hand, limits over all cards, machines that lack something."""
 
 import inspect
-from collections import namedtuple
 
 import pytest
 from huggingface_hub import constants
@@ -31,7 +30,7 @@ def bare(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     monkeypatch.setattr(prospect, "on_gpu", lambda: False)
-    monkeypatch.setattr(prospect.shutil, "disk_usage", lambda path: namedtuple("Use", "free")(1e15))
+    monkeypatch.setattr(prospect, "free_at", lambda path: 1e15)
 
 
 def plans(profile, *names):
@@ -149,7 +148,7 @@ def test_the_plan_names_order_sums_and_what_is_lacking(bare, monkeypatch):
     assert found.downloads["imagenet"] > 100
     assert [name for name in found.downloads if "fhq" in name] == ["afhq", "ffhq"]  # whole, once
     assert found.disk > sum(found.downloads.values())
-    monkeypatch.setattr(prospect.shutil, "disk_usage", lambda path: namedtuple("Use", "free")(1e9))
+    monkeypatch.setattr(prospect, "free_at", lambda path: 1e9)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     found = prospect.prospect(plans("laptop", "fig03", "fig18"))
     assert found.problems[0].startswith("fig18 reads data/cache")
@@ -166,14 +165,16 @@ def test_what_several_embed_is_counted_once(bare):
     assert two.seconds - one.seconds == pytest.approx(60 * load_experiments()["theory"].cards["mini"]["minutes"])
 
 
-def test_nothing_starts_without_a_yes_that_this_machine_cannot_do(bare):
+def test_nothing_starts_without_a_yes_that_this_machine_cannot_do(bare, monkeypatch):
     said, fig03 = [], plans("paper", "fig03")
     with pytest.raises(InvalidInput, match="nothing was started; add --yes"):
         prospect.agreed(fig03, False, say=said.append)
     assert "not possible here: no GPU, which fig03 need" in said[0]
     assert prospect.agreed(fig03, True, say=said.append)
-    assert prospect.agreed(fig03, False, ask=lambda question: "y", say=said.append)
-    assert not prospect.agreed(fig03, False, ask=lambda question: "", say=said.append)
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda: True}))
+    for answer, starts in (("y", True), ("", False)):
+        monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
+        assert prospect.agreed(fig03, False, say=said.append) == starts
     assert prospect.agreed(plans("laptop", "fig03"), False, say=said.append)
     assert prospect.agreed([], False)
 

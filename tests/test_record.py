@@ -216,6 +216,14 @@ def test_an_index_with_a_name_is_kept(tiny, results):
     assert (results / "tables" / "named.csv").read_text() == "cluster,a\nx,1\n"
 
 
+def test_the_tables_of_directions_are_one(tiny, results):
+    record = Record(tiny)
+    frames = {"a − b": pd.DataFrame({"x": [1, 2]}), "b − a": pd.DataFrame({"x": [3]})}
+    assert record.table(frames, "both").loc["a − b", "x"].tolist() == [1, 2]
+    record.close()
+    assert (results / "tables" / "both.csv").read_text() == "direction,x\na − b,1\na − b,2\nb − a,3\n"
+
+
 def test_every_claim_of_the_profile_is_accounted_for(tiny, results):
     record = Record(tiny)
     record.claim("colour", (np.float32(0.9), 0.2), interval=(0.6, 0.8))

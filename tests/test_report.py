@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from spec_repro import load_data
 from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.headless import report
-from spec_repro.headless.api import FACES
 from spec_repro.headless.claims import VERDICTS
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.record import Record, results_root
@@ -326,7 +325,7 @@ def test_the_page_of_the_interface_has_every_public_name(tiny):
     index = pages()[0]
     text = index.with_name("api.html").read_text()
     assert Page(text).sources == []
-    names = [name for face in FACES for name in importlib.import_module(face).__all__]
+    names = [name for face in report.FACES for name in importlib.import_module(face).__all__]
     functions = [name for name in names if f"<code>{name}</code>" in text]
     assert len(functions) > 0.8 * len(names)
     assert {"compare", "match_bandwidths", "load_data", "evidence", "cluster_grids", "align"} <= set(functions)

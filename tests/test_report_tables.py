@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from spec_repro.headless.tables import beside_the_paper, for_people, significant
+from spec_repro.headless.printed import beside_the_paper, for_people, significant
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_the_key_follows_everything_that_a_result_depends_on(place, monkeypatch,
     assert place.plan().key == first
     weights = tmp_path / "data" / "mini-models" / "clip.safetensors"
     weights.parent.mkdir(parents=True)
-    monkeypatch.setattr(runner, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(runner.files, "project_root", lambda: tmp_path)
     without = place.plan().key
     weights.write_bytes(b"weights")
     assert place.plan().key != without

@@ -13,8 +13,8 @@ from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.base.files import cache_root
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import load_experiments
-from spec_repro.headless.progress import how_far, watched
 from spec_repro.headless.record import write_stamp
+from spec_repro.headless.turns import how_far, watched
 
 FULL = ("laptop", "paper")
 

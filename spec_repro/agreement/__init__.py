@@ -21,10 +21,10 @@ from spec_repro.agreement.calibration import (
 )
 from spec_repro.agreement.choices import choices_note, other_choices
 from spec_repro.agreement.contents import keyword_factors, printed_contents
-from spec_repro.agreement.distances import cluster_distances, similarity_ranking
+from spec_repro.agreement.distances import cluster_distances, distances_of, similarity_ranking
 from spec_repro.agreement.gaussian import eigenvalue_table, gaussian_pairs, p_value, surrogate
 from spec_repro.agreement.kmeans import kmeans_agreement
-from spec_repro.agreement.purity import factor_margin, purity, purity_table
+from spec_repro.agreement.purity import factor_margin, followed_most, purity, purity_table
 from spec_repro.agreement.targets import kernel_target_alignment, kmeans_ami, word_trace
 from spec_repro.agreement.words import factor_titles, in_words
 
@@ -33,11 +33,13 @@ __all__ = [
     "agreement_notes",
     "choices_note",
     "cluster_distances",
+    "distances_of",
     "eigenvalue_table",
     "evidence",
     "factor_margin",
     "factor_margin_interval",
     "factor_titles",
+    "followed_most",
     "gaussian_pairs",
     "held_out",
     "in_words",

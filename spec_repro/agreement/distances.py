@@ -1,5 +1,6 @@
 """Distances inside and between clusters, and the similarity ranking of Figures 12 and 13."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,12 @@ def cluster_distances(
     counted = (cluster[:, None] != cluster) & (index[:, None] != index)
     inter = float(between[counted].mean() / scale) if counted.any() else float("nan")
     return ClusterDistances(intra=intra, inter=inter, scale=scale)
+
+
+def distances_of(features: Mapping[str, np.ndarray], side, size: int, *, seed: int = 0) -> dict[str, ClusterDistances]:
+    """Of ``size`` members of each cluster of a direction, in the embedding that sees the clusters and in the other."""
+    members = side.top(size)
+    return {name: cluster_distances(features[name], members, seed=seed) for name in (side.sees, side.misses)}
 
 
 @dataclass(frozen=True)

@@ -91,3 +91,9 @@ def factor_margin(table: pd.DataFrame, factors: str | Sequence[str]) -> tuple[fl
     if others.empty or not set(factors) <= set(medians.index):
         raise InvalidInput(f"factor margin: expected {factors} and another factor, found {sorted(medians.index)}.")
     return float(medians[factors].max()), float(medians[others].max())
+
+
+def followed_most(table: pd.DataFrame) -> str:
+    """In words, which factor the clusters of a `purity_table` follow most, by the median."""
+    medians = table.groupby("factor").adjusted.median()
+    return f"the factor followed most is {medians.idxmax()} ({medians.max():.2f})"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from spec_repro.align.settings import AlignSettings
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, unknown_name
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, among, unknown_name
 from spec_repro.base.rows import as_rows
 from spec_repro.embeddings import load_embedding
 from spec_repro.embeddings.checkpoints import model_card
@@ -69,8 +69,7 @@ class ImageTexts:
 
     def __post_init__(self):
         for column in ("id", "image", self.text):
-            if column not in self.dataset.column_names:
-                raise unknown_name("column of the training set", column, self.dataset.column_names)
+            among("column of the training set", column, self.dataset.column_names)
 
     @cached_property
     def ids(self) -> list[str]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spec_repro.base.errors import InvalidInput, unknown_name
-from spec_repro.base.options import expect
+from spec_repro.base.errors import InvalidInput, among, expect, unknown_name
 from spec_repro.core.kernels import Cosine, Kernel
 
 TOWERS = ("image", "text")
@@ -97,8 +96,7 @@ class AlignSettings:
         if not isinstance(values, Mapping):
             raise InvalidInput(f"expected alignment settings by name, such as {{'lr': 1.0e-5}}, found {values!r}.")
         for name in values:
-            if name not in cls.__dataclass_fields__:
-                raise unknown_name("alignment setting", str(name), cls.__dataclass_fields__)
+            among("alignment setting", name, cls.__dataclass_fields__)
         return cls(**values)
 
     def record(self) -> dict[str, Any]:

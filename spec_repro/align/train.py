@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +29,8 @@ from tqdm.auto import tqdm
 
 from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
-from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotConverged, readable, unknown_name
-from spec_repro.base.files import atomic_path, exclusive, patience, sweep
+from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotConverged, among, readable
+from spec_repro.base.files import atomic_path, exclusive, fingerprint, free_at, patience, sweep
 from spec_repro.base.processes import UNSET, answered, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
@@ -195,8 +194,7 @@ class _Run:
     def __init__(
         self, model: nn.Module, dataset: Any, reference: Reference, settings: AlignSettings, device: str, out: Path
     ) -> None:
-        if device not in ("auto", "cpu"):
-            raise unknown_name("device of align", device, ["auto", "cpu"])
+        among("device of align", device, ["auto", "cpu"])
         # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
         AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
         _, size = world()
@@ -215,7 +213,7 @@ class _Run:
         self.clip = copy.deepcopy(model).to(self.device).train()
         freeze(self.clip, settings)
         self.identity = settings.record() | {
-            "data": hashlib.sha256(json.dumps(list(dataset.ids)).encode()).hexdigest()[:16],
+            "data": fingerprint(list(dataset.ids))[:16],
             "reference": hashlib.sha256(self.features).hexdigest()[:16],
             "start": checkpoints.digest(self.clip.state_dict())[:16],
         }
@@ -228,7 +226,7 @@ class _Run:
             trained = sum(p.nbytes for p in clip.parameters() if p.requires_grad)
             size = 3 * (2 * trained + sum(value.nbytes for value in clip.state_dict().values()))
             size -= sum(path.stat().st_size for path in self.checkpoints())
-            if size > (free := shutil.disk_usage(self.out).free):
+            if size > (free := free_at(self.out)):
                 raise DiskFull(f"{self.out}: the checkpoints need {size:,} bytes, {free:,} are free. Make room first.")
         if start:
             model = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}

@@ -5,8 +5,11 @@ Every class also derives from the built-in error that a caller would catch witho
 
 import contextlib
 import difflib
+import math
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from numbers import Integral, Real
+from typing import Any
 
 
 class SpecError(Exception):
@@ -77,6 +80,29 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     near = min((other for other in known if like[other] >= 0.6), key=lambda other: (-like[other], other), default=None)
     hint = f"; did you mean {near!r}?" if near else "."
     return UnknownName(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}.")
+
+
+def among(kind: str, name: Any, known: Collection[str]) -> None:
+    """Raises UnknownName with the near miss unless ``name`` is one of the ``known``."""
+    if name not in known:
+        raise unknown_name(kind, str(name), known)
+
+
+def whole(value: Any, low: float = 0, high: float = 2**62) -> bool:
+    """Whether it is an integer in low..high, Python's or numpy's; a bool is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
+
+
+def real(value: Any, low: float, high: float = math.inf) -> bool:
+    """Whether it is a number between ``low`` and ``high``, exclusive; a bool is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and low < value < high
+
+
+def expect(*checks: tuple[str, Any, bool, str]) -> None:
+    """InvalidInput for the first ``(name, value, whether it is fine, what was expected)`` that is not fine."""
+    for name, value, fine, expected in checks:
+        if not fine:
+            raise InvalidInput(f"{name}={value!r}: expected {expected}.")
 
 
 def shown(name: object) -> str:

@@ -63,6 +63,11 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     return given_path(root or os.environ.get("SPEC_DATA_ROOT") or project_root() / "data" / "downloads")
 
 
+def free_at(path: Path) -> int:
+    """Bytes that are free where ``path`` is, or will be."""
+    return shutil.disk_usage(next(each for each in [path, *path.absolute().parents] if each.exists())).free
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
     """Errors of a full disk become DiskFull, those of a place where nothing can be written NotWritable.
@@ -206,6 +211,11 @@ def sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fingerprint(content: Any) -> str:
+    """Hexadecimal SHA-256 of what JSON can hold, whatever the order of its keys; of other things their text counts."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def sweep(path: str | os.PathLike) -> None:
     """Remove what processes that are dead have left beside ``path``, whichever file there they were writing."""
     for room in Path(path).parent.glob(f".*.{HOST}.*.partial"):
@@ -219,18 +229,13 @@ def _room(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path``, whose name says whose it is: others keep off while this process lives."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path)
-    owner = os.getpid()
-    room = Path(tempfile.mkdtemp(prefix=f".{_short(path)}.{HOST}.{owner}.", suffix=".partial", dir=path.parent))
+    owner, short = os.getpid(), re.sub(r"[^\w.-]", "_", path.name)[:60]  # the system ends names at 255 bytes
+    room = Path(tempfile.mkdtemp(prefix=f".{short}.{HOST}.{owner}.", suffix=".partial", dir=path.parent))
     try:
         yield room
     finally:
         if os.getpid() == owner:  # not a process that was forked meanwhile
             shutil.rmtree(room, ignore_errors=True)
-
-
-def _short(path: Path) -> str:
-    """A name of which more fits behind: the system ends names at 255 bytes."""
-    return re.sub(r"[^\w.-]", "_", path.name)[:60]
 
 
 def _put_back(path: Path) -> None:

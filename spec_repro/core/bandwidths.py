@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spec_repro.base.errors import InvalidInput, NotConverged, unknown_name
-from spec_repro.base.options import expect, real, whole
+from spec_repro.base.errors import InvalidInput, NotConverged, expect, real, unknown_name, whole
 from spec_repro.base.rows import Rows, as_pair, resolve_device
 from spec_repro.core.kernels import NEAR, Gaussian, distances
 

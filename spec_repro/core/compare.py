@@ -26,8 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput
-from spec_repro.base.options import expect, real, whole
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, expect, real, whole
 from spec_repro.base.processes import ALONE, Processes, as_processes
 from spec_repro.base.rows import as_pair
 from spec_repro.core.bandwidths import match_bandwidths

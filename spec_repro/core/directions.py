@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from spec_repro.base.errors import InvalidInput
-from spec_repro.base.options import whole
+from spec_repro.base.errors import InvalidInput, whole
 from spec_repro.base.rows import slices
 from spec_repro.core.solvers import Pairs
 

@@ -3,7 +3,7 @@ r"""Kernel PCA: the clusters of one embedding alone (Figures 18, 19 and 21 of th
 import numpy as np
 import torch
 
-from spec_repro.base.options import expect, whole
+from spec_repro.base.errors import expect, whole
 from spec_repro.base.rows import as_rows, wide
 from spec_repro.core.directions import Direction, directions
 from spec_repro.core.kernels import Gaussian

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spec_repro.base.errors import InvalidInput
-from spec_repro.base.options import real
+from spec_repro.base.errors import InvalidInput, real
 from spec_repro.base.rows import wide
 
 NEAR = {torch.float32: 20.0, torch.float64: 1e8}  # half a squared norm, up to which products are used

@@ -21,7 +21,7 @@ from spec_repro.data.tables import read_table, read_text
 DOGS = range(151, 269)  # ImageNet's domestic breeds
 
 
-@dataset_loader("afhq", takes=("n", "seed", "split", "root"))
+@dataset_loader("afhq")
 def afhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Animal faces; label cat, dog or wild. The description names the version that was found."""
     dataset = _by_folder("afhq", split, root, n, seed)
@@ -33,28 +33,28 @@ def afhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str |
     return dataset
 
 
-@dataset_loader("imagenet", takes=("n", "seed", "split", "root"))
+@dataset_loader("imagenet")
 def imagenet(*, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None) -> Dataset:
     """ImageNet-1K; label is one of its 1,000 classes, even if some of them are absent."""
     return _by_folder("imagenet", split, root, n, seed)
 
 
-@dataset_loader("imagenette", takes=("n", "seed", "split", "root"))
+@dataset_loader("imagenette")
 def imagenette(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Imagenette; classes named as in ImageNet."""
     return _by_folder("imagenette", split, root, n, seed)
 
 
-@dataset_loader("imagewoof", takes=("n", "seed", "split", "root"))
+@dataset_loader("imagewoof")
 def imagewoof(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """ImageWoof; breeds named as in ImageNet."""
     return _by_folder("imagewoof", split, root, n, seed)
 
 
-@dataset_loader("dogs", takes=("n", "seed", "split", "root"))
+@dataset_loader("dogs")
 def dogs(*, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None) -> Dataset:
     """The rows of ``imagenet`` whose class is a breed of dog; label is one of these 118."""
-    dataset = _by_folder("imagenet", split, root, n, seed, DOGS)
+    dataset = _by_folder("imagenet", split, root, n, seed, classes=DOGS)
     names, labels = dataset.features["label"].names[DOGS.start : DOGS.stop], labels_of(dataset)
     kept = (labels >= DOGS.start) & (labels < DOGS.stop)
     # The column is replaced before the rows are selected: afterwards, all images would be copied.
@@ -63,12 +63,10 @@ def dogs(*, n: int | None = None, seed: int = 0, split: str = "train", root: str
     return dataset.select(np.flatnonzero(kept))
 
 
-def _by_folder(
-    name: str, split: str, root: str | None, n: int | None, seed: int, classes: range | None = None
-) -> Dataset:
+def _by_folder(name: str, split: str, root: str | None, n: int | None, seed: int, **limits: range) -> Dataset:
     """Images whose class is the first folder below their split, which is a folder of the set itself.
 
-    n, seed and ``classes`` are for the copy on the hub, of which no more is read than n rows need.
+    n, seed and ``limits`` are for the copy on the hub, of which no more is read than n rows need.
     """
     base, parts, about = find(name, split, root)
     folder_of, others = {}, Counter()
@@ -85,7 +83,7 @@ def _by_folder(
     others.update(folder for folder in folder_of.values() if number[folder] is None)
     about = left_out(len(labels), "images", others, about)
     if not labels:
-        copy = from_hub(name, split, root, parts and f"{shown(base)}: {about}", n, seed, classes=classes)
+        copy = from_hub(name, split, root, parts and f"{shown(base)}: {about}", n, seed, **limits)
         return _named(copy, names or _synsets(), CARDS[name].hub)
     label = list(labels.values()), ClassLabel(names=list(names.values()))
     return image_files(list(labels), [f"{base}/{file}" for file in labels], {"label": label}, about)

@@ -5,29 +5,23 @@ involved. Whole files stay in the cache of the hub, where a broken transfer goes
 The id of a sample is its row in the split, whatever is read. What is kept is read again without a network.
 """
 
-import errno
 import fnmatch
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import datasets
 from datasets import Dataset, Value
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError
 from huggingface_hub.hf_api import RepoFile
 from pyarrow.parquet import ParquetFile
 
 from spec_repro.base.content import note
-from spec_repro.base.errors import DataMissing, DiskFull, GatedData, SpecError, UnreadableItem, brief
-from spec_repro.base.files import cache_root, read_json, write_json
+from spec_repro.base.errors import DataMissing, DiskFull, UnreadableItem
+from spec_repro.base.files import cache_root, free_at, read_json, write_json
 from spec_repro.data.files import natural
-from spec_repro.data.hub import commit
+from spec_repro.data.hub import OFFLINE, commit, transfer
 from spec_repro.data.identity import with_pictures
-
-OFFLINE = "is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download"
 
 
 class Copy(NamedTuple):
@@ -78,7 +72,7 @@ def whole_split(copy: Copy) -> Dataset:
     absent = sum(size for path, size in sizes.items() if not copy.local(path))
     expect_room(absent and absent + sum(sizes.values()), copy)  # what opens them writes them once more, as Arrow
     wanted = {"repo_type": "dataset", "revision": copy.commit}
-    with transfer(copy):
+    with transfer(copy.repository):
         paths = [copy.local(path) or hf_hub_download(copy.repository, path, **wanted) for path in sizes]
     dataset, ids = mapped(copy, paths), []
     for part, files in listed.items():
@@ -104,31 +98,14 @@ def mapped(copy: Copy, paths: Sequence[str]) -> Dataset:
     for path in paths:
         note(path)
     expect_columns(copy, ParquetFile(paths[0]).schema_arrow.names)
-    with transfer(copy):
+    with transfer(copy.repository):
         found = datasets.load_dataset("parquet", data_files=paths, split="train", columns=list(copy.columns))
     return with_pictures(found)
 
 
-@contextmanager
-def transfer(copy: Copy) -> Iterator[None]:
-    """What clients and readers raise has no common class; it becomes a typed error."""
-    try:
-        yield
-    except SpecError:
-        raise
-    except GatedRepoError as error:
-        raise GatedData(f"{copy.repository} is gated: accept its terms there, then set HF_TOKEN.") from error
-    except Exception as error:
-        if getattr(error, "errno", None) == errno.ENOSPC or "Not enough disk space" in str(error):
-            raise DiskFull(f"no room for {copy.repository}: {error}. Free some; what was read is whole.") from error
-        why = f"does not load: {brief(error)}. Run it again: what is whole stays"
-        raise DataMissing(f"{copy.repository} {OFFLINE if constants.HF_HUB_OFFLINE else why}.") from error
-
-
 def expect_room(needed: int, copy: Copy) -> None:
     """Raises DiskFull where there is not so much room."""
-    folder = next(path for path in [copy.place(), *copy.place().parents] if path.is_dir())
-    if (free := shutil.disk_usage(folder).free) < needed:
+    if (free := free_at(copy.place())) < needed:
         hint = "free some, take a smaller n, or let SPEC_CACHE and HF_HOME name a larger disk"
         raise DiskFull(f"{copy.repository} needs {size_in_words(needed)} here, {size_in_words(free)} are free: {hint}.")
 

@@ -5,7 +5,10 @@ starts: without a network that library retries for half a minute. With HF_HUB_OF
 earlier run has kept is used.
 """
 
+import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -13,10 +16,35 @@ from datasets import Dataset, Value
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import GatedRepoError
 
-from spec_repro.base.errors import DataMissing, GatedData, InvalidInput, UnreadableItem, shown
+from spec_repro.base import errors
 from spec_repro.data.identity import with_pictures
 from spec_repro.data.local import class_column, standard_names
 from spec_repro.data.registry import dataset_loader
+
+OFFLINE = "is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download"
+
+
+def gated(name: str) -> errors.GatedData:
+    """The error for a repository whose terms must be accepted first."""
+    why = ", and this token has no access" if get_token() else ""
+    return errors.GatedData(f"{name} is gated{why}: accept its terms there, then set HF_TOKEN.")
+
+
+@contextmanager
+def transfer(name: str) -> Iterator[None]:
+    """Surrounds what asks the hub: clients and readers raise errors of no common class, which become typed ones."""
+    try:
+        yield
+    except errors.SpecError:
+        raise
+    except GatedRepoError as error:
+        raise gated(name) from error
+    except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or "Not enough disk space" in str(error):
+            raise errors.DiskFull(f"no room for {name}: {error}. Free some; what was read is whole.") from error
+        again = f"does not load: {errors.brief(error)}. Run it again: what is whole stays"
+        said = f"{OFFLINE} ({errors.brief(error)})" if constants.HF_HUB_OFFLINE else again
+        raise errors.DataMissing(f"{name} {said}.") from error
 
 
 def commit(repository: str, revision: str | None = None, kind: str = "dataset") -> str:
@@ -26,34 +54,25 @@ def commit(repository: str, revision: str | None = None, kind: str = "dataset") 
     """
     not_here(repository)
     name = f"the {kind} {repository}@{revision or 'main'} of the Hugging Face hub"
-    try:
+    with transfer(name):
         info = HfApi().repo_info(repository, revision=revision, repo_type=kind, timeout=10)
-        if info.gated and get_token():
+        if info.gated and not get_token():
+            raise gated(name)
+        if info.gated:
             HfApi().auth_check(repository, repo_type=kind)
-    except GatedRepoError as error:
-        raise GatedData(f"{name} is gated, and this token has no access: accept its terms there.") from error
-    except Exception as error:  # what a failed request raises differs between versions of the hub's client
-        raise DataMissing(f"{name} is not available: {str(error).strip() or type(error).__name__}") from error
-    if info.gated and not get_token():
-        raise GatedData(f"{name} is gated: accept its terms there, then set HF_TOKEN.")
     return info.sha
-
-
-def is_kept(spec: str) -> bool:
-    """Whether an earlier run has left this data set in the cache of ``datasets``; works offline."""
-    owner, name = _parts(spec)[0].split("/")
-    folder = f"{owner}___{datasets.naming.camelcase_to_snakecase(name)}"
-    return any(Path(datasets.config.HF_DATASETS_CACHE, folder).glob("*/*/*"))
 
 
 def not_here(repository: str) -> None:
     """Raises DataMissing where a local folder has the name of a hub repository: libraries would read it instead."""
     if Path(repository).exists():
         hint = "and would be read in its place. Start elsewhere, rename it, or read it as folder:, text: or csv:."
-        raise DataMissing(f"the folder {shown(Path(repository).absolute())} has the name of a hub repository, {hint}")
+        raise errors.DataMissing(
+            f"the folder {errors.shown(Path(repository).absolute())} has the name of a hub repository, {hint}"
+        )
 
 
-@dataset_loader("hub:", takes=("split",))
+@dataset_loader("hub:")
 def hub(spec: str, *, split: str = "train") -> Dataset:
     """``OWNER/NAME[/FOLDER][:CONFIG][@REVISION]``; give a commit as REVISION to have the same rows later, too.
 
@@ -64,18 +83,13 @@ def hub(spec: str, *, split: str = "train") -> Dataset:
     not_here(repository)
     if not constants.HF_HUB_OFFLINE:
         revision = commit(repository, revision)
-    try:
+    with transfer(repository):
         dataset = datasets.load_dataset(repository, config, data_dir=folder, split=split, revision=revision)
-    except Exception as error:  # what it raises differs between its versions and kinds of files
-        why = f"does not load: {error}"
-        if constants.HF_HUB_OFFLINE and not is_kept(spec):
-            why = "is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download."
-        raise DataMissing(f"{repository} {why}") from error
     dataset = dataset.rename_columns(standard_names(dataset.features))
     if isinstance(dataset.features.get("label"), Value):
         values = dataset["label"][:]
         if None in values:
-            raise UnreadableItem(f"hub:{spec} has no label in row {values.index(None) + 1:,}.")
+            raise errors.UnreadableItem(f"hub:{spec} has no label in row {values.index(None) + 1:,}.")
         values, feature = class_column([str(value) for value in values])
         dataset = dataset.remove_columns("label").add_column("label", values, feature=feature)
     ids, about = [], f"Read from hub:{repository} at revision {revision}."
@@ -93,5 +107,5 @@ def hub(spec: str, *, split: str = "train") -> Dataset:
 def _parts(spec: str) -> tuple[str, str | None, str | None, str | None]:
     parts = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/([^:@]+))?(?::([^@]+))?(?:@(.+))?", spec, re.ASCII)
     if not parts or {".", ".."} & set(re.split("[/:@]", spec)):
-        raise InvalidInput(f"hub: takes OWNER/NAME[/FOLDER][:CONFIG][@REVISION], found {spec!r}.")
+        raise errors.InvalidInput(f"hub: takes OWNER/NAME[/FOLDER][:CONFIG][@REVISION], found {spec!r}.")
     return parts.groups()

@@ -14,17 +14,16 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, Image, Value
 
 from spec_repro.base.content import note
-from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, among, readable, shown
 from spec_repro.base.files import given_path
-from spec_repro.data.captions import captions_of
 from spec_repro.data.files import IMAGES, STRING, Columns, distinct, image_files, left_out, listed, natural, texts
 from spec_repro.data.registry import dataset_loader
-from spec_repro.data.tables import lines, read_table, read_text
+from spec_repro.data.tables import captions_of, lines, read_table, read_text
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
-@dataset_loader("folder:", takes=("root",))
+@dataset_loader("folder:")
 def folder(path: str, *, root: str | None = None) -> Dataset:
     """All images below ``path`` (relative to ``root``, if given).
 
@@ -41,7 +40,7 @@ def folder(path: str, *, root: str | None = None) -> Dataset:
     return image_files(ids, [os.path.join(base, i) for i in ids], _labels(ids), left_out(len(ids), "images", others))
 
 
-@dataset_loader("text:", takes=("root",))
+@dataset_loader("text:")
 def text(path: str, *, root: str | None = None) -> Dataset:
     """Texts of a UTF-8 file, one a line (id: the line's number from 1), or of a folder; empty ones are left out.
 
@@ -64,7 +63,7 @@ def text(path: str, *, root: str | None = None) -> Dataset:
     return texts(list(found), list(found.values()), _labels(list(found)), left_out(len(found), "texts", others))
 
 
-@dataset_loader("csv:", takes=("root", "image_column", "text_column"))
+@dataset_loader("csv:")
 def csv(path: str, *, root: str | None = None, image_column: str = "", text_column: str = "") -> Dataset:
     """The rows of a UTF-8 table with commas (``.csv``), tabs (``.tsv``) or one JSON object a line (``.jsonl``).
 
@@ -108,8 +107,7 @@ def _chosen(table: dict[str, list[str]], base: Path, **wanted: str) -> dict[str,
     """The table with the columns that the caller names called ``image`` or ``text``; the other kind of item goes."""
     names = {column: item for item, column in wanted.items() if column}
     for column in names:
-        if column not in table:
-            raise unknown_name(f"column of {shown(base)}", column, table)
+        among(f"column of {shown(base)}", column, table)
     gone = {item for item in wanted if names and item not in names.values()}  # it is not what was asked for
     kept = {column: values for column, values in table.items() if column in names or column not in {*names.values()}}
     return {names.get(column, column): values for column, values in kept.items() if column not in gone}

@@ -13,28 +13,27 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Value
 
-from spec_repro.base.errors import DataMissing, InvalidInput, readable, shown, unknown_name
-from spec_repro.data.captions import annotations, captions
+from spec_repro.base.errors import DataMissing, InvalidInput, among, readable, shown
 from spec_repro.data.files import IMAGES, STRING, image_files, left_out, listed
 from spec_repro.data.registry import dataset_loader
 from spec_repro.data.sources import find, from_hub
-from spec_repro.data.tables import read_text
+from spec_repro.data.tables import annotations, captions, read_text
 
 INSTANCE_LIMIT = 2**30  # bytes; the file of the training photographs has 0.45 of it
 INSTANCE_KEYS = ("annotations", "categories", "image_id", "category_id", "iscrowd", "id", "name", "supercategory")
 FFHQ_TRAIN = 60_000  # images that the publishers propose for training, the first ones
 
 
-@dataset_loader("ffhq", takes=("n", "seed", "split", "root"))
+@dataset_loader("ffhq")
 def ffhq(*, n: int | None = None, seed: int = 0, split: str = "all", root: str | None = None) -> Dataset:
     """Faces by number; ``split`` is "all" (as in the paper), "train" (the first 60,000) or "val" (the rest)."""
-    rows = {"train": range(FFHQ_TRAIN), "val": range(FFHQ_TRAIN, sys.maxsize)}.get(split)
-    dataset, numbers = _numbered("ffhq", split, root, n, seed, rows)
+    rows = {"train": range(FFHQ_TRAIN), "val": range(FFHQ_TRAIN, sys.maxsize)}
+    dataset, numbers = _numbered("ffhq", split, root, n, seed, **({"rows": rows[split]} if split in rows else {}))
     parts = ["train" if number < FFHQ_TRAIN else "val" for number in numbers]
     return dataset.select([i for i, part in enumerate(parts) if split in ("all", part)])
 
 
-@dataset_loader("coco", takes=("n", "seed", "split", "root", "captions", "objects"))
+@dataset_loader("coco")
 def coco(
     *,
     n: int | None = None,
@@ -61,12 +60,10 @@ def coco(
             first = dataset["id"][chosen.index(None)]
             raise DataMissing(f"coco: {chosen.count(None):,} photographs have no caption, the first is {first}.")
         dataset = dataset.add_column("caption", chosen, feature=STRING)
-    for column, (values, feature) in _objects_of(dataset["image_id"][:], objects, split, root).items():
-        dataset = dataset.add_column(column, values, feature=feature)
-    return dataset
+    return _with_objects(dataset, objects, split, root)
 
 
-@dataset_loader("coco-captions", takes=("split", "root", "every", "objects"))
+@dataset_loader("coco-captions")
 def coco_captions(*, split: str = "train", root: str | None = None, every: bool = False, objects: str = "") -> Dataset:
     """Captions by ``image_id``; ``split`` is "train", "val" or "all"; an id is "image/annotation".
 
@@ -80,34 +77,30 @@ def coco_captions(*, split: str = "train", root: str | None = None, every: bool 
         lists = zip(copy["image_id"][:], copy["ids"][:], copy["captions"][:], strict=True)
         rows = [(image, *pair) for image, ids, captions in lists for pair in zip(ids, captions, strict=True)]
         note = copy.info.description
-    dataset = captions(rows, every, note)
-    for name, (levels, kind) in _objects_of(dataset["image_id"][:], objects, split, root).items():
-        dataset = dataset.add_column(name, levels, feature=kind)
-    return dataset
+    return _with_objects(captions(rows, every, note), objects, split, root)
 
 
-def _objects_of(numbers: Sequence[int], objects: str, split: str, root: str | None) -> dict[str, tuple]:
-    """A column for each name in ``objects``: whether none, one or several of it are on each photograph."""
+def _with_objects(dataset: Dataset, objects: str, split: str, root: str | None) -> Dataset:
+    """With a column for each name in ``objects``: whether none, one or several of it are on each photograph."""
     names = [name.strip() for name in objects.split(",") if name.strip()]
     if not names:
-        return {}
+        return dataset
     base, parts, _ = find("coco-instances", split, root)
     if not parts:
         from_hub("coco-instances", split, root)  # which has none: the error says what to get
     files = [_instances(base / part) for part in parts]
     known = {word for categories, _ in files for pair in categories.values() for word in pair}
-    columns = {}
     for name in names:
-        if name not in known:
-            raise unknown_name("kind of object of COCO:", name, known)
+        among("kind of object of COCO:", name, known)
         count = Counter()
         for categories, found in files:
             wanted = {number for number, words in categories.items() if name in words}
             for image, category, crowd in found:
                 count[image] += (1 + crowd) * (category in wanted)  # a crowd is one annotation of several
         levels = ClassLabel(names=[f"no {name}", f"one {name}", f"several {name}"])
-        columns[name.replace(" ", "_")] = [min(count[number], 2) for number in numbers], levels
-    return columns
+        values = [min(count[number], 2) for number in dataset["image_id"][:]]
+        dataset = dataset.add_column(name.replace(" ", "_"), values, feature=levels)
+    return dataset
 
 
 def _instances(path: Path) -> tuple[dict[int, tuple[str, str]], list[tuple[int, int, int]]]:
@@ -127,11 +120,11 @@ def _instances(path: Path) -> tuple[dict[int, tuple[str, str]], list[tuple[int, 
 
 
 def _numbered(
-    name: str, split: str, root: str | None, n: int | None, seed: int, rows: range | None = None
+    name: str, split: str, root: str | None, n: int | None, seed: int, **limits: range
 ) -> tuple[Dataset, Sequence[int]]:
     """The images whose file names are numbers, and these numbers; from the hub, the numbers of the rows.
 
-    n, seed and ``rows`` are for the copy on the hub, of which no more is read than n rows need.
+    n, seed and ``limits`` are for the copy on the hub, of which no more is read than n rows need.
     """
     base, parts, about = find(name, split, root)
     others, file_of = Counter(), {}
@@ -142,7 +135,7 @@ def _numbered(
             raise InvalidInput(f"{name} has two images {stem[1]} in {shown(base)}: {shown(first)} and {shown(file)}.")
     about = left_out(len(file_of), "images", others, about)
     if not file_of:
-        dataset = from_hub(name, split, root, parts and f"{shown(base)}: {about}", n, seed, rows)
+        dataset = from_hub(name, split, root, parts and f"{shown(base)}: {about}", n, seed, **limits)
         return dataset, [int(row.rpartition("/")[2]) for row in dataset["id"][:]]
     ids = list(file_of.values())
     return image_files(ids, [f"{base}/{file}" for file in ids], {}, about), list(file_of)

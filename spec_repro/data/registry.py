@@ -2,31 +2,28 @@
 
 A loader is one function and one decorator::
 
-    @dataset_loader("my-set", Card("What it shows.", licence="CC BY 4.0"), takes=("colour",))
+    @dataset_loader("my-set", Card("What it shows.", licence="CC BY 4.0"))
     def my_set(*, colour: str = "all") -> Dataset:
         return Dataset.from_dict({"id": ids, "image": paths, "label": labels}, features=...)
 
 It returns a ``datasets.Dataset`` with a column ``id`` (unique strings that name the same sample on every machine), a
-column ``image`` or ``text``, and, if there are any, ``label`` and further factors as ``ClassLabel``. ``takes`` names
-the keywords of the loader. Four of them mean the same for all: ``n`` and ``seed`` (a loader that takes ``n`` may make
-or read no more samples than that; of more, ``load_data`` takes a subsample), ``split`` and ``root``. The cards of the
-sets of this package are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the files.
+column ``image`` or ``text``, and, if there are any, ``label`` and further factors as ``ClassLabel``. Its keywords are
+options. Four of them mean the same for all: ``n`` and ``seed`` (a loader that takes ``n`` may make or read no more
+samples than that; of more, ``load_data`` takes a subsample), ``split`` and ``root``. The cards of the sets of this
+package are in ``sets.yml``; for sets read from disk or the hub, ``sources`` locates the files.
 """
 
-import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from datasets import ClassLabel, Dataset
 
-from spec_repro.base.errors import DataMissing, InvalidInput, TooFewSamples, UnknownName, UnreadableItem, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, TooFewSamples, UnknownName, UnreadableItem, expect, whole
 from spec_repro.base.files import given_path
-from spec_repro.base.options import expect, whole
 from spec_repro.base.registry import Registry
 from spec_repro.data.files import IMAGES, distinct
 from spec_repro.data.identity import TEXTS
@@ -39,12 +36,11 @@ GENERATED_LIMIT = 1_000_000  # samples; they are made in memory
 class Card(NamedTuple):
     """What a reader wants to know about a data set before using it; becomes the ``info`` of the loaded data set.
 
-    ``size`` is in words (samples, bytes on disk); ``obtain`` says what to get, from where, into which layout; ``takes``
-    is filled in by ``dataset_loader``. Where a set that is not generated can be found: ``folders``, the names that its
-    folder may have below the data root, the preferred one first; ``splits``, for each split the paths that it may have
-    inside; ``classes``, for each class its folder there and its name; ``hub``, the copy there and its commit;
-    ``hub_splits``, for each split that the hub has, its files, their rows and bytes, or the splits that it is made of;
-    ``hub_columns``, those that are read.
+    ``size`` is in words (samples, bytes on disk); ``obtain`` says what to get, from where, into which layout. Where a
+    set that is not generated can be found: ``folders``, the names that its folder may have below the data root, the
+    preferred one first; ``splits``, for each split the paths that it may have inside; ``classes``, for each class its
+    folder there and its name; ``hub``, the copy there and its commit; ``hub_splits``, for each split that the hub has,
+    its files, their rows and bytes, or the splits that it is made of; ``hub_columns``, those that are read.
     """
 
     description: str
@@ -60,25 +56,18 @@ class Card(NamedTuple):
     hub_splits: Mapping[str, Mapping[str, Any] | Sequence[str]] | None = None
     hub_columns: Sequence[str] = ()
     gated: bool = False
-    takes: tuple[str, ...] | None = ()
 
 
 _FACTS = yaml.safe_load(Path(__file__).with_name("sets.yml").read_text(encoding="utf-8"))
 CARDS = {name: Card(**facts) for name, facts in _FACTS.items()}
 
 
-def dataset_loader(name: str, card: Card | None = None, *, takes: tuple[str, ...] | None = ()) -> Callable:
+def dataset_loader(name: str, card: Card | None = None) -> Callable:
     """Register a loader under ``name``; one that ends in a colon is open: ``"folder:"`` answers ``"folder:PATH"``.
 
-    ``card`` is by default the one in ``sets.yml``. ``takes`` names the keywords of the loader; None hands it all that
-    ``load_data`` was given, for a loader that passes them on.
+    ``card`` is by default the one in ``sets.yml``.
     """
-
-    def register(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
-        LOADERS.add(name, function, (card or CARDS[name])._replace(takes=takes))
-        return function
-
-    return register
+    return LOADERS.add(name, card or CARDS[name])
 
 
 def load_data(
@@ -119,16 +108,11 @@ def load_data(
     n, seed = None if n is None else int(n), int(seed)
     _check_path(name)
     entry, rest = LOADERS.find(name)
-    card, common = entry.about, {"n": n, "split": split, "root": root, "seed": seed}
+    card, common = entry.about, {"n": n, "split": split, "root": None if root is None else str(root), "seed": seed}
     given = {option: value for option, value in common.items() if value is not None} | options
-    if card.takes is not None:
-        known = {"n", "seed", *card.takes}
-        if unknown := sorted(given.keys() - known):
-            raise unknown_name(f"option of data set {name!r}:", unknown[0], known)
-        given = {option: value for option, value in given.items() if option in card.takes}
-        if "n" in given and not card.hub and n > GENERATED_LIMIT:
-            raise InvalidInput(f"n of {name!r}, made in memory, must be at most {GENERATED_LIMIT:,}, found {n:,}.")
-    _check_kinds(name, entry.function, given)
+    given = LOADERS.taken(name, given, frozenset(["n", "seed"]))
+    if "n" in given.keys() & entry.options() and not card.hub and n > GENERATED_LIMIT:
+        raise InvalidInput(f"n of {name!r}, made in memory, must be at most {GENERATED_LIMIT:,}, found {n:,}.")
     try:
         dataset = _checked(name, entry.function(*rest, **given))
     except TooFewSamples:
@@ -156,16 +140,6 @@ def _check_path(name: str) -> None:
     kind = "text" if ".txt" in endings and not endings & IMAGES else "folder"
     kind = "csv" if ending in (".csv", ".tsv", ".jsonl", ".json") else kind
     raise UnknownName(f"unknown data set {name!r}; did you mean {f'{kind}:{name}'!r}?")
-
-
-def _check_kinds(name: str, function: Callable, given: Mapping[str, Any]) -> None:
-    """Raises InvalidInput for an option whose value is of another kind than its default."""
-    kinds = {bool: bool, int: Integral, float: Real, str: str}
-    for option, parameter in inspect.signature(function).parameters.items():
-        value, kind = given.get(option, parameter.default), kinds.get(type(parameter.default), object)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind in (Integral, Real)):
-            usual = f"of another kind than its default, {parameter.default!r}"
-            raise InvalidInput(f"option {option!r} of data set {name!r} is {value!r}, {usual}.")
 
 
 def _checked(name: str, dataset: Dataset) -> Dataset:

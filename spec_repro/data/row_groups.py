@@ -5,7 +5,6 @@ n rows are kept in one file, whole or absent. How much was read is logged.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,8 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from spec_repro.base.errors import TooFewSamples
 from spec_repro.base.files import atomic_path, exclusive
-from spec_repro.data.copies import Copy, expect_columns, expect_room, mapped, row_id, size_in_words, transfer
+from spec_repro.data.copies import Copy, expect_columns, expect_room, mapped, row_id, size_in_words
+from spec_repro.data.hub import transfer
 from spec_repro.data.offline.factors import evenly
 
 CANDIDATES = 256  # row groups whose labels are read before some of them are chosen
@@ -36,37 +36,36 @@ class Group(NamedTuple):
     part: str
     first: int
     rows: int
-    bytes: int  # of the columns that are read
+    bytes: int
 
 
-def part_of_split(copy: Copy, n: int, seed: int, rows: range | None = None, classes: range | None = None) -> Dataset:
+def part_of_split(copy: Copy, n: int, seed: int, limits: Mapping[str, range]) -> Dataset:
     """n rows of the split, drawn by ``seed`` out of random row groups, in their order.
 
     Groups are taken in random order as long as they have rows of a class that is not complete, so that the classes have
     the frequencies of the split (of 256 groups of it, where it has more) to within one sample; rows that are neighbours
-    in the files come together. ``rows`` and ``classes`` limit what is drawn from.
+    in the files come together. ``limits`` of "rows" and "classes" say what is drawn from.
     """
-    limits = {"rows": rows, "classes": classes}
-    words = ["+".join(copy.files), *(f"{kind}{limit.start}-{limit.stop}" for kind, limit in limits.items() if limit)]
+    words = ["+".join(copy.files), *(f"{kind}{limit.start}-{limit.stop}" for kind, limit in limits.items())]
     kept = copy.place() / f"{'-'.join(words)}-n{n}-seed{seed}.parquet"
     with exclusive(kept):
         if not kept.is_file():
-            _fetch(copy, n, seed, rows, classes, kept)
+            _fetch(copy, n, seed, limits, kept)
     return mapped(copy._replace(columns=["id", *copy.columns]), [str(kept)])
 
 
-def _fetch(copy: Copy, n: int, seed: int, rows: range | None, classes: range | None, kept: Path) -> None:
+def _fetch(copy: Copy, n: int, seed: int, limits: Mapping[str, range], kept: Path) -> None:
     """Choose the rows, read their row groups and write ``kept``; says how much was read."""
     sizes = {path: size for files in copy.listing().values() for path, size in files}
     began = time.monotonic()
-    with _Reader(copy, sizes) as reader, transfer(copy):
+    with _Reader(copy, sizes) as reader, transfer(copy.repository):
         groups = reader.groups()
-        chosen = _choose(groups, n, seed, lambda some: reader.labels(some, rows, classes))
+        chosen = _choose(groups, n, seed, lambda some: reader.labels(some, limits))
         expect_room(2 * sum(group.bytes for group in chosen), copy)
         with atomic_path(kept) as staged:
             reader.write(staged, chosen)
-    read, whole = size_in_words(reader.bytes), size_in_words(sum(sizes.values()))
-    told = f"{read} read of {whole}, {len(chosen)} of {len(groups)} row groups"
+        read = size_in_words(reader.bytes())
+    told = f"{read} read of {size_in_words(sum(sizes.values()))}, {len(chosen)} of {len(groups)} row groups"
     _log.warning("%s: %s, %.0f s", copy.repository, told, time.monotonic() - began)
 
 
@@ -102,9 +101,9 @@ class _Reader:
     """The parquet files of a copy, opened where they are; counts the bytes that come from the hub."""
 
     def __init__(self, copy: Copy, sizes: Mapping[str, int]):
-        self.copy, self.bytes, self._sizes = copy, 0, sizes
+        self.copy, self._sizes, self._hub = copy, sizes, HfFileSystem(skip_instance_cache=True)
         self._files: dict[str, ParquetFile] = {}
-        self._hub, self._lock = HfFileSystem(skip_instance_cache=True), threading.Lock()
+        self._remote = []
 
     def __enter__(self) -> "_Reader":
         return self
@@ -125,14 +124,11 @@ class _Reader:
                 expect_columns(self.copy, file.schema_arrow.names)
                 for number in range(file.num_row_groups):
                     each = file.metadata.row_group(number)
-                    chunks = map(each.column, range(each.num_columns))
-                    mine = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in self.copy.columns]
-                    size = sum(chunk.total_compressed_size for chunk in mine)
-                    found.append(Group(path, number, part, first, each.num_rows, size))
+                    found.append(Group(path, number, part, first, each.num_rows, each.total_byte_size))
                     first += each.num_rows
         return found
 
-    def labels(self, groups: Sequence[Group], rows: range | None, classes: range | None) -> Iterator[np.ndarray]:
+    def labels(self, groups: Sequence[Group], limits: Mapping[str, range]) -> Iterator[np.ndarray]:
         """The class of each row of each group, 0 without classes; -1 where the row is not asked for."""
         known = dict.fromkeys(groups)
         if "label" in self.copy.columns:
@@ -140,12 +136,10 @@ class _Reader:
                 for some in pool.map(self._labels, self._sizes, [groups] * len(self._sizes)):
                     known |= some
         for group, label in known.items():
-            row = group.first + np.arange(group.rows)
             label = np.zeros(group.rows, dtype=int) if label is None else label
-            inside = np.ones(group.rows, dtype=bool)
-            for value, limit in ((row, rows), (label, classes)):
-                inside &= (value >= limit.start) & (value < limit.stop) if limit else True
-            yield np.where(inside, label, -1)
+            of = {"rows": group.first + np.arange(group.rows), "classes": label}
+            inside = [(limit.start <= of[kind]) & (of[kind] < limit.stop) for kind, limit in limits.items()]
+            yield np.where(np.all(inside, axis=0), label, -1)
 
     def _labels(self, path: str, groups: Sequence[Group]) -> dict[Group, np.ndarray]:
         file = self._files[path]
@@ -164,30 +158,15 @@ class _Reader:
             writer.write_table(table.cast(writer.schema))
         writer.close()
 
-    def count(self, bytes_: int) -> None:
-        """Add bytes that came from the hub."""
-        with self._lock:
-            self.bytes += bytes_
+    def bytes(self) -> int:
+        """How much came from the hub."""
+        return sum(file.cache.total_requested_bytes for file in self._remote)
 
     def _open(self, path: str) -> ParquetFile:
         if here := self.copy.local(path):
             return ParquetFile(here)
-        # Nothing is read ahead: a label takes a few bytes of a file of images.
         name = f"datasets/{self.copy.repository}@{self.copy.commit}/{path}"
-        file = self._hub.open(name, "rb", size=self._sizes[path], cache_type="none")
-        return ParquetFile(_Counted(file, self), pre_buffer=True)
-
-
-class _Counted:
-    """A file whose bytes are counted by ``reader``."""
-
-    def __init__(self, file, reader: _Reader):
-        self._file, self._reader = file, reader
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._reader.count(len(data))
-        return data
-
-    def __getattr__(self, name: str):
-        return getattr(self._file, name)
+        # Nothing is read ahead but a byte: a label takes a few bytes of a file of images.
+        file = self._hub.open(name, "rb", size=self._sizes[path], cache_type="readahead", block_size=1)
+        self._remote.append(file)
+        return ParquetFile(file, pre_buffer=True)

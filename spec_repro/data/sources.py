@@ -13,9 +13,10 @@ from pathlib import Path
 from datasets import Dataset
 from huggingface_hub import get_token
 
-from spec_repro.base.errors import DataMissing, GatedData, InvalidInput, shown, unknown_name
+from spec_repro.base.errors import DataMissing, InvalidInput, among, shown
 from spec_repro.base.files import data_root
 from spec_repro.data.copies import Copy, whole_split
+from spec_repro.data.hub import gated
 from spec_repro.data.registry import CARDS, LOADERS
 from spec_repro.data.row_groups import part_of_split
 
@@ -59,8 +60,7 @@ def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, l
     """
     card = CARDS[name]
     known = card.splits.keys() | card.hub_splits.keys()
-    if split not in known:
-        raise unknown_name(f"split of data set {name!r}:", split, known)
+    among(f"split of data set {name!r}:", split, known)
     wanted = [split] if split in card.splits else list(card.splits)
     for base, found in candidates(name, root):
         if found.keys() >= set(wanted):
@@ -115,8 +115,7 @@ def from_hub(
     here: str = "",
     n: int | None = None,
     seed: int = 0,
-    rows: range | None = None,
-    classes: range | None = None,
+    **limits: range,
 ) -> Dataset:
     """The copy on the hub; if it is not available either, the error that names every way to get the set.
 
@@ -131,9 +130,9 @@ def from_hub(
             raise DataMissing(f"its copy of this set has {' and '.join(map(repr, card.hub_splits))} alone.")
         copy, every, _ = copy_of(name, split)
         if card.gated and get_token() is None and not copy.is_here(n, seed):
-            raise GatedData("its copy of this set is gated: accept the terms there, then set HF_TOKEN.")
+            raise gated("its copy of this set")
         whole = _whole(copy, n, every)
-        dataset = whole_split(copy) if whole else part_of_split(copy, n, seed, rows, classes)
+        dataset = whole_split(copy) if whole else part_of_split(copy, n, seed, limits)
         dataset.info.description = f"Read from hub:{copy.repository} at revision {copy.commit}."
         return dataset
     except DataMissing as error:

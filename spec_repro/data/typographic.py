@@ -62,7 +62,7 @@ class DrawnWord(Picture):
         return draw_word(image, value["word"]) if isinstance(value, dict) else image
 
 
-@dataset_loader("typographic", takes=None)
+@dataset_loader("typographic")
 def typographic(
     *, base: str = "pictograms", wrong: bool = True, ratio: float = 0.85, seed: int = 0, **options
 ) -> Dataset:

@@ -23,7 +23,7 @@ from spec_repro.data.tables import TEXT_LIMIT, read_text
 CHUNKS = 10_000  # as many as the paper has
 
 
-@dataset_loader("wikitext", takes=("n", "seed", "split", "root"))
+@dataset_loader("wikitext")
 def wikitext(*, n: int | None = None, seed: int = 0, split: str = "train", root: str | None = None) -> Dataset:
     """n chunks (None: 10,000, or all if there are fewer), drawn by ``seed``, in their order.
 

@@ -22,6 +22,7 @@ from spec_repro.base.content import content, regular
 from spec_repro.base.errors import DataMissing, EmbeddingMismatch, InvalidInput, unknown_name
 from spec_repro.base.files import given_path
 from spec_repro.base.rows import free_memory
+from spec_repro.data.files import distinct
 from spec_repro.embeddings.checkpoints import reading
 from spec_repro.embeddings.registry import Embedding, embedding
 
@@ -148,10 +149,7 @@ def _texts(path: Path, ids: np.ndarray, n: int) -> list[str]:
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in ids.tolist()]
     except ValueError as error:
         raise InvalidInput(f"expected ids that are texts in UTF-8 in {path}: {error}.") from error
-    first = {}
-    for i, name in enumerate(names):
-        if first.setdefault(name, i) != i:
-            raise InvalidInput(f"ids must be unique; in {path} rows {first[name]} and {i} are both {name!r}.")
+    distinct(names, f"ids in {path}")
     return names
 
 

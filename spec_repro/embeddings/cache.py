@@ -14,8 +14,6 @@ one array, each its own rows.
 """
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import re
@@ -28,7 +26,7 @@ import numpy as np
 
 from spec_repro.base.content import regular, state
 from spec_repro.base.errors import NotWritable
-from spec_repro.base.files import atomic_path, exclusive, read_json, sweep, write_json, writing
+from spec_repro.base.files import atomic_path, exclusive, fingerprint, read_json, sweep, write_json, writing
 from spec_repro.base.rows import slices
 
 _log = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ class Store:
 
     def __init__(self, root: Path, record: dict, n: int, dim: int) -> None:
         record = {**record, "shape": [n, dim], "dtype": "float32", "checks": "crc32"}
-        key = hashlib.sha256(json.dumps(_unnamed(record), sort_keys=True).encode()).hexdigest()[:16]
+        key = fingerprint(_unnamed(record))[:16]
         place = root / _plain(record["model"]["name"])
         own = place / f"{_plain(record['data']['name'])}-{key}"
         # A data set that has moved has another name, "folder:PATH", and the same key.

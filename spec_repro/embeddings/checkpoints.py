@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spec_repro.base.errors import CheckpointError, readable, unknown_name
+from spec_repro.base.errors import CheckpointError, among, readable
 from spec_repro.base.files import atomic_path, cache_root, given_path, project_root
 
 
@@ -107,8 +107,7 @@ def config_of(name: str) -> dict[str, Any]:
     """The configuration of an open_clip model; UnknownName with the near miss."""
     import open_clip
 
-    if name not in open_clip.list_models():  # it also takes addresses of the hub and folders
-        raise unknown_name("open_clip model", name, open_clip.list_models())
+    among("open_clip model", name, open_clip.list_models())  # it also takes addresses of the hub and folders
     return open_clip.get_model_config(name)
 
 

@@ -12,9 +12,8 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, UnreadableItem, unknown_name
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, UnreadableItem, among, expect, whole
 from spec_repro.base.files import cache_root, exclusive, waiting
-from spec_repro.base.options import expect, whole
 from spec_repro.base.processes import world
 from spec_repro.base.rows import progress, resolve_device, slices
 from spec_repro.data.identity import identity, item_column, with_pictures
@@ -111,8 +110,7 @@ def _checked(
     )
     if "id" not in dataset.column_names or not len(dataset):
         raise InvalidInput(f"expected samples with a column 'id', found {len(dataset)} with {dataset.column_names}.")
-    if precision not in [*DTYPES, "auto"]:
-        raise unknown_name("precision", str(precision), {*DTYPES, "auto"})
+    among("precision", precision, (*DTYPES, "auto"))
     return int(batch_size), int(chunk_rows)
 
 

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.errors import InvalidInput, among, unknown_name
 from spec_repro.base.files import given_path
 from spec_repro.embeddings.checkpoints import check_finite, load_into, tensors_of
 from spec_repro.embeddings.registry import Embedding, embedding
@@ -77,8 +77,8 @@ def hf(
         config = dict(json.loads((path / "config.json").read_text()))
         if "vision_config" in config:
             raise InvalidInput(f"{name!r} has two towers; expected an encoder of images or of texts. See open_clip:.")
-        if pooling not in ("", *POOLING):
-            raise unknown_name("pooling", pooling, POOLING)
+        if pooling:
+            among("pooling", pooling, POOLING)
         usual = "first" if config.get("model_type") in CLASS_TOKEN else "mean"
     if "vocab_size" in config:
         return _text(pretrained(name, facts, path), pooling, max_length, prefix, normalize)
@@ -208,8 +208,7 @@ def swav(*, weights: Given = None, head: str = "none", seed: int | None = None) 
     ``head="random"`` is what the released code of the paper takes: 1,000 numbers of a last layer that its hub entry
     leaves at random. There it is not seeded; here ``seed`` draws it, 0 by default.
     """
-    if head not in ("none", "random"):
-        raise unknown_name("head", head, ("none", "random"))
+    among("head", head, ("none", "random"))
     if head == "none" and seed is not None:
         raise InvalidInput(f"swav draws nothing without head='random'; leave seed={seed} out.")
     with pretrained("swav", SWAV, weights) as (path, make):

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spec_repro.base.errors import CheckpointError, DataMissing, unknown_name
+from spec_repro.base.errors import CheckpointError, DataMissing, among
+from spec_repro.data.hub import not_here
 from spec_repro.embeddings.checkpoints import config_of, given_weights, load_model, model_card
 from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import ModelFacts, Pretrained, named, pretrained
@@ -73,8 +74,7 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
 
 
 def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
-    if tower not in ("image", "text"):
-        raise unknown_name("tower", tower, ("image", "text"))
+    among("tower", tower, ("image", "text"))
     with found as (path, make):
         import open_clip
 
@@ -82,10 +82,7 @@ def _tower(found: Pretrained, model: str, tag: str, tower: str) -> Embedding:
         shown = {f"image_{key}": shown.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
         texts = config_of(model)["text_cfg"]
         for repository in {texts.get("hf_model_name"), texts.get("hf_tokenizer_name")} - {None}:
-            if Path(repository).exists():
-                raise CheckpointError(
-                    f"{repository} in the working directory would be taken for the hub's. Start somewhere else."
-                )
+            not_here(repository)
         (root := logging.getLogger()).disabled = True  # open_clip warns there of random weights: the others follow
         try:
             clip, _, prepare = open_clip.create_model_and_transforms(model, pretrained_text=False, **shown)

@@ -20,12 +20,11 @@ Keywords of such a function are options: ``load_embedding("swav", head="random")
 """
 
 import contextlib
-import inspect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, get_args
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
@@ -33,9 +32,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from spec_repro.base.errors import InvalidInput, readable, unknown_name
+from spec_repro.base.errors import InvalidInput, readable, whole
 from spec_repro.base.files import given_path
-from spec_repro.base.options import whole
 from spec_repro.base.registry import Registry
 
 EMBEDDINGS = Registry("embedding")
@@ -86,12 +84,7 @@ def embedding(name: str, facts: Any = None) -> Callable[[Callable], Callable]:
 
     ``facts`` are the `ModelFacts` of a pretrained model, found again as ``EMBEDDINGS[name].about``.
     """
-
-    def register(factory: Callable) -> Callable:
-        EMBEDDINGS.add(name, factory, facts)
-        return factory
-
-    return register
+    return EMBEDDINGS.add(name, facts)
 
 
 def load_embedding(name: str, **options) -> Embedding:
@@ -110,7 +103,13 @@ def load_embedding(name: str, **options) -> Embedding:
     texts = dict(pairs)
     if len(texts) < len(pairs):
         raise InvalidInput(f"expected each option of {name!r} once, found {query!r}.")
-    model = entry.function(*rest, **_checked(base, entry.function, texts, options))
+    if twice := sorted(texts.keys() & options):
+        raise InvalidInput(f"{base}: option {twice[0]!r} is given twice, in the name and beside it.")
+    kinds, values = entry.options(), dict(texts)
+    for key, text in texts.items():
+        with contextlib.suppress(ValueError):
+            values[key] = text if str in kinds.get(key, ()) else json.loads(text)
+    model = entry.function(*rest, **EMBEDDINGS.taken(base, values | options))
     if texts and isinstance(model, Embedding):
         model = replace(model, name=f"{base}?{urlencode(sorted(texts.items()), safe='/:')}")
     if not options:
@@ -125,31 +124,6 @@ def _parts(name: str) -> tuple[str, str]:
     if ("=" not in query and base not in EMBEDDINGS) or (path and os.path.exists(given_path(path))):
         return name, ""
     return base, query
-
-
-def _checked(name: str, function: Callable, texts: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options in the name, ``texts``, and the others, each of the kind that the signature has for it."""
-    parameters = inspect.signature(function).parameters
-    named = {key for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
-    free = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-    for key in (*texts, *options):
-        if key not in named and not free:
-            raise unknown_name(f"option of embedding {name!r}:", key, named)
-        if key in texts and key in options:
-            raise InvalidInput(f"{name}: option {key!r} is given twice, in the name and beside it.")
-    found = {}
-    for key, value in {**texts, **options}.items():
-        kind = parameters[key].annotation if key in named else Any
-        kinds = tuple(get_args(kind) or (kind,))
-        if key in texts and str not in kinds:
-            with contextlib.suppress(ValueError):
-                value = json.loads(value)
-        checked = inspect.Parameter.empty not in kinds and Any not in kinds
-        if checked and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            expected = " or ".join(each.__name__ for each in kinds if each is not type(None))
-            raise InvalidInput(f"{name}: option {key}={value!r} should be of the kind {expected}.")
-        found[key] = value
-    return found
 
 
 def embedding_identity(embedding: Embedding | str) -> dict[str, str | int]:

@@ -10,19 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spec_repro.base.errors import InvalidInput, unknown_name
+from spec_repro.base.errors import InvalidInput, among
 
 VERDICTS = ("held", "differs", "inconclusive", "not run", "observed")
 TINY = 1e-4  # below, only the order of magnitude is of interest
 
-# The numbers that follow a rule's name in YAML, and how the report says the rule.
+# The numbers that follow a rule's name in YAML, how the report says the rule, and the least and most that meet it.
 RULES = {
-    "at_least": (("bound",), "at least {}"),
-    "at_most": (("bound",), "at most {}"),
-    "between": (("low", "high"), "between {} and {}"),
-    "greater_than": (("margin",), "first minus second above {}"),
-    "near": (("value", "tolerance"), "{} within {}"),
-    "observed": ((), "no bound, reported as it is"),
+    "at_least": (("bound",), "at least {}", lambda bound: (bound, math.inf)),
+    "at_most": (("bound",), "at most {}", lambda bound: (-math.inf, bound)),
+    "between": (("low", "high"), "between {} and {}", lambda low, high: (low, high)),
+    "greater_than": (("margin",), "first minus second above {}", lambda gap: (math.nextafter(gap, math.inf), math.inf)),
+    "near": (("value", "tolerance"), "{} within {}", lambda value, apart: (value - apart, value + apart)),
+    "observed": ((), "no bound, reported as it is", lambda: (-math.inf, math.inf)),
 }
 
 # What of a claim is real, by the words that say on which data and models it is measured.
@@ -102,8 +102,7 @@ class Rule:
         kind, given = next(iter(entry.items())) if isinstance(entry, Mapping) and len(entry) == 1 else (entry, [])
         if not isinstance(kind, str):
             raise InvalidInput(f"{where}: a rule is one name, or one name with its numbers; found {entry!r}.")
-        if kind not in RULES:
-            raise unknown_name(f"rule of {where}", kind, RULES)
+        among(f"rule of {where}", kind, RULES)
         names = RULES[kind][0]
         if kind == "near" and isinstance(given, Mapping) and printed is not None:
             share = given.get("share")
@@ -129,25 +128,12 @@ class Rule:
         elif isinstance(measured, list | tuple):
             raise InvalidInput(f"{self.kind} judges one value, found {measured!r}.")
         low, high = interval or (measured, measured)
-        least, most = self._allowed()
+        least, most = RULES[self.kind][2](*self.numbers)
         if least <= low and high <= most:
             return "held", ""
         found = show(measured) if interval is None else f"the interval {show(low)} to {show(high)}"
         outside = high < least or most < low
         return "differs" if outside else "inconclusive", f"found {found}, expected {self}"
-
-    def _allowed(self) -> tuple[float, float]:
-        """The smallest and the largest value that meet the rule."""
-        match self.kind, *self.numbers:
-            case "at_least", bound:
-                return bound, math.inf
-            case "at_most", bound:
-                return -math.inf, bound
-            case "greater_than", margin:
-                return math.nextafter(margin, math.inf), math.inf
-            case "near", value, tolerance:
-                return value - tolerance, value + tolerance
-        return self.numbers  # between
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,7 @@ ARGUMENTS = (
     ("run", "--name", {"default": "", "help": "of results on data of your own, results/own/NAME; else from the data"}),
     ("run", "--save-outputs", {"action": "store_true", "help": "store the outputs in notebooks/"}),
     ("new", "name", {"help": "of the experiment: small letters, digits and _"}),
-    (
-        "new",
-        "--from",
-        {"dest": "old", "default": "your_data", "metavar": "NAME", "help": "what to start from"},
-    ),
+    ("new", "--from", {"dest": "old", "default": "your_data", "metavar": "NAME", "help": "what to start from"}),
     ("new", "--module", {"default": "", "help": "that the notebook imports first: FILE of notebooks/FILE.py"}),
     ("check", "--renew", {"action": "store_true", "help": "take the results as the new reference"}),
     ("compare", "x", {"help": "file of vectors (.npy, .npz, .safetensors); with --data also the name of an embedding"}),

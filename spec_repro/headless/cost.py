@@ -8,9 +8,11 @@ one of them on two. The rest of a notebook takes as long as in the mini profile,
 import functools
 import itertools
 import math
+import operator
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +47,7 @@ class Uses:
     """What a run reads: data sets, models, which model embeds which rows, and the checkpoints of other runs.
 
     ``passes`` counts the rows of the passes of a training: those of its steps, and those that evaluations look at.
+    ``free_rows`` and ``free_models`` stand in a group of parameters that has none of the other kind.
     """
 
     rows: frozenset[Subset] = frozenset()
@@ -52,12 +55,18 @@ class Uses:
     embedded: frozenset[tuple[Subset, str]] = frozenset()
     checkpoints: frozenset[str] = frozenset()
     passes: Mapping[str, int] = field(default_factory=dict)
+    free_rows: frozenset[Subset] = frozenset()
+    free_models: frozenset[str] = frozenset()
 
     def __or__(self, other: "Uses") -> "Uses":
         """Both together: what both read is read once."""
-        passes = {kind: self.passes.get(kind, 0) + other.passes.get(kind, 0) for kind in {*self.passes, *other.passes}}
-        names = ("rows", "models", "embedded", "checkpoints")
-        return Uses(*(getattr(self, name) | getattr(other, name) for name in names), passes)
+        both = {each.name: getattr(self, each.name) | getattr(other, each.name) for each in fields(self)}
+        return Uses(**both | {"passes": Counter(self.passes) + Counter(other.passes)})
+
+
+def together(parts: Iterable[Uses]) -> Uses:
+    """All together."""
+    return functools.reduce(operator.or_, parts, Uses())
 
 
 def uses(parameters: Mapping[str, Any]) -> Uses:
@@ -66,38 +75,37 @@ def uses(parameters: Mapping[str, Any]) -> Uses:
     The name of a data set on the hub, or of a pretrained model, counts wherever it stands. Models embed the data sets
     of the innermost group of parameters that has both; without one, rows that are made here.
     """
-    found, rows, models = _group(parameters, Subset("", 0))
-    if models:
-        found |= _crossed(rows or _of_group(parameters, Subset("", 0)), models)
-    return found | _trained(parameters)
+    found, made_here = _group(parameters, Subset("", 0)), _of_group(parameters, Subset("", 0))
+    return found | _crossed(made_here, found.free_models) | _trained(parameters)
 
 
-def _value(value: Any, usual: Subset, key: str) -> tuple[Uses, set[Subset], set[str]]:
-    """What one value names; the data sets and the models that wait for the other in the groups around it."""
+def _value(value: Any, usual: Subset, key: str) -> Uses:
+    """What one value names."""
     if isinstance(value, Mapping):
         return _group(value, usual)
     if isinstance(value, list):
-        return _joined(_value(each, usual, key) for each in value)
+        return together(_value(each, usual, key) for each in value)
     if not isinstance(value, str):
-        return Uses(), set(), set()
+        return Uses()
     if architecture(value):
-        path = CHECKPOINT.search(value)
+        path, free = CHECKPOINT.search(value), frozenset([value] * (key != "model"))  # that one is trained
         made = {"checkpoints": frozenset([path[1]])} if path else {"models": frozenset([value])}
-        return Uses(**made), set(), {value} - {value if key == "model" else ""}  # that one is trained
+        return Uses(**made, free_models=free)
     split = usual.split or "train" * (value in TRAIN)
-    kind = key if key == "base" else ""
-    rows = {usual._replace(name=value, split=split, kind=kind)} if value in on_hub() else set()
-    return Uses(rows=frozenset(rows)), rows, set()
+    found = usual._replace(name=value, split=split, kind=key * (key == "base"))
+    rows = frozenset([found] * (value in on_hub()))
+    return Uses(rows=rows, free_rows=rows)
 
 
-def _group(group: Mapping[str, Any], usual: Subset) -> tuple[Uses, set[Subset], set[str]]:
+def _group(group: Mapping[str, Any], usual: Subset) -> Uses:
     parts = _of_group(group, usual)
-    found, rows, models = _joined(_value(value, part, key) for part in parts for key, value in group.items())
+    found = together(_value(value, part, key) for part in parts for key, value in group.items())
     if group.get("captions"):
         found |= Uses(rows=frozenset([Subset("coco-captions", 0, parts[0].split or "train")]))
-    if rows and models:
-        return found | _crossed(rows, models, len(group.get("seeds", [0]))), set(), set()
-    return found, rows, models
+    if not (found.free_rows and found.free_models):
+        return found
+    crossed = _crossed(found.free_rows, found.free_models, len(group.get("seeds", [0])))
+    return replace(found, free_rows=frozenset(), free_models=frozenset()) | crossed
 
 
 def _of_group(group: Mapping[str, Any], usual: Subset) -> list[Subset]:
@@ -112,13 +120,6 @@ def _of_group(group: Mapping[str, Any], usual: Subset) -> list[Subset]:
     stated = [group[name] for name in ("embedded", "n", "n_samples") if name in group]
     n = stated[0] if stated else usual.n
     return [usual._replace(n=n, split=group.get("split", usual.split), seed=group.get("seed", usual.seed))]
-
-
-def _joined(parts: Iterable[tuple[Uses, set[Subset], set[str]]]) -> tuple[Uses, set[Subset], set[str]]:
-    found, rows, models = Uses(), set(), set()
-    for more, some, others in parts:
-        found, rows, models = found | more, rows | some, models | others
-    return found, rows, models
 
 
 def _crossed(rows: Iterable[Subset], models: Iterable[str], draws: int = 1) -> Uses:
@@ -163,16 +164,12 @@ def measured(name: str) -> Mapping[str, Any]:
 
 def seconds(used: Uses) -> float:
     """Seconds of the models' passes on the CPU of a laptop card."""
-    rates = measured("models.json")["seconds"]
-    embedded = [
-        rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in LONG else "a sentence")
-        for rows, model in used.embedded
-    ]
-    trained = [
-        count * (rates["align"][kind] if kind in rates["align"] else _rate(rates[kind], "a sentence"))
-        for kind, count in used.passes.items()
-    ]
-    return (sum(embedded) + sum(trained)) / speed_up()
+    rates, total = measured("models.json")["seconds"], 0.0
+    for rows, model in used.embedded:
+        total += rows.n * _rate(rates[architecture(model)], "a chunk" if rows.name in LONG else "a sentence")
+    for kind, count in used.passes.items():
+        total += count * (rates["align"].get(kind) or _rate(rates[kind], "a sentence"))
+    return total / speed_up()
 
 
 def speed_up() -> float:

@@ -11,9 +11,10 @@ from spec_repro.embeddings import EMBEDDINGS
 
 def entries() -> list[dict]:
     """Each data set and model: its kind and name, where it is (empty if absent), and what to know or to get."""
-    data = [_data_set(name) for name in sorted(LOADERS) if not name.endswith(":")]
-    models = [_model(name) for name in sorted(EMBEDDINGS) if not name.endswith(":")]
-    return [{"kind": "data", **each} for each in data] + [{"kind": "model", **each} for each in models]
+    looks = [("data", name, _data_set) for name in sorted(LOADERS)]
+    looks += [("model", name, _model) for name in sorted(EMBEDDINGS)]
+    named = [(kind, name, *look(name)) for kind, name, look in looks if not name.endswith(":")]
+    return [{"kind": kind, "name": name, "where": str(where), "get": get} for kind, name, where, *get in named]
 
 
 def report() -> str:
@@ -26,24 +27,21 @@ def report() -> str:
     return "\n".join(lines)
 
 
-def _data_set(name: str) -> dict:
+def _data_set(name: str) -> tuple:
+    """Where it is, and what to know or to get."""
     card = LOADERS[name].about
     if not card.hub:
-        return _entry(name, "made here or bundled")
+        return ("made here or bundled",)
     here = [base for base, found in candidates(name) if found]
     if here or kept_of_hub(name):
-        return _entry(name, here[0] if here else "in the cache of the hub")
+        return (here[0] if here else "in the cache of the hub",)
     gate = ", after you have accepted its terms and set HF_TOKEN" if card.gated else ""
     hub = f"hub:{card.hub.partition('@')[0]}, by itself when first loaded{gate}"
-    return _entry(name, "", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")
+    return ("", f"{card.size}; {card.licence}", f"from {card.homepage}: {card.obtain}; or {hub}")
 
 
-def _model(name: str) -> dict:
+def _model(name: str) -> tuple:
     facts = EMBEDDINGS[name].about
     if facts is None or (path := facts.found()):
-        return _entry(name, "made here or bundled" if facts is None else path)
-    return _entry(name, "", f"{facts.size}; {facts.licence}", f"get: {facts.obtain}")
-
-
-def _entry(name: str, where: object, *more: str) -> dict:
-    return {"name": name, "where": str(where), "get": list(more)}
+        return ("made here or bundled" if facts is None else path,)
+    return ("", f"{facts.size}; {facts.licence}", f"get: {facts.obtain}")

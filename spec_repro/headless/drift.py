@@ -17,6 +17,7 @@ from PIL import Image
 
 from spec_repro.base.errors import CheckpointError, InvalidInput, brief
 from spec_repro.base.files import atomic_folder, project_root, read_json, recovered
+from spec_repro.headless.claims import Claim
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.record import damaged, read_claims, read_stamp, results_folder
 
@@ -97,11 +98,7 @@ def _files(folder: Path, pattern: str) -> list[str]:
 
 def compare_results(ours: Path, committed: Path) -> list[Move]:
     """Compare two folders of results: what moved, and for each experiment the causes at hand. New ones are no drift."""
-    own = {
-        claim.id: (claim.tolerance, claim.tolerance_why)
-        for item in load_experiments().values()
-        for claim in item.claims
-    }
+    known = {claim.id: claim for item in load_experiments().values() for claim in item.claims}
     moves = []
     for there in sorted(path.parent for path in committed.glob("*/claims.json")):
         here, name = recovered(ours / there.name), there.name
@@ -110,14 +107,14 @@ def compare_results(ours: Path, committed: Path) -> list[Move]:
             continue
         try:
             (claims, numbers), (old_claims, old_numbers) = _stored(here), _stored(there)
-            found = [*_claims(name, claims, old_claims, own), *_numbers(name, numbers, old_numbers)]
+            found = [*_claims(name, claims, old_claims, known), *_numbers(name, numbers, old_numbers)]
             moves += [*found, Move(name, "cause", _cause(here, there))] if found else []
         except CheckpointError as error:
             moves.append(Move(name, "damaged", str(error), True))
     return moves
 
 
-def _claims(name: str, new: list[dict], old: list[dict], own: Mapping[str, tuple]) -> list[Move]:
+def _claims(name: str, new: list[dict], old: list[dict], known: Mapping[str, Claim]) -> list[Move]:
     """Verdicts and values that moved, verdicts first."""
     after, verdicts, values = {row["id"]: row for row in new}, [], []
     gone = {"verdict": "gone", "reason": "no longer measured", "measured": None, "interval": None}
@@ -129,12 +126,12 @@ def _claims(name: str, new: list[dict], old: list[dict], own: Mapping[str, tuple
         before, here = _measured(row), _measured(now)
         if not before.size or not here.size:
             continue
-        own_size, why = own.get(row["id"], (None, ""))
+        why = known[row["id"]].tolerance_why if row["id"] in known else ""
         if before.shape != here.shape:
             text = f"of {row['id']}: {len(before)} numbers -> {len(here)}"
             values.append(Move(name, "value", text, True))
         elif not _equal(here, before, False).all():
-            allowed = _tolerance(row, own_size)
+            allowed = _tolerance(row, known.get(row["id"]))
             fails = bool((abs(before - here) > allowed).any())
             text = f"of {row['id']}: {_shown(before, here)}, {'beyond' if fails else 'within'} its tolerance"
             values.append(Move(name, "value", text + (f" ({why})" if why else f" of {allowed.max():.2g}"), fails))
@@ -148,11 +145,11 @@ def _measured(row: Mapping) -> np.ndarray:
     return np.array([*values, *(row["interval"] or ())], float)
 
 
-def _tolerance(row: Mapping, own: float | None) -> np.ndarray:
+def _tolerance(row: Mapping, claim: Claim | None) -> np.ndarray:
     """By how much each number of ``_measured`` may move: as the claim says, or else by its kind."""
     values = _measured(row)
-    if own is not None:
-        return np.full(len(values), own)
+    if claim and claim.tolerance is not None:
+        return np.full(len(values), claim.tolerance)
     if row["interval"]:
         low, high = row["interval"]
         return np.maximum(OF_INTERVAL * (high - low), ATOL + OF_VALUE * abs(values))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from spec_repro.base.errors import InvalidInput, UnknownName, readable, unknown_name
+from spec_repro.base.errors import InvalidInput, UnknownName, among, readable, unknown_name
 from spec_repro.base.files import project_root
 from spec_repro.headless.claims import Claim, Rule
 from spec_repro.headless.cost import minutes_of
@@ -65,8 +65,7 @@ class Experiment:
 
     def parameters(self, profile: str) -> dict[str, object]:
         """The values of the parameters cell in ``profile``, the profile's name included."""
-        if profile not in self.cards:
-            raise unknown_name(f"profile of {self.name}", profile, self.cards)
+        among(f"profile of {self.name}", profile, self.cards)
         return {**self.declared, **self.changes.get(profile, {}), "profile": profile}
 
     def changed(self, parameters: Mapping[str, object]) -> dict[str, object]:
@@ -100,8 +99,7 @@ def load_experiments(folder: Path | None = None) -> Mapping[str, Experiment]:
 def _in_an_order(after: Mapping[str, Sequence[str]], where: str) -> None:
     """Raises UnknownName where one comes after what is not there, InvalidInput where some wait for each other."""
     for name in (each for names in after.values() for each in names):
-        if name not in after:
-            raise unknown_name(f"experiment in {where}, after:", name, after)
+        among(f"experiment in {where}, after:", name, after)
     try:
         TopologicalSorter(after).prepare()
     except CycleError as error:
@@ -262,8 +260,7 @@ def _keys(entry, where: str, required: str = "", optional: str = "") -> dict:
     if not isinstance(entry, dict):
         raise InvalidInput(f"{where}: expected keys with values, found {entry!r}.")
     for key in filter(None, entry):
-        if key not in f"{required} {optional}".split():
-            raise unknown_name(f"key in {where}", str(key), f"{required} {optional}".split())
+        among(f"key in {where}", key, f"{required} {optional}".split())
     if missing := [key for key in required.split() if entry.get(key) in (None, "")]:
         raise InvalidInput(f"{where}: missing {', '.join(missing)}; every entry states them.")
     return entry

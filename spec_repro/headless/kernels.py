@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def warm_kernels(program: Sequence[str] = ("-m", __name__)) -> Iterator[dict[str
             yield {"JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))}
 
 
-def ask(place: str, arguments: list[str]) -> int:
-    """The client: be the kernel's process for Jupyter, as long as the kernel lives; the kernel's exit status."""
+def ask(place: str, arguments: list[str]) -> None:
+    """The client: be the kernel's process for Jupyter, as long as the kernel lives."""
     answer = b""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as server:
         server.connect(place)
@@ -61,17 +62,15 @@ def ask(place: str, arguments: list[str]) -> int:
         socket.send_fds(server, [len(asked).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(asked)
         answer = server.recv(1)
-        if status := server.recv(1):
-            return status[0]
+        server.recv(1)  # nothing, when the kernel ends
     if answer != STARTED:
         os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])
-    return 1  # the process of all kernels was killed, and this kernel with it
 
 
 def serve(place: str) -> list | None:
     """Fork a kernel for each client. Returns in a kernel what its client asked, None at the end of the input.
 
-    A client that goes takes its kernel with it; kernels end, too, when this process does.
+    A client that goes takes its kernel with it; kernels end, too, when this process does: ipykernel sees to it.
     """
     import numpy as np
 
@@ -82,56 +81,45 @@ def serve(place: str) -> list | None:
     sys.modules["spec_repro.plots.maps"].coordinates(np.random.default_rng(0).random((50, 9)), "umap")
     gc.collect()
     gc.freeze()  # else the collections of each fork copy all memory that the libraries have
-    kernels: dict[socket.socket, tuple[int, int]] = {}  # of each client: process, and a file that tells of its end
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a kernel has ended
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
         listener.listen()
-        while True:
-            ready, _, _ = select.select([0, listener, *kernels, *(end for _, end in kernels.values())], [], [])
-            if 0 in ready:
-                return None
-            for client, (pid, end) in list(kernels.items()):
-                if client in ready or end in ready:
-                    _ended(client, pid, end)
-                    del kernels[client]
-            if listener in ready:
-                client, _ = listener.accept()
-                try:
-                    head, streams, *_ = socket.recv_fds(client, 8, 3)
-                    asked = json.loads(client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
-                except (OSError, ValueError):  # the client has ended
-                    client.close()
-                    continue
-                pid = os.fork()
-                for number, stream in enumerate(streams):
-                    if pid == 0:
-                        os.dup2(stream, number)
-                    os.close(stream)
+        while 0 not in select.select([0, listener], [], [])[0]:
+            client, _ = listener.accept()
+            try:
+                head, streams, *_ = socket.recv_fds(client, 8, 3)
+                asked = json.loads(client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+            except (OSError, ValueError):  # the client has ended
+                client.close()
+                continue
+            pid = os.fork()
+            for number, stream in enumerate(streams):
                 if pid == 0:
-                    return asked
-                kernels[client] = pid, os.pidfd_open(pid)
-                with contextlib.suppress(OSError):
-                    client.sendall(STARTED)
+                    os.dup2(stream, number)
+                os.close(stream)
+            if pid == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                threading.Thread(target=_end_with, args=[client], daemon=True).start()
+                return asked
+            client.close()
+    return None
 
 
-def _ended(client: socket.socket, pid: int, end: int) -> None:
-    """Tell a client how its kernel ended; if it is the client that has gone, end the kernel."""
-    with contextlib.suppress(ProcessLookupError):
-        if not select.select([end], [], [], 0)[0]:
-            os.kill(pid, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def _end_with(client: socket.socket) -> None:
+    """In a kernel: tell the client of its start, and end with it."""
     with contextlib.suppress(OSError):
-        client.sendall(bytes([status % 256]))
-    client.close()
-    os.close(end)
+        client.sendall(STARTED)
+        client.recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _main() -> None:
     """Server, client or, in a fork of the server, kernel."""
     place, *arguments = sys.argv[1:]
     if arguments:
-        sys.exit(ask(place, arguments))
-    if asked := serve(place):
+        ask(place, arguments)
+    elif asked := serve(place):
         arguments, folder, environment = asked
         os.chdir(folder)
         os.environ.clear()

@@ -4,20 +4,18 @@ The numbers are those of the cards and of ``cost``; the hub is not asked, and no
 """
 
 import functools
-import operator
-import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any
 
 from spec_repro.base.errors import InvalidInput, brief
-from spec_repro.base.files import cache_root
+from spec_repro.base.files import cache_root, free_at
 from spec_repro.headless import cost
-from spec_repro.headless.progress import minutes
 from spec_repro.headless.runner import Plan, on_gpu
+from spec_repro.headless.turns import minutes
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,9 @@ class Prospect:
         """For the terminal."""
         sums = f"in all about {minutes(self.seconds)}, {sum(self.downloads.values()):.1f} GB to download"
         found = [*self.lines, f"{sums}, {self.disk:.1f} GB of disk"]
-        sizes: dict[str, float] = {}
+        sizes = Counter()
         for name, size in self.downloads.items():
-            short = name.partition(",")[0]
-            sizes[short] = sizes.get(short, 0.0) + size
+            sizes[name.partition(",")[0]] += size
         told = ", ".join(f"{name} {size:.2f}" for name, size in sizes.items())
         found += [f"to download, in GB: {told}"] * bool(told)
         return "\n".join([*found, *(f"not possible here: {each}" for each in self.problems)])
@@ -69,11 +66,10 @@ def prospect(plans: Sequence[Plan]) -> Prospect:
 
 def absent(used: cost.Uses) -> dict[str, float]:
     """GB of each data set and model that is not on this machine, of the rows that are read."""
-    found: dict[str, float] = {}
+    found = Counter()
     for rows, size in _not_here(used).items():
-        name = f"{rows.name}, {rows.n:,} rows" if rows.n else rows.name
-        found[name] = found.get(name, 0.0) + size / 1e9
-    return found | {name: float(facts.size.split()[0]) for name, facts in sorted(_weights(used).items())}
+        found[f"{rows.name}, {rows.n:,} rows" if rows.n else rows.name] += size / 1e9
+    return dict(found) | {name: float(facts.size.split()[0]) for name, facts in sorted(_weights(used).items())}
 
 
 def _not_here(used: cost.Uses) -> dict[cost.Subset, int]:
@@ -99,8 +95,7 @@ def _vectors(used: cost.Uses) -> float:
     from spec_repro.data.sources import copy_of
 
     def count(rows: cost.Subset) -> int:
-        known = cost.on_hub()[rows.name]["hub_splits"] if rows.name and not rows.n else {}
-        return copy_of(rows.name, rows.split if rows.split in known else "all")[1] if known else rows.n
+        return copy_of(rows.name, rows.split or "all")[1] if rows.name and not rows.n else rows.n
 
     return sum(4 * cost.MODELS[cost.architecture(model)] * count(rows) for rows, model in used.embedded) / 1e9
 
@@ -119,8 +114,7 @@ def _lacking(item: Plan, run: Sequence[str]) -> list[str]:
     from spec_repro.data.sources import find
 
     found, name = [], item.experiment.name
-    missing = item.lacks()
-    if missing and not set(item.after) & set(run):
+    if (missing := item.lacks()) and not set(item.after) & set(run):
         found.append(f"{name} reads {missing}, which {' and '.join(item.after)} makes: run it, too")
     if item.parameters.get("objects") and not find("coco-instances", "train", None)[1]:
         found.append(
@@ -138,7 +132,7 @@ def _shared(used: cost.Uses, space: float) -> list[str]:
     gated = sorted(name for name in names & cost.on_hub().keys() if cost.on_hub()[name].get("gated"))
     open_to = "accept its terms there, then set HF_TOKEN"
     found = [f"{name} is gated on the hub: {open_to}" for name in gated if not get_token()]
-    free = shutil.disk_usage(_standing(cache_root())).free / 1e9
+    free = free_at(cache_root()) / 1e9
     if space > free:
         found.append(f"{space:.1f} GB are needed on disk, {free:.1f} GB are free at {cache_root()}")
     if lacks and constants.HF_HUB_OFFLINE:
@@ -146,12 +140,7 @@ def _shared(used: cost.Uses, space: float) -> list[str]:
     return found
 
 
-def _standing(path: Path) -> Path:
-    """The first folder above ``path`` that exists."""
-    return next(each for each in [path, *path.absolute().parents] if each.exists())
-
-
-def agreed(plans: Sequence[Plan], yes: bool, ask: Callable[[str], str] | None = None, say: Callable = print) -> bool:
+def agreed(plans: Sequence[Plan], yes: bool, say: Callable = print) -> bool:
     """Tell the plan of a paper or laptop run; whether to start it.
 
     What this machine cannot do, and every run of the paper profile, starts with ``yes`` or after a question alone.
@@ -163,18 +152,16 @@ def agreed(plans: Sequence[Plan], yes: bool, ask: Callable[[str], str] | None = 
     say(found.text())
     if yes or not (found.problems or any(item.profile == "paper" for item in plans)):
         return True
-    if ask is None and sys.stdin is not None and sys.stdin.isatty():
-        ask = input
-    if ask is None:
+    if sys.stdin is None or not sys.stdin.isatty():
         raise InvalidInput("nothing was started; add --yes to start all the same (make: ARGS=--yes).")
-    return ask("Start all the same? [y/N] ").strip().lower() in ("y", "yes")
+    return input("Start all the same? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def fetch(plans: Sequence[Plan], say: Callable = print) -> list[str]:
     """Download what the plans need and is not here; what could not be had, with the reason."""
     from spec_repro.data import load_data
 
-    used = functools.reduce(operator.or_, (cost.uses(item.parameters) for item in plans), cost.Uses())
+    used = cost.together(cost.uses(item.parameters) for item in plans)
     say("\n".join([f"{name}: {size:.2f} GB" for name, size in absent(used).items()] or ["everything is here"]))
     steps: list[tuple[str, Callable]] = [
         (rows.name, functools.partial(load_data, rows.name, n=rows.n or None, split=rows.split or None, seed=rows.seed))

@@ -8,8 +8,6 @@ and the state of the data that were read; what it does not name is not ours, and
 
 import contextlib
 import functools
-import hashlib
-import json
 import math
 import os
 import re
@@ -22,18 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from spec_repro.base import files
 from spec_repro.base.content import READ
-from spec_repro.base.errors import InvalidInput, SpecError, unknown_name
-from spec_repro.base.files import (
-    atomic_folder,
-    given_path,
-    project_root,
-    read_json,
-    recovered,
-    sha256,
-    write_json,
-    writing,
-)
+from spec_repro.base.errors import InvalidInput, SpecError, among
 from spec_repro.headless.circumstances import processor, timing, versions
 from spec_repro.headless.claims import VERDICTS, Claim, came_out, show, show_measured
 from spec_repro.headless.experiments import Experiment, find_experiment, plain_name
@@ -49,7 +38,7 @@ SCORES = {"ami": "ami", "nmi": "nmi", "distance": "distances"}  # of an evidence
 
 def results_root() -> Path:
     """The folder of all results: ``SPEC_RESULTS`` if set, else ``results`` in the checkout."""
-    return given_path(os.environ.get("SPEC_RESULTS") or project_root() / "results")
+    return files.given_path(os.environ.get("SPEC_RESULTS") or files.project_root() / "results")
 
 
 def results_folder(*names: str) -> Path:
@@ -61,20 +50,20 @@ def results_folder(*names: str) -> Path:
     path = root.joinpath(*(plain_name(name, "results") for name in names))
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise InvalidInput(f"{path} is a link that leads out of {root}; set SPEC_RESULTS to where results should be.")
-    recovered(path)
+    files.recovered(path)
     return path
 
 
 def write_stamp(folder: Path, stamp: Mapping) -> None:
     """Keep ``stamp`` with the results, and its digest: a damaged one is none."""
-    write_json(folder / STAMP, {"stamp": stamp, "sha256": _digest(stamp)})
+    files.write_json(folder / STAMP, {"stamp": stamp, "sha256": files.fingerprint(stamp)})
 
 
 def read_stamp(folder: Path) -> dict:
     """Hashes of the "files" of results, the state of the data that were "read", the runner's "key"; {} if damaged."""
     with contextlib.suppress(SpecError, OSError, LookupError, TypeError):
-        found = read_json(folder / STAMP)
-        if found["sha256"] == _digest(found["stamp"]):
+        found = files.read_json(folder / STAMP)
+        if found["sha256"] == files.fingerprint(found["stamp"]):
             return found["stamp"]
     return {}
 
@@ -109,7 +98,7 @@ def _writes(method: Callable) -> Callable:
 
     @functools.wraps(method)
     def wrapped(self, *args, **options):
-        with writing(self.place):
+        with files.writing(self.place):
             return method(self, *args, **options)
 
     return wrapped
@@ -131,8 +120,7 @@ class Record:
         self.parameters = {name: values.get(name, default) for name, default in usual.items()}
         check_parameters(self.experiment.declared, self.parameters, self.experiment.path.name)
         self.profile = self.parameters["profile"]
-        identity = json.dumps([self.experiment.name, self.parameters], sort_keys=True)
-        self.run_id = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        self.run_id = files.fingerprint([self.experiment.name, self.parameters])[:12]
         self._claims, self._arrays, self._captions, self._used = {}, {}, {}, {"data": [], "models": []}
         self._conclusion = []
         self._started = time.perf_counter()
@@ -140,7 +128,7 @@ class Record:
         place = place_of(self.experiment, self.parameters, os.environ.get("SPEC_NAME", ""))
         self.place = results_folder(*place)
         ours = functools.partial(_ours, self.experiment.path.stem)
-        self._folder = self._swap.enter_context(atomic_folder(self.place, ours))
+        self._folder = self._swap.enter_context(files.atomic_folder(self.place, ours))
         # A kernel that ends before close() leaves no half-filled folder.
         weakref.finalize(self, shutil.rmtree, self._folder.parent, ignore_errors=True)
 
@@ -167,8 +155,13 @@ class Record:
     def table(self, frame, name: str):
         """Save a data frame as ``tables/<name>.csv``, numbers to six digits, and return it.
 
-        The index is kept unless it only counts rows. Text that a spreadsheet would compute gets an apostrophe.
+        Of a mapping, the frame of each direction by its name, one table is made. The index is kept unless it only
+        counts rows. Text that a spreadsheet would compute gets an apostrophe.
         """
+        if isinstance(frame, Mapping):
+            import pandas as pd
+
+            frame = pd.concat(frame, names=["direction"]).droplevel(1)
         numbered, path = type(frame.index).__name__ == "RangeIndex", self._path(f"tables/{name}.csv")
         safe = frame.apply(lambda column: column.map(_inert) if column.dtype.kind == "O" else column)
         safe = safe.rename(index=_inert, columns=_inert)
@@ -197,8 +190,7 @@ class Record:
         """
         self._path("claims.json")
         claims = {item.id: item for item in self.experiment.claims}
-        if claim not in claims:
-            raise unknown_name(f"claim of {self.experiment.name}", claim, claims)
+        among(f"claim of {self.experiment.name}", claim, claims)
         if self.profile not in claims[claim].data:
             return
         if measured is None and not reason:
@@ -232,6 +224,14 @@ class Record:
             for claim in judged.keys() & known:
                 self.claim(claim, *judged[claim])
 
+    def eigenvalues(self, prefix: str, sides, out, choices) -> None:
+        """Measure ``<prefix>-eigenvalue-<key>``, with what `agreement.held_out` and `other_choices` gave beside it."""
+        from spec_repro.agreement import choices_note
+
+        for side in sides:
+            claim, beside = f"{prefix}-eigenvalue-{side.key}", choices_note(choices, side.name)
+            self.claim(claim, side.largest, interval=out.first_eigenvalue(side.key), reason=beside)
+
     def conclude(self, sentences: Sequence[str]) -> None:
         """What came out beside the claims, in sentences of Markdown: `close` shows them, and `run` prints them."""
         self._path("run.json")
@@ -258,13 +258,13 @@ class Record:
         run |= {"processor": processor(), "conclusion": self._conclusion}
         if os.environ.get("SPEC_REHEARSAL"):  # fixture files and random weights: the report says so, loudly
             run["rehearsal"] = True
-        write_json(self._folder / "claims.json", rows)
-        write_json(self._folder / "run.json", run)
-        write_json(self._folder / "timing.json", timing(time.perf_counter() - self._started))
+        files.write_json(self._folder / "claims.json", rows)
+        files.write_json(self._folder / "run.json", run)
+        files.write_json(self._folder / "timing.json", timing(time.perf_counter() - self._started))
         if self._arrays:
             np.savez_compressed(self._folder / "arrays.npz", **dict(sorted(self._arrays.items())))
-        files = [file for file in self._folder.rglob("*") if file.is_file()]
-        hashes = {file.relative_to(self._folder).as_posix(): sha256(file) for file in sorted(files)}
+        found = [file for file in self._folder.rglob("*") if file.is_file()]
+        hashes = {file.relative_to(self._folder).as_posix(): files.sha256(file) for file in sorted(found)}
         write_stamp(self._folder, {"key": None, "files": hashes, "read": READ})
         self._folder = None
         self._swap.close()
@@ -314,13 +314,9 @@ def _ours(stem: str, folder: Path) -> set[str]:
     return {*names, *read_stamp(folder).get("files", ())}
 
 
-def _digest(stamp: Mapping) -> str:
-    return hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
-
-
 def _sha256(path: Path) -> str | None:
     with contextlib.suppress(OSError):
-        return sha256(path) if path.is_file() else None
+        return files.sha256(path) if path.is_file() else None
 
 
 def _inert(cell):
@@ -347,7 +343,7 @@ def _plain(value, claim: str):
 
 def read_claims(path: Path) -> list[dict]:
     """Measured claims, if they have what the report shows."""
-    rows = read_json(path)
+    rows = files.read_json(path)
     for row in rows if isinstance(rows, list) else [rows]:
         show_measured(row), show(row["paper"]["value"], None)
         texts = [row["paper"]["where"], *(row[key] for key in WORDED)]

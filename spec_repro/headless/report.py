@@ -7,32 +7,34 @@ notebooks, and open from disk. An experiment without results shows its command, 
 what is not as the stamp has it, or does not read, is named and not shown.
 """
 
+import contextlib
+import importlib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
+from types import FunctionType
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
-from spec_repro.base.errors import unknown_name
+from spec_repro.base.errors import among
 from spec_repro.base.files import atomic_path, exclusive, read_json
-from spec_repro.headless.api import interface
 from spec_repro.headless.claims import KINDS, VERDICTS, came_out, kind_of, show, show_measured
 from spec_repro.headless.experiments import PROFILES, Experiment, load_experiments, the_paper
-from spec_repro.headless.fidelity import fidelity_rows
+from spec_repro.headless.printed import beside_the_paper, fidelity_rows, flat, for_people
 from spec_repro.headless.record import DPI, STAMP, damaged, read_claims, read_stamp, results_folder
-from spec_repro.headless.tables import beside_the_paper, for_people
 
+FACES = ("spec_repro", *(f"spec_repro.{room}" for room in ("agreement", "plots", "data", "embeddings", "align")))
 TOGETHER = (".html", ".ipynb", ".npz", ".parquet", ".json")  # files that an experiment's page links to by name
 
 
 def write_report(profile: str) -> tuple[dict[str, int], Path]:
     """Write pages, ``REPORT.md`` and ``report.html``; how many claims have each verdict, and the path of the last."""
-    if profile not in PROFILES:
-        raise unknown_name("profile", profile, PROFILES)
+    among("profile", profile, PROFILES)
     content, (plain, pages) = collect(profile), _templates()
 
     def write(place: Path, template: jinja2.Template, **more) -> Path:
@@ -56,7 +58,7 @@ def _templates() -> tuple[jinja2.Environment, jinja2.Environment]:
     options["loader"] = jinja2.PackageLoader("spec_repro.headless")
     found = jinja2.Environment(finalize=_untagged, **options), jinja2.Environment(autoescape=True, **options)
     for each in found:
-        each.filters |= {"show": show, "measured": show_measured, "flat": _flat, "kinds": kind_of, "strong": _strong}
+        each.filters |= {"show": show, "measured": show_measured, "flat": flat, "kinds": kind_of, "strong": _strong}
     return found
 
 
@@ -82,13 +84,10 @@ def collect(profile: str) -> dict:
 
 def _tally(sections: list[dict]) -> dict[str, dict[str, int]]:
     """How many claims of the paper, and of ours, have each verdict."""
-    pairs = [(_whose(claim), claim["verdict"]) for section in sections for claim in section["claims"]]
+    claims = [claim for section in sections for claim in section["claims"]]
+    # A claim of the paper has a place there; the others are controls and extensions of ours.
+    pairs = [("paper" if claim["paper"]["where"] else "own", claim["verdict"]) for claim in claims]
     return {whose: {verdict: pairs.count((whose, verdict)) for verdict in VERDICTS} for whose in ("paper", "own")}
-
-
-def _whose(claim: Mapping) -> str:
-    """Whether a claim is the paper's, which then has a place there, or a control or extension of ours."""
-    return "paper" if claim["paper"]["where"] else "own"
 
 
 def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
@@ -100,25 +99,16 @@ def counts_by_kind(claims: list[dict]) -> dict[str, list[int]]:
 def _sources(sections: list[dict]) -> list[tuple[str, str, str]]:
     """Name, where from and licence of what the runs have used of others: data sets, words, weights."""
     used = [item for section in sections for key in ("data", "models") for item in section["run"].get(key, ())]
-    texts = [[str(item.get(key, "")) for key in ("name", "homepage", "license")] for item in used]
-    return sorted({(name, homepage, licence) for name, homepage, licence in texts if homepage})
+    keys = ("name", "homepage", "license")
+    return sorted({tuple(str(item.get(key, "")) for key in keys) for item in used if item.get("homepage")})
 
 
 def _section(experiment: Experiment, profile: str) -> dict:
     """What the templates show of one experiment; ``run`` is empty if there are no results."""
     command = f"make {experiment.name}" + ("" if profile == "mini" else f" PROFILE={profile}")
     section = {"experiment": experiment, "card": experiment.cards[profile], "command": command}
-    section |= {
-        "run": {},
-        "changed": {},
-        "bad": [],
-        "figures": [],
-        "tables": {},
-        "beside": [],
-        "links": [],
-        "came_out": [],
-    }
-    section["failed"] = _failed(experiment, profile)
+    section |= {"run": {}, "changed": {}, "tables": {}, "failed": _failed(experiment, profile)}
+    section |= {key: [] for key in ("bad", "figures", "beside", "links", "came_out")}
 
     def unmeasured(reason: str) -> list[dict]:
         return [item.row(profile, "not run", f"{reason}: {command}") for item in experiment.claims_of(profile)]
@@ -130,9 +120,9 @@ def _section(experiment: Experiment, profile: str) -> dict:
             section["bad"].append(name)
             return instead
 
-    if not _has_run(experiment, profile):
-        return section | {"claims": unmeasured("not run yet")}
     folder = results_folder(profile, experiment.name)
+    if not any((folder / name).is_file() for name in ("run.json", STAMP)):
+        return section | {"claims": unmeasured("not run yet")}
     with exclusive(folder):
         stamp = read_stamp(folder)
         section["bad"] += damaged(folder, stamp)
@@ -189,10 +179,6 @@ def _failed(experiment: Experiment, profile: str) -> str:
     return copy.name if newer else ""
 
 
-def _has_run(experiment: Experiment, profile: str) -> bool:
-    return any((results_folder(profile, experiment.name) / name).is_file() for name in ("run.json", STAMP))
-
-
 def _run_of(experiment: Experiment, path: Path) -> tuple[dict, dict]:
     """A run record, if it has what is shown, and its parameters that are not the profile's."""
     run = read_json(path)
@@ -210,15 +196,33 @@ def _strong(sentence: str) -> Markup:
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(sentence))))
 
 
-def _flat(values, path: str = "") -> list[tuple[str, str]]:
-    """Nested numbers as rows of a name and a text: ``{a: {b: [1, 2]}}`` gives ``("a, b", "1, 2")``."""
-    if not isinstance(values, Mapping):
-        return [(path, show(values, None))]
-    return [row for key, value in values.items() for row in _flat(value, f"{path}, {key}" if path else str(key))]
-
-
 def _size(path: Path) -> tuple[int, int]:
     """Width and height of a picture on the page, so that it does not jump: half of the pixels of ours."""
     with Image.open(path) as picture:
         half = picture.info.get("dpi", (0, 0))[0] > DPI - 1
         return tuple(side // 2 if half else side for side in picture.size)
+
+
+def interface() -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """For each face its public functions and classes: name, signature and docstring.
+
+    A class is followed by its public methods and properties, as ``Class.method``.
+    """
+    found = []
+    for face in FACES:
+        module = importlib.import_module(face)
+        objects = {name: getattr(module, name) for name in module.__all__}
+        made = {name: item for name, item in objects.items() if inspect.isclass(item) or inspect.isfunction(item)}
+        found.append((face, [entry for name, item in made.items() for entry in _entries(name, item)]))
+    return found
+
+
+def _entries(name: str, item) -> list[tuple[str, str, str]]:
+    signature = ""
+    with contextlib.suppress(ValueError, TypeError):  # of a class that is written in C, of a property
+        signature = str(inspect.signature(item))
+    entries = [(name, signature, inspect.getdoc(item) or "")]
+    for key, value in vars(item).items() if inspect.isclass(item) else ():
+        if not key.startswith("_") and isinstance(value, FunctionType | property):
+            entries += _entries(f"{name}.{key}", value)
+    return entries

@@ -6,8 +6,6 @@ stamp that says so is never committed, so that a fresh clone computes everything
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import logging
 import multiprocessing
 import os
@@ -23,25 +21,13 @@ from pathlib import Path
 
 import nbformat
 
-from spec_repro.base import content, errors
-from spec_repro.base.files import (
-    atomic_path,
-    exclusive,
-    project_root,
-    read_json,
-    recovered,
-    sha256,
-    sweep,
-    write_json,
-    writing,
-)
+from spec_repro.base import content, errors, files
 from spec_repro.headless.cost import uses
 from spec_repro.headless.experiments import Experiment
 from spec_repro.headless.kernels import warm_kernels
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
-from spec_repro.headless.progress import watched
 from spec_repro.headless.record import OWN_RESULTS, STAMP, damaged, place_of, read_stamp, results_folder, write_stamp
-from spec_repro.headless.turns import Outcome, in_turn
+from spec_repro.headless.turns import Outcome, in_turn, watched
 
 GONE = "was killed, most often because memory ran out: take fewer samples, smaller batches, or one of --jobs at a time"
 
@@ -87,15 +73,14 @@ class Plan:
 
         What a run that was killed has left among them is removed.
         """
-        sweep(self.folder / STAMP)
+        files.sweep(self.folder / STAMP)
         stamp, start = read_stamp(self.folder), os.getcwd()
         if stamp.get("key") != self.key or damaged(self.folder, stamp):
             return False
         if self.changed and stamp["start"] != start:  # a relative path would be that of another file
             return not any(Path(path).is_relative_to(stamp["start"]) for path in stamp["read"])
         if path := content.changed(stamp["read"]):
-            shown = os.path.relpath(path) if Path(path).is_relative_to(start) else path
-            say(f"{self.experiment.name}: {shown} has changed, running again")
+            say(f"{self.experiment.name}: {_shown(Path(path))} has changed, running again")
         return path is None
 
 
@@ -166,7 +151,7 @@ def _apart(item: Plan, variables: dict[str, str], *options) -> Outcome:
         said = str(error) if isinstance(error, errors.SpecError) else f"{type(error).__name__}: {error}"
         said = f"its process {GONE}." if isinstance(error, BrokenProcessPool) else said
         with contextlib.suppress(errors.SpecError):
-            recovered(item.folder)
+            files.recovered(item.folder)
         return Outcome(item.experiment.name, "failed", said)
 
 
@@ -203,7 +188,7 @@ def _run(item: Plan, again: bool, save_outputs: bool) -> Outcome:
     """
     source, name, began = item.experiment.path, item.experiment.name, time.time()
     executed = item.folder.with_name(f"{item.folder.name}.failed.ipynb")
-    with exclusive(item.folder.with_name(f"{item.folder.name}.run")):
+    with files.exclusive(item.folder.with_name(f"{item.folder.name}.run")):
         if not again and item.current(lambda line: None):  # the run that this one waited for
             return Outcome(name, "current")
         if message := _failure(item, executed):
@@ -219,23 +204,23 @@ def _run(item: Plan, again: bool, save_outputs: bool) -> Outcome:
 
 def _told(folder: Path) -> str:
     """What the notebook concluded beside its claims, in lines, and where its files are."""
-    sentences, own = read_json(folder / "run.json")["conclusion"], folder.parent.name == OWN_RESULTS
+    sentences, own = files.read_json(folder / "run.json")["conclusion"], folder.parent.name == OWN_RESULTS
     names = ("*.ipynb", "*.parquet", "tables/members.csv", "clusters.png")
-    files = [_shown(path) for name in names for path in sorted(folder.glob(name))]
-    lines = [*(sentence.replace("**", "") for sentence in sentences), *files]
+    places = [_shown(path) for name in names for path in sorted(folder.glob(name))]
+    lines = [*(sentence.replace("**", "") for sentence in sentences), *places]
     return "".join(f"\n  {line}" for line in lines) if sentences or own else ""
 
 
 def _expected(item: Plan) -> float:
     """Seconds that the run will take: those of the last one, else those of its card."""
     with contextlib.suppress(errors.SpecError, OSError, LookupError, TypeError):
-        return sum(cell["seconds"] for cell in read_json(item.folder / "timing.json")["cells"])
+        return sum(cell["seconds"] for cell in files.read_json(item.folder / "timing.json")["cells"])
     return 60 * item.card["minutes"]
 
 
 def _shown(path: Path) -> str:
     """A path as seen from where the command was given."""
-    start = os.environ["SPEC_FROM"]
+    start = os.environ.get("SPEC_FROM") or os.getcwd()
     return os.path.relpath(path, start) if path.is_relative_to(start) else str(path)
 
 
@@ -247,7 +232,7 @@ def _failure(item: Plan, executed: Path) -> str:
 
     source, options = item.experiment.path, {"kernel_name": "python3", "progress_bar": False, "start_timeout": 600}
     try:
-        with writing(executed), watched(executed, item.experiment.name, _expected(item)):
+        with files.writing(executed), watched(executed, item.experiment.name, _expected(item)):
             papermill.execute_notebook(str(source), str(executed), item.changed, cwd=str(source.parent), **options)
     except PapermillExecutionError as error:
         message = f"in cell [{error.exec_count}] of {source.name}:\n"
@@ -265,8 +250,8 @@ def _failure(item: Plan, executed: Path) -> str:
     except (KeyboardInterrupt, RuntimeError) as error:
         return f"in {source.name}: {error or 'interrupted'}"
     finally:
-        sweep(item.folder)
-        recovered(item.folder)
+        files.sweep(item.folder)
+        files.recovered(item.folder)
     return ""
 
 
@@ -276,18 +261,18 @@ def _complete(item: Plan, executed: Path, more: Sequence[Path]) -> list[str]:
     A kill between any two of these files leaves results that are whole, and not current.
     """
     folder, name, notebook = item.folder, item.experiment.path.name, nbformat.read(executed, as_version=4)
-    with exclusive(folder):
+    with files.exclusive(folder):
         stamp = read_stamp(folder)
-        files = {file: digest for file, digest in stamp["files"].items() if file != "timing.json"}
-        write_stamp(folder, {**stamp, "files": files})
-        write_json(folder / "timing.json", read_json(folder / "timing.json") | {"cells": _cells(notebook)})
+        hashes = {file: digest for file, digest in stamp["files"].items() if file != "timing.json"}
+        write_stamp(folder, {**stamp, "files": hashes})
+        files.write_json(folder / "timing.json", files.read_json(folder / "timing.json") | {"cells": _cells(notebook)})
         for copy in (folder / name, *more):
-            with atomic_path(copy) as path:
+            with files.atomic_path(copy) as path:
                 nbformat.write(clean_notebook(notebook), path)
-        files |= {added: sha256(folder / added) for added in ("timing.json", name)}
-        write_stamp(folder, {**stamp, "files": files, "key": item.key, "start": os.environ["SPEC_FROM"]})
+        hashes |= {added: files.sha256(folder / added) for added in ("timing.json", name)}
+        write_stamp(folder, {**stamp, "files": hashes, "key": item.key, "start": os.environ["SPEC_FROM"]})
     executed.unlink()
-    ours = {STAMP, Path(name).with_suffix(".html").name, *files}
+    ours = {STAMP, Path(name).with_suffix(".html").name, *hashes}
     here = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     return [path if path.isprintable() else repr(path) for path in here if path not in ours]
 
@@ -301,16 +286,15 @@ def _cells(notebook: nbformat.NotebookNode) -> list[dict]:
 
 def _key(experiment: Experiment, parameters: dict) -> str:
     """Hash of all that a result depends on: code cells, package, YAML, parameters, lock, weights made or committed."""
-    root, package = project_root(), Path(__file__).parents[1]
+    root, package = files.project_root(), Path(__file__).parents[1]
     code = [cell.source for cell in read_notebook(experiment.path).cells if cell.cell_type == "code"]
-    files = [*package.rglob("*.py"), *experiment.path.parent.glob("*.py"), root / "requirements.lock"]
-    files += (root / "data" / "mini-models").rglob("*")
-    hashes = {os.path.relpath(path, package.parent): sha256(path) for path in files if path.is_file()}
+    paths = [*package.rglob("*.py"), *experiment.path.parent.glob("*.py"), root / "requirements.lock"]
+    paths += (root / "data" / "mini-models").rglob("*")
+    hashes = {os.path.relpath(path, package.parent): files.sha256(path) for path in paths if path.is_file()}
     made = {path: _checkpoint(path) for path in uses(parameters).checkpoints}
-    hashes |= {path: sha256(file) for path, file in made.items() if file.is_file()}
+    hashes |= {path: files.sha256(file) for path, file in made.items() if file.is_file()}
     stated = dataclasses.asdict(experiment) | {"findings": {}}  # written after the run, of what it has measured
-    content = json.dumps([code, stated, parameters, hashes], sort_keys=True, default=str)
-    return hashlib.sha256(content.encode()).hexdigest()
+    return files.fingerprint([code, stated, parameters, hashes])
 
 
 def _checkpoint(path: str) -> Path:

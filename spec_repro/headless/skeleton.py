@@ -66,8 +66,9 @@ def skeleton(name: str, old: Experiment, settings: Sequence[str] = (), module: s
     except BaseException:  # such as a claim whose id does not begin with the name of its experiment
         for path in paths:
             path.unlink(missing_ok=True)
-        load_experiments.cache_clear()
         raise
+    finally:
+        load_experiments.cache_clear()
     return paths
 
 
@@ -84,11 +85,7 @@ def _slug(name: str) -> str:
 
 def _assigned(source: str, parameter: str, value: object) -> str:
     """The parameters cell with another value; a comment behind it stays."""
-    pattern = re.compile(rf"^{parameter} = .*?(?=(  # .*)?$)", re.MULTILINE)
-    return pattern.sub(lambda found: f"{parameter} = {_literal(value)}", source)
+    from papermill.translators import PythonTranslator
 
-
-def _literal(value: object) -> str:
-    """As the house's notebooks write it: double quotes."""
-    text = repr(value)
-    return text.replace("'", '"') if '"' not in text else text
+    pattern, literal = re.compile(rf"^{parameter} = .*?(?=(  # .*)?$)", re.MULTILINE), PythonTranslator.translate(value)
+    return pattern.sub(lambda found: f"{parameter} = {literal}", source)

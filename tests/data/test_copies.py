@@ -197,7 +197,7 @@ def _broken():
 
 def test_a_gated_set_says_what_to_do(hub, monkeypatch):
     serve(hub, "imagenet", labelled(None, np.arange(20), word="validation"), gated=True)
-    with pytest.raises(GatedData, match="gated: accept the terms there, then set HF_TOKEN"):
+    with pytest.raises(GatedData, match="gated: accept its terms there, then set HF_TOKEN"):
         load_data("imagenet", split="val")
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     with pytest.raises(GatedData, match="is gated, and this token has no access: accept its terms there"):

@@ -9,7 +9,7 @@ from huggingface_hub.errors import GatedRepoError
 
 from spec_repro.base.errors import DataMissing, GatedData, InvalidInput, UnreadableItem
 from spec_repro.data import load_data
-from spec_repro.data.hub import commit, is_kept
+from spec_repro.data.hub import commit
 from spec_repro.data.offline.factors import labels_of
 
 NAMES = ["tench", "goldfish"]
@@ -150,17 +150,16 @@ def test_what_datasets_cannot_load(hub, monkeypatch):
         raise RuntimeError("Dataset scripts are no longer supported, but found n.py")
 
     monkeypatch.setattr(datasets, "load_dataset", broken)
-    with pytest.raises(DataMissing, match="o/n does not load: Dataset scripts are no longer supported"):
+    with pytest.raises(DataMissing, match="o/n does not load: RuntimeError: Dataset scripts are no longer supported"):
         load_data("hub:o/n")
 
 
-def test_a_set_that_an_earlier_run_kept_is_used_offline(hub, monkeypatch, tmp_path):
+def test_a_set_that_an_earlier_run_kept_is_used_offline(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(HfApi, "repo_info", lambda *a, **k: pytest.fail("offline"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "kept")
-    assert not is_kept("huggan/AFHQ@x")
-    (tmp_path / "kept" / "huggan___afhq" / "default" / "0.0.0" / "abc").mkdir(parents=True)
-    assert is_kept("huggan/AFHQ@x")
     hub.table = pictures(2)
     assert len(load_data("hub:huggan/AFHQ@abc")) == 2
     assert hub.asked[0][4] == "abc"
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: 1 / 0)
+    with pytest.raises(DataMissing, match=r"o/n is not in the local cache, and HF_HUB_OFFLINE=1 is set; .*Zero"):
+        load_data("hub:o/n")

@@ -35,7 +35,7 @@ def test_one_message_says_all(name, tmp_path):
         assert fact in message
     assert all(paths[0] in message for key, paths in card.splits.items() if f"split {key!r}" in message)
     if card.gated:
-        assert "gated: accept the terms there, then set HF_TOKEN" in message
+        assert "gated: accept its terms there, then set HF_TOKEN" in message
     else:
         assert "is not in the local cache, and HF_HUB_OFFLINE=1 is set; unset it to download" in message
 
@@ -87,7 +87,7 @@ def test_online_the_hub_is_asked_once(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(HfApi, "repo_info", no_network)
     monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: pytest.fail("the hub did not answer"))
-    with pytest.raises(DataMissing, match=r"merkol/ffhq-256@f23c0e2\w+ of .* is not available: no route to host"):
+    with pytest.raises(DataMissing, match=r"merkol/ffhq-256@f23c0e2\w+ of .* does not load: OSError: no route to host"):
         load_data("ffhq", root=tmp_path)
     assert asked == [("merkol/ffhq-256", "f23c0e21f6fe222b4429272a86be00e4583b0298")]
 

@@ -1,6 +1,5 @@
 """The contract of every loader, and what load_data refuses."""
 
-import inspect
 import random
 import re
 
@@ -61,16 +60,6 @@ def load(name, own, paper, **options):
 
 def test_every_loader_is_under_the_contract_test():
     assert set(LOADERS) == {*GENERATED, *BUNDLED, *PAPER, *OPEN}
-
-
-@pytest.mark.parametrize("name", sorted(LOADERS))
-def test_a_loader_takes_what_it_says(name):
-    function, card = LOADERS[name]
-    kinds = inspect.signature(function).parameters.values()
-    if card.takes is None:
-        assert any(p.kind is p.VAR_KEYWORD for p in kinds)
-    else:
-        assert [p.name for p in kinds if p.kind is p.KEYWORD_ONLY] == list(card.takes)
 
 
 @pytest.mark.parametrize("name", sorted(LOADERS))
@@ -269,7 +258,7 @@ def registered():
 
 
 def test_a_loader_is_one_function_and_one_decorator(registered):
-    @dataset_loader("colours", Card("Names of colours.", licence="CC0", size="3"), takes=("loud",))
+    @dataset_loader("colours", Card("Names of colours.", licence="CC0", size="3"))
     def colours(*, loud: bool = False):
         names = ["red", "green", "blue"]
         return Dataset.from_dict({"id": names, "text": [n.upper() if loud else n for n in names]})

@@ -98,7 +98,7 @@ def with_ids(path, rows, ids):
             r"Only the file has 'synthetic 6 ' and 0 more, only the other 'synthetic 6' and",
         ),
         (lambda ids: [*map(str.encode, ids[:5]), b"\xe9"], r"texts in UTF-8"),
-        (lambda ids: [*ids[:5], ids[0]], r"ids must be unique; in .*x\.npz rows 0 and 5 are both '"),
+        (lambda ids: [*ids[:5], ids[0]], r"ids in .*x\.npz must be unique; '.*' in row 6 is '.*' in row 1"),
         (lambda ids: ids[:5], r"expected ids of 6 rows in .*, texts or whole numbers, found <U\d+ \(5,\)"),
         (lambda ids: ids[0], r"found <U\d+ \(\)"),
         (lambda ids: np.arange(6.0), r"found float64 \(6,\)"),

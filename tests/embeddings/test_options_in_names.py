@@ -94,11 +94,11 @@ def test_near_misses_are_named(name, words):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("toy?power=two", r"toy: option power='two' should be of the kind int"),
-        ("toy?power=2.5", r"power=2.5 should be of the kind int"),
-        ("toy?power=true", r"power=True should be of the kind int"),
-        ("toy?unit=1", r"unit=1 should be of the kind bool"),
-        ("toy?unit=True", r"unit='True' should be of the kind bool"),
+        ("toy?power=two", r"option 'power' of embedding 'toy' is 'two', of another kind than int"),
+        ("toy?power=2.5", r"'power' .* is 2.5, of another kind than int"),
+        ("toy?power=true", r"'power' .* is True, of another kind than int"),
+        ("toy?unit=1", r"'unit' .* is 1, of another kind than bool"),
+        ("toy?unit=True", r"'unit' .* is 'True', of another kind than bool"),
         ("toy?power=1&power=2", r"expected each option of 'toy\?power=1&power=2' once"),
         ("toy?power", r"expected options such as 'head=random&seed=1' after the '\?' of 'toy\?power'"),
         ("toy?power=1&unit", r"expected options such as 'head=random&seed=1' after the '\?'"),
@@ -112,7 +112,7 @@ def test_other_kinds_are_refused(name, words):
 def test_options_of_a_call_are_checked_too():
     with pytest.raises(UnknownName, match="'powr'; did you mean 'power'"):
         load_embedding("toy", powr=2)
-    with pytest.raises(InvalidInput, match="kind int"):
+    with pytest.raises(InvalidInput, match="of another kind than int"):
         load_embedding("toy", power="2")
     with pytest.raises(InvalidInput, match="'power' is given twice"):
         load_embedding("toy?power=2", power=3)

@@ -16,7 +16,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 from PIL import Image, ImageDraw
 
-from spec_repro.base.options import expect
+from spec_repro.base.errors import expect
 from spec_repro.data.files import STRING, dataset_of
 from spec_repro.data.identity import RGB
 from spec_repro.data.offline.factors import draw, draw_unlike, labels_of, uniform
@@ -103,14 +103,14 @@ def paint(ground: np.ndarray, coverage: np.ndarray, colour: Sequence[int], centr
     return ground + alpha * (np.asarray(colour, dtype=np.float32) - ground)
 
 
-@dataset_loader("pictograms", takes=("n", "seed", "ratio"))
+@dataset_loader("pictograms")
 def pictograms(*, n: int = 2000, seed: int = 0, ratio: float = 0.85) -> Dataset:
     """n pictograms; ``ratio`` is the frequency of each level over that of the one before it (1: all equal)."""
     levels = {name: draw(len(names), n, ratio, seed, name) for name, names in FACTORS.items()}
     return _dataset([_picture(row) for row in _rows(levels, FACTORS)], levels, FACTORS, seed)
 
 
-@dataset_loader("pictogram-scenes", takes=("n", "seed", "ratio"))
+@dataset_loader("pictogram-scenes")
 def pictogram_scenes(*, n: int = 2000, seed: int = 0, ratio: float = 0.85) -> Dataset:
     """n scenes; ``label`` and ``colour`` are those of the main pictogram; ``other`` is always another class.
 
@@ -127,7 +127,7 @@ def pictogram_scenes(*, n: int = 2000, seed: int = 0, ratio: float = 0.85) -> Da
     return _dataset([_scene(row) for row in rows], levels, SCENE_FACTORS, seed, caption=captions)
 
 
-@dataset_loader("captioned-pictograms", takes=("n", "seed", "plain", "word_only", "coloured"))
+@dataset_loader("captioned-pictograms")
 def captioned_pictograms(
     *, n: int = 8000, seed: int = 0, plain: float = 0.15, word_only: float = 0.85, coloured: float = 0.1
 ) -> Dataset:

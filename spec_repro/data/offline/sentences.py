@@ -33,7 +33,7 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-@dataset_loader("synthetic-text", takes=("n", "seed", "ratio"))
+@dataset_loader("synthetic-text")
 def synthetic_text(*, n: int = 10_000, seed: int = 0, ratio: float = 1.0) -> Dataset:
     """n different sentences out of 20,000, drawn without replacement.
 
