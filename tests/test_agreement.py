@@ -458,20 +458,19 @@ def p_values(x, y, repeats, size):
 
 
 def test_gaussian_pairs_are_no_more_than_gaussian_pairs():
-    """Their p-values are those of chance, 0.1, 0.2, ..., 1: of 64 the mean is near 0.55, and few are 0.1."""
+    """Of 208 cases the part with p of at most 0.1 is near 0.1."""
     rng, cases = np.random.default_rng(1), []
-    for i in range(32):
+    for i in range(104):
         x, y = gaussian_case(rng, decay=(0, 0.5, 1)[i % 3], shared=(0, 0.7)[i % 2])
         cases += p_values(x, y, 9, 12)
-    cases = np.array(cases)
-    assert (abs(cases.mean(axis=0) - 0.55) < 0.08).all(), cases.mean(axis=0)
-    assert ((cases <= 0.1).mean(axis=0) < 0.2).all(), (cases <= 0.1).mean(axis=0)
+    shares = (np.array(cases) <= 0.1).mean(axis=0)
+    assert ((shares >= 0.05) & (shares <= 0.15)).all(), shares
 
 
 def test_planted_clusters_are_more_than_gaussian_pairs():
     """Four clusters of a tenth of the rows in x, four others in y: AMI and first eigenvalue in at least 95 of 100."""
     rng, cases = np.random.default_rng(2), []
-    for _ in range(6):
+    for _ in range(12):
         pair = gaussian_case(rng, n=200)
         for z, first in zip(pair, (0, 80), strict=True):
             for j in range(4):

@@ -12,7 +12,7 @@ from experiment_files import CARD, write
 from spec_repro.base.errors import InvalidInput, UnknownName
 from spec_repro.base.files import cache_root
 from spec_repro.headless import runner
-from spec_repro.headless.experiments import load_experiments
+from spec_repro.headless.experiments import find_experiment, load_experiments
 from spec_repro.headless.record import write_stamp
 from spec_repro.headless.turns import how_far, watched
 
@@ -71,7 +71,7 @@ def test_another_checkpoint_makes_what_reads_it_stale_and_nothing_else(workshop)
     workshop.weights = b"second"
     workshop.run("laptop", "fig05", force=True)
     workshop.run("laptop")
-    assert workshop.begun == ["fig18", "fig21", "table2"]
+    assert sorted(workshop.begun) == ["fig18", "fig21", "table2"]
     workshop.run("paper", "fig05")
     workshop.run("laptop")
     assert workshop.begun == []  # that of the other profile is another file
@@ -161,3 +161,10 @@ def test_progress_names_the_cell_and_the_time_left(tmp_path, caplog):
         while not caplog.messages and time.monotonic() < deadline:
             time.sleep(0.01)
     assert caplog.messages[0] == "one: cell 2 of 3 (run = align()), 0 min, about 50 min left"
+
+
+def test_of_those_that_may_begin_the_longest_does(workshop):
+    workshop.run("mini")
+    minutes = [find_experiment(name).cards["mini"]["minutes"] for name in workshop.begun]
+    assert minutes == sorted(minutes, reverse=True)
+    assert minutes[0] > minutes[-1]

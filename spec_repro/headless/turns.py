@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
 
 def in_turn(plans: Sequence[Any], stale: set[int], start: Callable[[Any], Future], say: Callable) -> list[Outcome]:
-    """Start each stale plan when those that it comes after have ended; the outcomes of all, in their order.
+    """Start each stale plan when those that it comes after have ended, the longest first; all outcomes, in their order.
 
     One that is not stale is current, unless one before it has run: then it is looked at again.
     """
@@ -42,7 +42,7 @@ def in_turn(plans: Sequence[Any], stale: set[int], start: Callable[[Any], Future
     turns, runs = TopologicalSorter(before), {}
     turns.prepare()
     while turns.is_active():
-        for i in turns.get_ready():
+        for i in sorted(turns.get_ready(), key=lambda i: plans[i].card["minutes"], reverse=True):
             made = [outcomes[j] for j in before[i]]
             item = plans[i].at_its_turn() if made else plans[i]
             if i not in stale and all(each.status == "current" for each in made):
