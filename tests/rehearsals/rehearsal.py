@@ -51,6 +51,7 @@ CHANGES = {
         "samples_per_cluster": 16,  # a half of them, on a half of the rows, must still be enough for a map
     },
     "fig12": {"samples_per_cluster": 16},
+    "power": {"draws": 2, "shares": [0.1, 0.2], "n_swept": [60, 80], "levels_swept": [0.15, 0.3]},
     "table_agreement": {"n_samples": ROWS},  # all of the sentences are twenty thousand
 }
 TRAINING = {"batch_size": 16, "precision": "no", "evaluate_every": 2}

@@ -1,5 +1,6 @@
 """The paper and the laptop profile of notebooks on texts, on images and texts, and on no data: see ``rehearsal.py``."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ def test_the_profile_runs_from_data_to_claims(paper_world, name, profile):
 
 
 def test_a_user_gives_a_command(paper_world):
-    words = ["run", "fig09", *(f"-p{option}" for option in options("fig09", "paper"))]
+    words = ["run", "theory", "--force", *(f"-p{option}" for option in options("theory", "paper"))]
     with command(*words, environment=paper_world) as started:
         said, _ = started.communicate()
     assert started.returncode == 0, said[-6000:]
-    check("fig09", Path(paper_world["SPEC_RESULTS"], "paper", "fig09"))
+    assert re.search(r"^theory +done in", said, re.MULTILINE)
+    check("theory", Path(paper_world["SPEC_RESULTS"], "paper", "theory"))
 
 
 def test_no_paper_profile_is_left_out():
