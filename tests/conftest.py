@@ -50,7 +50,11 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """nbval waits five seconds for the outputs of a cell that has ended, which is too short on a busy machine."""
+    """One worker has the tests that share a process to fork; cells have a minute for their outputs when they ended.
+
+    nbval waits for five seconds, which is too short on a busy machine.
+    """
+    items.sort(key=lambda item: item.path.stem.startswith(("test_align", "test_processes", "test_shell")))
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60

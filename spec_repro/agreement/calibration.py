@@ -161,7 +161,8 @@ def evidence(
     """
     table = []
     for side, *sides in ((found.x_only, x, y), (found.y_only, y, x)):
-        (mine, between_own), (theirs, between_other) = (scores_of(z, side.top(size), runs, seed) for z in sides)
+        (mine, *near), (theirs, *far) = (scores_of(z, side.top(size), runs, seed) for z in sides)
+        between = [distances.inter if distances else np.nan for distances in (*near, *far)]
         beyond = np.nan if side.p_values is None else int(side.beyond.sum())
         for score in SCORES:
             own, other, distance = mine[score], theirs[score], score == "distance"
@@ -180,7 +181,8 @@ def evidence(
                 real = (other[few].mean() - own[few].mean()) * (1 if distance else -1)
                 row |= {"null": gaps.mean(), "null_high": gaps.max(), "p": p_value(real, gaps)}
             if distance:
-                row |= {"closer": int((other > own).sum()), "between_own": between_own, "between_other": between_other}
+                row |= {"closer": int((other > own).sum())}
+                row |= dict(zip(("between_own", "between_other"), between, strict=True))
             table.append(row)
     return pd.DataFrame(table)
 

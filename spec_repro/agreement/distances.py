@@ -1,7 +1,8 @@
 """Distances inside and between clusters, and the similarity ranking of Figures 12 and 13."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial.distance import pdist
@@ -38,13 +39,24 @@ class ClusterDistances:
     """Distances in units of the mean pairwise distance of the whole data set."""
 
     intra: np.ndarray  # (k, size (size - 1) / 2), the pairs inside each cluster
-    inter: float  # mean over the pairs of different clusters; NaN if there are none
     scale: float  # the unit, on the embedding's own scale
+    members: np.ndarray = field(repr=False)  # (k, size)
+    z: np.ndarray = field(repr=False)  # (n, d)
 
     @property
     def inside(self) -> np.ndarray:
         """Median distance inside each cluster, (k,)."""
         return np.median(self.intra, axis=1)
+
+    @cached_property
+    def inter(self) -> float:
+        """Mean over the pairs of different clusters; NaN if there are none."""
+        k, size = self.members.shape
+        index, cluster = self.members.ravel(), np.repeat(np.arange(k), size)
+        distinct, where = np.unique(index, return_inverse=True)
+        between = euclidean_distances(member_rows(self.z, distinct).astype(float))[np.ix_(where, where)]  # (k size)^2
+        counted = (cluster[:, None] != cluster) & (index[:, None] != index)
+        return float(between[counted].mean() / self.scale) if counted.any() else float("nan")
 
 
 def mean_distance(z: np.ndarray, *, pairs: int = 20_000, seed: int = 0) -> float:
@@ -73,17 +85,11 @@ def cluster_distances(
     z: (n, d); members: (k, size), size >= 2.
     """
     members = checked_members(members, len(z))
-    k, size = members.shape
-    if size < 2:
-        raise InvalidInput(f"distances inside a cluster: expected at least 2 members, got {size}.")
+    if members.shape[1] < 2:
+        raise InvalidInput(f"distances inside a cluster: expected at least 2 members, got {members.shape[1]}.")
     scale = scale or mean_distance(z, seed=seed)
     intra = np.stack([pdist(member_rows(z, row)) for row in members]) / scale
-    index, cluster = members.ravel(), np.repeat(np.arange(k), size)
-    distinct, where = np.unique(index, return_inverse=True)
-    between = euclidean_distances(member_rows(z, distinct).astype(float))[np.ix_(where, where)]  # (k size, k size)
-    counted = (cluster[:, None] != cluster) & (index[:, None] != index)
-    inter = float(between[counted].mean() / scale) if counted.any() else float("nan")
-    return ClusterDistances(intra=intra, inter=inter, scale=scale)
+    return ClusterDistances(intra, scale, members, z)
 
 
 def distances_of(features: Mapping[str, np.ndarray], side, size: int, *, seed: int = 0) -> dict[str, ClusterDistances]:

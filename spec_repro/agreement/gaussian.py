@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import qr, solve_triangular
 
-from spec_repro.agreement.distances import cluster_distances, mean_distance
+from spec_repro.agreement.distances import ClusterDistances, cluster_distances, mean_distance
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.compare import compare
@@ -29,13 +29,13 @@ KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
 
 def scores_of(
     z, members: np.ndarray, runs: int, seed: int, unit: float | None = None
-) -> tuple[dict[str, np.ndarray], float]:
-    """What each score is the mean of, and the mean distance between clusters; NaN for fewer than two clusters."""
+) -> tuple[dict[str, np.ndarray], ClusterDistances | None]:
+    """What each score is the mean of, and the distances; NaN and None for fewer than two clusters."""
     if len(members) < 2:
-        return dict.fromkeys(SCORES, np.array([np.nan])), np.nan
+        return dict.fromkeys(SCORES, np.array([np.nan])), None
     agreement = kmeans_agreement(z, members, runs=runs, seed=seed)
     distances = cluster_distances(z, members, scale=unit, seed=seed)
-    return {"ami": agreement.ami, "nmi": agreement.nmi, "distance": distances.inside}, distances.inter
+    return {"ami": agreement.ami, "nmi": agreement.nmi, "distance": distances.inside}, distances
 
 
 def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) -> Iterator[dict]:
