@@ -75,10 +75,8 @@ def came_out(rows: Sequence[Mapping], findings: Mapping[str, str]) -> list[str]:
     for row in rows:
         rule = "" if row["verdict"] in ("observed", "not run") else f"; asked for: {row['rule']}"
         found = row["reason"] if row["verdict"] == "not run" else f"{show_measured(row, 2)}{rule}"
-        why = (
-            f" {findings[row['id']]}" if row["verdict"] in ("differs", "inconclusive") and row["id"] in findings else ""
-        )
-        said.append(f"**{row['verdict']}**: {row['statement'].rstrip('.')} ({found}).{why}")
+        why = findings.get(row["id"], "") if row["verdict"] in ("differs", "inconclusive") else ""
+        said.append(f"**{row['verdict']}**: {row['statement'].rstrip('.')} ({found}). {why}".rstrip())
     return said
 
 

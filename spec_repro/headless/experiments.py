@@ -160,12 +160,8 @@ def _names(experiment: Experiment) -> set[str]:
 
 def _experiment(path: Path, rules: Mapping) -> Experiment:
     where = path.name
-    fields = _keys(
-        _keyed(path),
-        where,
-        "title reference cards",
-        "name aliases look profiles paper beside directions data claims fidelity findings",
-    )
+    optional = f"{' '.join(FILE_KEYS)} profiles data claims findings"
+    fields = _keys(_keyed(path), where, "title reference cards", optional)
     with _reading(path):
         cards = _keys(fields["cards"], f"{where}, cards", optional=" ".join(PROFILES))
         changes = _keys(fields.get("profiles", {}), f"{where}, profiles", optional=" ".join(cards))
@@ -260,7 +256,7 @@ def _keys(entry, where: str, required: str = "", optional: str = "") -> dict:
     if not isinstance(entry, dict):
         raise InvalidInput(f"{where}: expected keys with values, found {entry!r}.")
     for key in filter(None, entry):
-        among(f"key in {where}", key, f"{required} {optional}".split())
+        among(f"key in {where}", key, {*f"{required} {optional}".split()})
     if missing := [key for key in required.split() if entry.get(key) in (None, "")]:
         raise InvalidInput(f"{where}: missing {', '.join(missing)}; every entry states them.")
     return entry

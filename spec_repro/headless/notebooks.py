@@ -129,10 +129,8 @@ def _same_type(default, value) -> bool:
     if type(default) is not type(value):
         return False
     if isinstance(default, dict):
-        shared = [key for key in default if key in value]
-        return _same_type(list(default) or [""], list(value)) and all(
-            _same_type(default[key], value[key]) for key in shared
-        )
+        shared = [_same_type(default[key], value[key]) for key in default if key in value]
+        return _same_type(list(default) or [""], list(value)) and all(shared)
     if isinstance(default, list):
         return all(any(_same_type(known, item) for known in default) for item in value)
     return True

@@ -117,9 +117,8 @@ def _lacking(item: Plan, run: Sequence[str]) -> list[str]:
     if (missing := item.lacks()) and not set(item.after) & set(run):
         found.append(f"{name} reads {missing}, which {' and '.join(item.after)} makes: run it, too")
     if item.parameters.get("objects") and not find("coco-instances", "train", None)[1]:
-        found.append(
-            f"{name} takes objects= of coco-instances, which the hub has not: {CARDS['coco-instances'].obtain}"
-        )
+        obtain = CARDS["coco-instances"].obtain
+        found.append(f"{name} takes objects= of coco-instances, which the hub has not: {obtain}")
     return found
 
 

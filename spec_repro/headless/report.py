@@ -66,9 +66,7 @@ def collect(profile: str) -> dict:
     """All that the templates show: a section for each experiment that has this profile, and counts of verdicts."""
     experiments = load_experiments().values()
     every = {name: [_section(item, name) for item in experiments if name in item.cards] for name in PROFILES}
-    sections = sorted(
-        every[profile], key=lambda section: not section["experiment"].reference.startswith(("Fig", "Tab"))
-    )
+    sections = sorted(every[profile], key=lambda each: not each["experiment"].reference.startswith(("Fig", "Tab")))
     claims = [claim for section in sections for claim in section["claims"]]
     verdicts = [claim["verdict"] for claim in claims]
     return {
