@@ -192,6 +192,9 @@ def routes(clone: Path | None) -> dict[str, Route]:
         "features once": Route(features_once, lambda c: c.floor, lambda c: 2 * kept(c)),
         "auto": Route(ours("auto"), passes, lambda c: 0),
         "krylov": Route(ours("krylov"), passes, lambda c: 0),
+        "lanczos": Route(
+            ours("lanczos"), lambda c: c.n**2 * (c.p + 1_000), lambda c: 8 * c.n**2, lambda c: c.n <= 4_000
+        ),
         "covariance": Route(
             ours("covariance"), lambda c: c.n * c.p**2 + 80 * c.p**3, lambda c: 32 * c.p**2, lambda c: c.m > 0
         ),

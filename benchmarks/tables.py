@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-OURS = ("auto", "krylov", "covariance", "dense")
+OURS = ("auto", "krylov", "lanczos", "covariance", "dense")
 
 
 def read(path: Path) -> dict:
@@ -26,8 +26,8 @@ def table(columns: Iterable[str], rows: Iterable[Iterable]) -> str:
 
 def bench(folder: Path) -> str:
     """Our default route beside the others, a row for each case of the benchmark."""
-    columns = "n, d, m, spectrum, ours, passes, of one product, of the features once, of our best route, "
-    columns += "eigsh / ours, dense / ours, released / ours, its solve alone / ours, error"
+    columns = "n, d, m, spectrum, ours, route and its products, of one product, of the features once, "
+    columns += "of our best route, eigsh / ours, dense / ours, released / ours, its solve alone / ours, error"
     rows = []
     for path in sorted(folder.glob("bench-*.json")):
         for row in read(path)["rows"]:
@@ -47,9 +47,10 @@ def bench(folder: Path) -> str:
                 error = f"≤ {row['notes']['auto residual']:.0e}"
             alone = row["notes"].get("released cholesky solve seconds")
             solve = f"{alone / ours:,.1f}" if alone and ours else "-"
+            route = " ".join(str(row["notes"].get(f"auto {each}", "-")) for each in ("route", "passes"))
             rows.append([
                 f"{row['n']:,}", ", ".join(map(str, row["dims"])), row["m"] or "exact", row["spectrum"],
-                f"{ours:.2f} s" if ours else row["not run"].get("auto", "-"), row["notes"].get("auto passes", "-"),
+                f"{ours:.2f} s" if ours else row["not run"].get("auto", "-"), route,
                 over("gemm"), over("features once"),
                 f"{ours / best:.2f}" if ours else "-",
                 times("eigsh"), times("dense"), times("released"), solve,
@@ -116,11 +117,11 @@ def users(folder: Path) -> str:
         ]
         rows.append([
             row["data"], f"{row['n']:,}", ", ".join(map(str, row["dims"])), f"{row['m']:,}" if row["m"] else "exact",
-            " + ".join(map(str, row["pairs"])), row["passes"],
+            " + ".join(map(str, row["pairs"])), f"{row['solver']} {row['passes']}",
             f"{row['bandwidths seconds']:.2f} s", f"{ours:.2f} s", *over,
         ])  # fmt: skip
-    columns = ["data", "n", "d", "m", "pairs", "passes", "bandwidths", "compare", "eigsh / ours", "released / ours"]
-    return table([*columns, "RDX / ours", "released RDX / ours"], rows)
+    columns = ["data", "n", "d", "m", "pairs", "route and its products", "bandwidths", "compare"]
+    return table([*columns, "eigsh / ours", "released / ours", "RDX / ours", "released RDX / ours"], rows)
 
 
 def steps(folder: Path) -> str:

@@ -30,7 +30,9 @@ def test_every_route_is_timed_and_held_against_float64(script):
         (m, spectrum) for m in (0, 20) for spectrum in ("hard", "planted")
     ]
     for row in found["rows"]:
-        routes = {"gemm", "features once", "auto", "krylov", "dense", "eigsh"} | ({"covariance"} if row["m"] else set())
+        routes = {"gemm", "features once", "auto", "krylov", "lanczos", "dense", "eigsh"} | (
+            {"covariance"} if row["m"] else set()
+        )
         assert set(row["seconds"]) == routes
         assert row["ratios"]["auto"] == 1
         assert max(row["errors"].values()) < 1e-5
