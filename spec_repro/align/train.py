@@ -303,9 +303,8 @@ class _Run:
             state = self.optimiser.state_dict()["state"].items()
             tensors = {f"{number}.{key}": value for number, values in state for key, value in values.items()}
             tensors |= {f"model.{name}": value for name, value in self.clip.state_dict().items()}
-            checkpoints.save(
-                self.out / f"step-{history['step']:08d}.safetensors", tensors, history | {"scaler": scaler}
-            )
+            place = self.out / f"step-{history['step']:08d}.safetensors"
+            checkpoints.save(place, tensors, history | {"scaler": scaler})
             self.prune(keep=2)
             with atomic_path(self.out / "metrics.csv") as staged:  # for people: never read back
                 pd.DataFrame(history["metrics"]).to_csv(staged, index=False)

@@ -99,9 +99,8 @@ def _named(dataset: Dataset, known: Mapping[str, str], where: str) -> Dataset:
     given = feature.names if isinstance(feature, ClassLabel) else list(known)
     words = [{_word(folder), _word(name)} for folder, name in known.items()]
     number = {word: i for i, each in enumerate(words) for word in each}
-    at = [
-        i if i < len(words) and _word(name) in words[i] else number.get(_word(name), -1) for i, name in enumerate(given)
-    ]
+    read = map(_word, given)
+    at = [i if i < len(words) and word in words[i] else number.get(word, -1) for i, word in enumerate(read)]
     strange = [i for i, each in enumerate(at) if each < 0]
     apart = len(given) != len(names) or len(strange) > len(names) // 100
     if apart or values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= len(names):

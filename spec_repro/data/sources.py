@@ -109,13 +109,7 @@ def _whole(copy: Copy, n: int | None, rows: int) -> bool:
 
 
 def from_hub(
-    name: str,
-    split: str,
-    root: str | os.PathLike | None,
-    here: str = "",
-    n: int | None = None,
-    seed: int = 0,
-    **limits: range,
+    name: str, split: str, root: str | None, here: str = "", n: int | None = None, seed: int = 0, **limits: range
 ) -> Dataset:
     """The copy on the hub; if it is not available either, the error that names every way to get the set.
 
