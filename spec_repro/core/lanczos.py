@@ -28,7 +28,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
     if 2 * k >= operator.n - 1:
         return krylov(operator, k, tol=tol, seed=seed)
     matrix = operator.matrix(operator.dtype)
-    matrix = operator.projected(operator.projected(matrix).T).cpu().numpy()
+    matrix = operator.projected(operator.projected(matrix).T).cpu()
     n, least, goal = operator.n, rounding(operator.dtype, operator.slack), tol or TOLERANCE[operator.dtype]
     rng, products = np.random.default_rng(seed), 0
 
@@ -40,18 +40,16 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
     def times(v: np.ndarray) -> np.ndarray:
         nonlocal products
         products += 1
-        return matrix @ v.astype(matrix.dtype)
+        return (matrix @ torch.from_numpy(v).to(matrix)).numpy()
 
     with contextlib.suppress(ArpackError):
-        values, vectors = (part[..., ::-1] for part in ends(2 * k, goal, times))
+        values, vectors = (np.ascontiguousarray(part[..., ::-1]) for part in ends(2 * k, goal, times))
         residuals = np.linalg.norm(times(vectors) - vectors * values, axis=0)
         goal *= max(abs(values).max(), least)
-        low, high = ends(2, 0.01, lambda v: times(v) - vectors @ (values * (vectors.T @ v)))[0]
+        low, high = ends(2, 0.05, lambda v: times(v) - vectors @ (values * (vectors.T @ v)))[0]
         missed = high > max(values[k - 1] + goal, least) or low < min(values[k] - goal, -least)
         if residuals.max() <= goal and not missed:
-            values, vectors, residuals = (
-                torch.from_numpy(np.ascontiguousarray(p)) for p in (values, vectors, residuals)
-            )
+            values, vectors, residuals = (torch.from_numpy(part) for part in (values, vectors, residuals))
             wanted = both_ends(values, k, least)
             return Pairs(values[wanted], vectors[:, wanted].to(operator.dtype), residuals[wanted], products)
     return krylov(operator, k, tol=tol, seed=seed)
