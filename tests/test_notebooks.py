@@ -10,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from spec_repro.base.errors import InvalidInput, ParameterError, UnreadableItem
 from spec_repro.base.files import project_root
 from spec_repro.headless.notebooks import (
+    _neutral,
     check_parameters,
     clean_notebook,
     declared_parameters,
@@ -155,6 +156,14 @@ def test_outputs_are_kept_and_volatile_metadata_is_not():
     assert code.outputs[0].text == "saved results/mini, ~/x"
     assert code.outputs[1].data == {"text/plain": "<T at 0x...>", "image/png": "aGk="}
     assert len(code.outputs) == 2
+
+
+def test_a_folder_whose_name_goes_on_is_another_one(monkeypatch):
+    root = project_root()
+    home = root.with_name("me")
+    monkeypatch.setattr(Path, "home", lambda: home)
+    told = f"{root}/a {root}. {root}-2/a {root}.old {home}/x {home}x {home}: {home}.cache"
+    assert _neutral(told) == f"a .. {root}-2/a {root}.old ~/x {home}x ~: {home}.cache"
 
 
 def test_cleaning_twice_changes_nothing_and_spares_the_original():

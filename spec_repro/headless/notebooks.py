@@ -168,5 +168,6 @@ def _neutral(text):
     """``text``, or each of several, without this machine's folders and without memory addresses."""
     if isinstance(text, list):
         return list(map(_neutral, text))
-    text = text.replace(f"{project_root()}/", "").replace(str(project_root()), ".").replace(str(Path.home()), "~")
+    for folder, short in ((f"{project_root()}/", ""), (project_root(), "."), (Path.home(), "~")):
+        text = re.sub(rf"{re.escape(str(folder))}((?<=/)|(?!\.?[\w-]))", short, text)  # a longer name is another folder
     return re.sub(r"\b0x[0-9a-f]{6,}\b", "0x...", text)

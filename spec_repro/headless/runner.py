@@ -123,7 +123,8 @@ def run(
     warm = len(stale) > jobs + 2 and all(plans[i].profile == "mini" for i in stale)
     with warm_kernels() if warm else contextlib.nullcontext({}) as variables, ThreadPoolExecutor(jobs) as pool:
         try:
-            return in_turn(plans, stale, lambda item: pool.submit(_apart, item, variables, again, save_outputs), say)
+            options = variables, again, save_outputs
+            return in_turn(plans, stale, lambda item: pool.submit(_apart, item, *options), say, longest=jobs > 1)
         except BaseException:
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
             pool.shutdown(wait=False, cancel_futures=True)

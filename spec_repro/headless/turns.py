@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,9 +31,10 @@ class Outcome(NamedTuple):
     message: str = ""
 
 
-def in_turn(plans: Sequence[Any], stale: set[int], start: Callable[[Any], Future], say: Callable) -> list[Outcome]:
-    """Start each stale plan when those that it comes after have ended, the longest first; all outcomes, in their order.
+def in_turn(plans: Sequence[Any], stale: set[int], start: Callable, say: Callable, longest=False) -> list[Outcome]:
+    """Start each stale plan when those that it comes after have ended; the outcomes of all, in their order.
 
+    Of those that may begin the ``longest`` begins, if several run at a time: none is then left for the end.
     One that is not stale is current, unless one before it has run: then it is looked at again.
     """
     outcomes: dict[int, Outcome] = {}
@@ -42,7 +43,7 @@ def in_turn(plans: Sequence[Any], stale: set[int], start: Callable[[Any], Future
     turns, runs = TopologicalSorter(before), {}
     turns.prepare()
     while turns.is_active():
-        for i in sorted(turns.get_ready(), key=lambda i: plans[i].card["minutes"], reverse=True):
+        for i in sorted(turns.get_ready(), key=lambda i: -plans[i].card["minutes"] * longest):
             made = [outcomes[j] for j in before[i]]
             item = plans[i].at_its_turn() if made else plans[i]
             if i not in stale and all(each.status == "current" for each in made):
