@@ -8,7 +8,6 @@ A script that calls ``align()`` runs on several processes unchanged::
 
 import contextlib
 import copy
-import datetime
 import hashlib
 import json
 import logging
@@ -21,7 +20,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import broadcast_object_list
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -30,8 +29,8 @@ from tqdm.auto import tqdm
 from spec_repro.align.data import Reference, Steps, seed_of
 from spec_repro.align.settings import TOWERS, AlignSettings
 from spec_repro.base.errors import Busy, CheckpointError, DiskFull, InvalidInput, NotConverged, among, readable
-from spec_repro.base.files import atomic_path, exclusive, fingerprint, free_at, patience, sweep
-from spec_repro.base.processes import UNSET, answered, world
+from spec_repro.base.files import atomic_path, exclusive, fingerprint, free_at, sweep
+from spec_repro.base.processes import UNSET, answered, meet, world
 from spec_repro.core.loss import spec_diff
 from spec_repro.embeddings import checkpoints
 
@@ -197,11 +196,12 @@ class _Run:
         among("device of align", device, ["auto", "cpu"])
         # accelerate keeps the state of a process for good, and would refuse another precision in the next run.
         AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-        _, size = world()
+        rank, size = world()
         cpu = device == "cpu" or (size > 1 and not torch.cuda.is_available())  # else each would believe to be alone
-        limit = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=patience()))
         with readable(f"{size} processes, each of which answers", "others", UNSET, Busy):
-            self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision, kwargs_handlers=[limit])
+            if size > 1 and not torch.distributed.is_initialized():
+                meet(rank, size)
+            self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision)
         if self.accelerator.num_processes != size:
             raise InvalidInput(f"WORLD_SIZE={size}, and accelerate runs {self.accelerator.num_processes} processes.")
         self.main, self.device, self.out = self.accelerator.is_main_process, self.accelerator.device, out

@@ -145,31 +145,31 @@ def launched(wait: float | None = None) -> Iterator[Processes]:
     if size == 1:
         yield ALONE
         return
-    limit = datetime.timedelta(seconds=patience() if wait is None else wait)
     told = threading.Timer(SOON, _log.warning, ["process %d of %d: waiting for the others", rank, size])
     told.daemon = True
     told.start()
     try:
         with answered(UNSET):
-            dist.init_process_group(store=_meeting(limit, rank), rank=rank, world_size=size, timeout=limit)
+            meet(rank, size, wait)
     finally:
         told.cancel()
     yield as_processes(dist.group.WORLD)
     dist.destroy_process_group()  # after an error the process just ends: an orderly farewell would wait for the others
 
 
-def _meeting(limit: datetime.timedelta, rank: int) -> dist.Store:
-    """Where the processes of the environment meet, within ``limit``.
+def meet(rank: int, size: int, wait: float | None = None) -> None:
+    """Begin the group of the processes that ``torchrun`` started, within ``wait`` seconds, by default `patience`.
 
     If the first process accepts a connection and says nothing, as a stopped one does, torch.distributed tries for up to
-    four times as long as it was told.
+    four times as long as it was told: so the others make several short attempts.
     """
+    limit = datetime.timedelta(seconds=patience() if wait is None else wait)
     end, attempt = time.monotonic() + limit.total_seconds(), limit / (5 if rank else 1)
     while True:
         try:
             store, *_ = next(dist.rendezvous("env://", timeout=attempt))
             store.set_timeout(limit)
-            return store
+            return dist.init_process_group(store=store, rank=rank, world_size=size, timeout=limit)
         except dist.DistError:
             if time.monotonic() > end:
                 raise
