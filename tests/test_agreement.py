@@ -420,7 +420,7 @@ def test_p_values_count_the_real_one_in():
 def test_directions_of_a_gaussian_are_no_more_than_gaussian_pairs(dims):
     """Draws with the covariance of unit vectors, brought to unit length, would reject nearly all of these."""
     rng, cases = np.random.default_rng(3), []
-    for _ in range(12):
+    for _ in range(50):
         x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in gaussian_case(rng, n=100, dims=dims))
         found, _ = surrogate(x, y, compare(x, y, match_bandwidths(x, y), k=2), runs=0, repeats=9)
         cases += [side.p_values[~np.isnan(side.p_values)][:1] for side in found]

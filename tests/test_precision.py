@@ -85,7 +85,7 @@ def test_random_hostile_problems(first):
         assert spec_diff(x, y, *kernels).item() == pytest.approx(np.abs(np.linalg.eigvalsh(matrix)).max(), rel=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_float64_keeps_its_own_digits(seed):
     (x, sigma_x), (y, sigma_y) = hostile(seed)
     x, y = x.astype(np.float64), y.astype(np.float64)
@@ -172,7 +172,7 @@ def test_rows_of_one_norm_are_not_taken_for_equal():
             np.testing.assert_allclose(matrix, gaussian(z, sigma), atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(60))
 def test_many_equal_rows_make_low_levels_unreachable(seed):
     rng = np.random.default_rng(seed)
     n, d, share = int(rng.integers(20, 400)), int(rng.integers(2, 130)), rng.uniform(0.2, 0.9)
@@ -206,7 +206,7 @@ def test_bandwidths_at_any_scale(scale):
 
 
 @pytest.mark.parametrize("solver", ["krylov", "covariance", "dense", "lanczos"])
-@pytest.mark.parametrize("scale", [1e-38, 1e-20, 1e-15, 1e18, 1e20, 1e30])
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-25, 1e-20, 1e-15, 1e10, 1e18, 1e20, 1e30])
 def test_the_length_of_a_row_does_not_count_for_the_cosine(scale, solver):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 6)).astype(np.float32), rng.normal(size=(40, 5)).astype(np.float32)
@@ -307,14 +307,14 @@ def test_too_large_for_squares():
 # An embedding against itself.
 
 
-def grouped(seed=0, n=240):
+def grouped(seed=0, n=400):
     rng = np.random.default_rng(seed)
     group = rng.integers(0, 5, n)
     return (3 * np.eye(5)[group] @ rng.normal(size=(5, 32)) + rng.normal(size=(n, 32))), rng
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("change", ["itself", "rotated", "multiple", "small", "shifted", "mirrored"])
 def test_against_itself_there_is_no_cluster(change, seed, dtype):
     x, rng = grouped(seed)
