@@ -3,6 +3,8 @@
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -244,6 +246,19 @@ def test_a_whole_set_of_leftovers_ends_in_time(monkeypatch, caplog, rank):
         pass
     assert time.monotonic() - before < 30
     assert f"process {rank} of 2: waiting for the others" in caplog.text
+
+
+def test_a_first_process_that_is_stopped_holds_no_other_one():
+    """It accepts connections, as its kernel does for it, and says nothing: calls of torch.distributed wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as stopped:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(stopped.getsockname()[1]), "SPEC_PATIENCE": "2"}
+        environment = {**os.environ, **address, "RANK": "1", "WORLD_SIZE": "2"}
+        code = "from spec_repro.base.processes import launched\nwith launched(): pass"
+        ended = subprocess.run(
+            [sys.executable, "-c", code], env=environment, timeout=60, capture_output=True, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert "Busy: another process of this computation has died or does not answer (timed out after 2 sec" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import contextlib
 import datetime
 import logging
 import os
+import queue
 import re
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -160,16 +160,22 @@ def launched(wait: float | None = None) -> Iterator[Processes]:
 def meet(rank: int, size: int, wait: float | None = None) -> None:
     """Begin the group of the processes that ``torchrun`` started, within ``wait`` seconds, by default `patience`.
 
-    If the first process accepts a connection and says nothing, as a stopped one does, torch.distributed tries for up to
-    four times as long as it was told: so the others make several short attempts.
+    A first process that accepts connections and says nothing, as a stopped one does, holds the calls of
+    torch.distributed for ever, whatever time they were given: so a thread makes them, which can be left behind.
     """
-    limit = datetime.timedelta(seconds=patience() if wait is None else wait)
-    end, attempt = time.monotonic() + limit.total_seconds(), limit / (5 if rank else 1)
-    while True:
+    limit, ended = patience() if wait is None else wait, queue.SimpleQueue()
+
+    def begin() -> None:
         try:
-            store, *_ = next(dist.rendezvous("env://", timeout=attempt))
-            store.set_timeout(limit)
-            return dist.init_process_group(store=store, rank=rank, world_size=size, timeout=limit)
-        except dist.DistError:
-            if time.monotonic() > end:
-                raise
+            dist.init_process_group(rank=rank, world_size=size, timeout=datetime.timedelta(seconds=limit))
+            ended.put(None)
+        except Exception as error:
+            ended.put(error)
+
+    threading.Thread(target=begin, daemon=True).start()
+    try:
+        error = ended.get(timeout=limit)
+    except queue.Empty:
+        raise dist.DistError(f"timed out after {limit:g} seconds") from None
+    if error:
+        raise error
