@@ -258,7 +258,7 @@ def test_a_first_process_that_is_stopped_holds_no_other_one():
             [sys.executable, "-c", code], env=environment, timeout=60, capture_output=True, text=True, check=False
         )
     assert ended.returncode == 1
-    assert "Busy: another process of this computation has died or does not answer (timed out after 2 sec" in ended.stderr
+    assert "Busy: another process of this computation has died or does not answer (timed out after 2 s" in ended.stderr
 
 
 @pytest.mark.parametrize(
