@@ -24,6 +24,7 @@ from spec_repro.base.errors import InvalidInput
 from spec_repro.core.compare import compare
 from spec_repro.core.directions import BACKGROUND, Comparison, Direction
 
+MISSED = 1e-3  # of the norm of a covariance, by draws that are brought to length
 KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
 
 
@@ -79,14 +80,19 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
         basis *= np.sign(np.diag(triangle))  # which makes it uniform
         return _at_length(middle + basis @ shape, place, lengths)
 
-    for _ in range(6 * (any(lengths) and exact)):  # towards a Gaussian whose draws have the moments at their length
+    steps = 6 * (any(lengths) and exact)
+    for _ in range(steps):  # towards a Gaussian whose draws have the moments at their length
         z = drawn(sequence)
-        middle, spread = middle + moments.mean - z.mean(axis=0), spread @ moments.correction(z)
+        middle, spread = middle + moments.mean - z.mean(axis=0), spread @ moments.correction(moments.coordinates(z))[0]
         shape = spread @ moments.axes
     for child in sequence.spawn(repeats):
         z = drawn(child)
-        for _ in range(6 * (any(lengths) and exact)):  # and each draw has them itself
-            z = _at_length(moments.corrected(z), place, lengths)
+        for _ in range(steps):  # and each draw has them itself
+            coordinates = moments.coordinates(z)
+            correction, missed = moments.correction(coordinates)
+            if missed <= MISSED:
+                break
+            z = _at_length(moments.mean + coordinates @ (correction @ moments.axes), place, lengths)
         yield z[:, :place], z[:, place:]
 
 
@@ -98,16 +104,19 @@ class _Moments:
         _, scale, axes = np.linalg.svd(joint - self.mean, full_matrices=False)
         self.scale, self.axes = scale[: len(joint) - 1], axes[: len(joint) - 1]  # of n rows, one is the mean's
 
-    def correction(self, z: np.ndarray) -> np.ndarray:
-        """The map (r, r) of coordinates after which z has the covariance."""
-        coordinates = ((z - z.mean(axis=0)) @ self.axes.T).astype(np.float64)
-        gram = coordinates.T @ coordinates
-        root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram)))
-        found = solve_triangular(root, np.diag(self.scale.astype(np.float64)), lower=True, trans="T")
-        return found.astype(np.float32)
+    def coordinates(self, z: np.ndarray) -> np.ndarray:
+        """Of the rows of z, less their mean, on the axes, (n, r)."""
+        return (z - z.mean(axis=0)) @ self.axes.T
 
-    def corrected(self, z: np.ndarray) -> np.ndarray:
-        return self.mean + (z - z.mean(axis=0)) @ self.axes.T @ self.correction(z) @ self.axes
+    def correction(self, coordinates: np.ndarray) -> tuple[np.ndarray, float]:
+        """The map (r, r) after which coordinates have the covariance, and by what share of its norm they miss it."""
+        scale = self.scale.astype(np.float64)
+        units = np.sqrt(scale**2 + 1e-9 * np.mean(scale**2))
+        gram = (coordinates.T @ coordinates).astype(np.float64)
+        missed = np.linalg.norm(gram - np.diag(scale**2)) / np.linalg.norm(scale**2)
+        root = np.linalg.cholesky(gram / np.outer(units, units) + 1e-6 * np.eye(len(gram)))
+        found = solve_triangular(root, np.diag(scale), lower=True, trans="T") / units[:, None]
+        return found.astype(np.float32), float(missed)
 
 
 def _at_length(z: np.ndarray, place: int, lengths) -> np.ndarray:
