@@ -322,6 +322,16 @@ def test_noise_has_a_gap_in_sample_and_none_out_of_sample():
     assert abs(np.mean(outside)) < np.mean(inside) / 3
 
 
+def test_several_sizes_held_out_are_each_alone(planted_pair):
+    x, y, *_ = planted_pair
+    options = {"kernels": COSINES, "k": 3, "repeats": 2, "runs": 2}
+    both = held_out(x, y, size=[10, 20], **options)
+    for size in (10, 20):
+        alone = held_out(x, y, size=size, **options)
+        pd.testing.assert_frame_equal(both.at(size).table.reset_index(drop=True), alone.table)
+        np.testing.assert_array_equal(both.eigenvalues, alone.eigenvalues)
+
+
 def test_planted_gap_is_beyond_gaussian_pairs_and_holds_out_of_sample(planted_pair):
     x, y, *_ = planted_pair
     found = compare(x, y, match_bandwidths(x, y), k=3, names=("a", "b"))  # the fourth has no eigenvector of its own

@@ -81,10 +81,17 @@ def _central(values: Sequence[float], level: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """SPEC on random halves: scores on the half it has seen and on the other, a row per (repeat, half, key, score)."""
+    """SPEC on random halves: scores on seen and unseen rows, a row per (repeat, half, size, key, score).
+
+    Its methods are for one number of members; `at` has that of several.
+    """
 
     table: pd.DataFrame
     eigenvalues: np.ndarray  # (repeats, 2): the first of both directions, on the half that SPEC has seen
+
+    def at(self, size: int) -> "HeldOut":
+        """The same for ``size`` members a cluster."""
+        return HeldOut(of_rows(self.table, size=size), self.eigenvalues)
 
     def gaps(self, key: str, score: str = "ami", half: str = "unseen", column: str = "gap") -> np.ndarray:
         """The gap of each repeat, (repeats,); or another ``column``, "own" or "other"."""
@@ -108,17 +115,20 @@ class HeldOut:
         return _central(self.eigenvalues[:, KEYS.index(key)], level)
 
 
-def held_out(x, y, *, size: int = 50, repeats: int = 20, runs: int = 3, seed: int = 0, **options) -> HeldOut:
+def held_out(
+    x, y, *, size: int | Sequence[int] = 50, repeats: int = 20, runs: int = 3, seed: int = 0, **options
+) -> HeldOut:
     """Agreement out of sample: SPEC on a random half of the rows, members and K-means on the other half.
 
     The eigenvectors of one half are carried to the other by Proposition 1 (`carry`); the members of a cluster are the
-    ``size`` carried rows with the largest scores. By default ``size`` is half of the usual 100, since half of the rows
-    are left. A carried score needs both embeddings of the new row: the vector is not fitted to it, but it is chosen.
+    ``size`` carried rows with the largest scores, for each of several sizes. By default ``size`` is half of the usual
+    100, since half of the rows are left. A carried score needs both embeddings of the new row: the vector is not fitted
+    to it, but it is chosen.
 
     x, y and options as in `over_halves`; the bandwidths see the first half only. runs: of K-means.
     """
-    n = len(x)
-    if size > n - n // 2:
+    n, sizes = len(x), np.atleast_1d(size).tolist()
+    if max(sizes) > n - n // 2:
         raise InvalidInput(f"held out: expected a size of at most {n - n // 2}, half of the {n} rows, got {size}.")
     table, eigenvalues = [], []
     for repeat, child in enumerate(np.random.SeedSequence(seed).spawn(repeats)):
@@ -129,8 +139,9 @@ def held_out(x, y, *, size: int = 50, repeats: int = 20, runs: int = 3, seed: in
         found = _solved(*seen, rng, **options)
         eigenvalues.append([side.largest for side in found])
         carried = carry(found, *seen, *unseen)
-        chosen = [np.argsort(-scores, axis=0, kind="stable")[:size].T for scores in carried]
-        members = [side.top(size) for side in found]
+        ranked = [np.argsort(-scores, axis=0, kind="stable").T for scores in carried]
+        chosen = {each: [rows[:, :each] for rows in ranked] for each in sizes}
+        members = {each: [side.top(each) for side in found] for each in sizes}
         table.extend(gaps_of(*seen, members, runs, seed, repeat=repeat, half="seen"))
         table.extend(gaps_of(*unseen, chosen, runs, seed, repeat=repeat, half="unseen"))
     return HeldOut(pd.DataFrame(table), np.array(eigenvalues))

@@ -11,7 +11,8 @@ Rotation tests, Statistics and Computing 15, 2005); free draws would have the sp
 Rows of unit length need more, see `gaussian_pairs`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,15 +40,16 @@ def scores_of(
     return {"ami": agreement.ami, "nmi": agreement.nmi, "distance": distances.inside}, distances
 
 
-def gaps_of(x, y, members: Sequence[np.ndarray], runs: int, seed: int, **columns) -> Iterator[dict]:
-    """One row per direction and score; a gap above zero speaks for the paper."""
+def gaps_of(x, y, members: Mapping[int, Sequence[np.ndarray]], runs: int, seed: int, **columns) -> Iterator[dict]:
+    """One row per number of members, direction and score; ``members``: by their number those of both directions."""
     own, other = ((z, mean_distance(z, pairs=5_000, seed=seed)) for z in (x, y))  # 5,000 pairs are enough here
-    for key, rows, sides in zip(KEYS, members, ((own, other), (other, own)), strict=True):
-        (mine, _), (theirs, _) = (scores_of(z, rows, runs, seed, unit) for z, unit in sides)
+    sides = zip(KEYS, ((own, other), (other, own)), strict=True)
+    for (i, (key, pair)), (size, both) in itertools.product(enumerate(sides), members.items()):
+        (mine, _), (theirs, _) = (scores_of(z, both[i], runs, seed, unit) for z, unit in pair)
         for score in SCORES:
             sees, misses = mine[score].mean(), theirs[score].mean()
             gap = misses - sees if score == "distance" else sees - misses
-            yield {**columns, "key": key, "score": score, "own": sees, "other": misses, "gap": gap}
+            yield {**columns, "size": size, "key": key, "score": score, "own": sees, "other": misses, "gap": gap}
 
 
 def of_rows(table: pd.DataFrame, **values) -> pd.DataFrame:
@@ -207,8 +209,8 @@ def surrogate(
         if not plain:
             drawn = compare(a, b, seed=own + 1 + repeat, tol=1e-3, **settings)
         spec_diffs.append(drawn.spec_diff)
-        for each in np.atleast_1d(size).tolist():
-            rows += gaps_of(a, b, [side.top(each) for side in drawn], runs, seed, repeat=repeat, size=each)
+        members = {each: [side.top(each) for side in drawn] for each in np.atleast_1d(size).tolist()}
+        rows += gaps_of(a, b, members, runs, seed, repeat=repeat)
     null = Surrogate(np.array(spectra), _kernels(found), pd.DataFrame(rows), runs, np.array(spec_diffs))
     return null.judged(found), null
 
