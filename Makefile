@@ -45,7 +45,7 @@ notebooks: $(ENVIRONMENT)  ## re-execute the notebooks and store their outputs i
 	@$(PY) -m spec_repro run --save-outputs --force $(OPTIONS)
 
 report: $(ENVIRONMENT)  ## results/PROFILE/report.html, its pages and REPORT.md from the results at hand, each notebook as HTML
-	-@$(if $(wildcard $(EXECUTED)),$(PY) -m nbconvert --to html $(OFFLINE) --log-level ERROR $(EXECUTED))
+	-@printf '%s\n' $(wildcard $(EXECUTED)) | xargs -r -n 12 -P $(JOBS) $(PY) -m nbconvert --to html $(OFFLINE) --log-level ERROR
 	@$(PY) -m spec_repro report --profile $(PROFILE)
 
 check: $(ENVIRONMENT)  ## what moved between results/PROFILE and results/reference/PROFILE, which is committed

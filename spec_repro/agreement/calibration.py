@@ -116,7 +116,7 @@ class HeldOut:
 
 
 def held_out(
-    x, y, *, size: int | Sequence[int] = 50, repeats: int = 20, runs: int = 3, seed: int = 0, **options
+    x, y, *, size: int | Sequence[int] = 50, repeats: int = 20, runs: int = 2, seed: int = 0, **options
 ) -> HeldOut:
     """Agreement out of sample: SPEC on a random half of the rows, members and K-means on the other half.
 

@@ -42,7 +42,7 @@ def scores_of(
 
 def gaps_of(x, y, members: Mapping[int, Sequence[np.ndarray]], runs: int, seed: int, **columns) -> Iterator[dict]:
     """One row per number of members, direction and score; ``members``: by their number those of both directions."""
-    own, other = ((z, mean_distance(z, pairs=5_000, seed=seed)) for z in (x, y))  # 5,000 pairs are enough here
+    own, other = ((z, mean_distance(z, pairs=2_000, seed=seed)) for z in (x, y))  # 2,000 pairs are enough here
     sides = zip(KEYS, ((own, other), (other, own)), strict=True)
     for (i, (key, pair)), (size, both) in itertools.product(enumerate(sides), members.items()):
         (mine, _), (theirs, _) = (scores_of(z, both[i], runs, seed, unit) for z, unit in pair)
@@ -189,7 +189,7 @@ class Surrogate:
 
 
 def surrogate(
-    x, y, found: Comparison, *, size: int | Sequence[int] = 100, repeats: int = 39, runs: int = 3, seed: int = 0
+    x, y, found: Comparison, *, size: int | Sequence[int] = 100, repeats: int = 39, runs: int = 2, seed: int = 0
 ) -> tuple[Comparison, Surrogate]:
     """``found`` with a p-value for each of its clusters (`Surrogate.judged`), and what the Gaussian pairs give.
 
