@@ -306,37 +306,51 @@ def _leading(kernel: Tensor, count: int, start: Tensor | None = None) -> tuple[T
 
 
 def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: float | None = None) -> float:
-    """The bandwidth at which the level is ``target`` to ``gap``: bracketed, then Brent's method on the logarithms."""
+    r"""The bandwidth at which the level is ``target`` to ``gap``.
+
+    By Newton's method on :math:`\log\frac{\lambda}{1 - \lambda}` against :math:`\log\sigma`, almost a line where
+    the kernel is wide; where that leads astray, as among equal rows, bracketed and by Brent's method.
+    """
     from scipy.optimize import brentq
 
     typical = math.sqrt(float(squares.mean()))
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, reach = math.log(near or typical), 0.02 if near else 0.5
+    middle, start = math.log(near or typical), None
     if not near and len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // COARSE), device=squares.device)
         with contextlib.suppress(InvalidInput):
-            middle, reach = math.log(_solve_level(squares[some][:, some], target, target / 100, name)), 0.05
-    start = None
+            middle = math.log(_solve_level(squares[some][:, some], target, target / 100, name))
 
-    @functools.cache
-    def excess(log_sigma: float) -> float:
+    def curve(log_sigma: float) -> tuple[float, float]:
         nonlocal start
-        value, start = _leading(_gaussian(squares, math.exp(log_sigma)), 1, start)
-        level = float(value) / len(squares)
-        return 0.0 if abs(level - target) <= gap else math.log(level / target)
+        sigma = math.exp(log_sigma)
+        kernel = _gaussian(squares, sigma)
+        value, start = _leading(kernel, 1, start)
+        level = min(float(value) / len(squares), 1 - 1e-7)
+        excess = 0.0 if abs(level - target) <= gap else math.log(level / target * (1 - target) / (1 - level))
+        rise = float(start.T @ (kernel.mul_(squares) @ start)) / sigma**2
+        return excess, rise / float(value) / (1 - level)
 
+    for _ in range(8):
+        excess, slope = curve(middle)
+        if excess == 0:
+            return math.exp(middle)
+        if abs(excess) > 2 * slope:
+            break
+        middle -= excess / slope
     # In units of the largest coordinate: below ``least`` only equal rows are alike, above ``most`` all are.
-    least, most = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0
+    height = functools.cache(lambda log_sigma: curve(log_sigma)[0])
+    least, most, reach = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0, 0.1
     low, high = middle - reach, middle + reach
-    while excess(low) > 0 and low > least:
+    while height(low) > 0 and low > least:
         low, high, reach = max(low - 2 * reach, least), low, 2 * reach
-    while excess(high) < 0 and high < most:
+    while height(high) < 0 and high < most:
         low, high, reach = high, min(high + 2 * reach, most), 2 * reach
-    if excess(low) > 0 or excess(high) < 0:
+    if height(low) > 0 or height(high) < 0:
         raise InvalidInput(
             f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above "
-            f"{target * math.exp(excess(low)):.4f}, the level of the largest set of equal rows among "
+            f"{1 / (1 + (1 / target - 1) * math.exp(-height(low))):.4f}, the level of the largest set of equal rows among "
             f"{len(squares):,} rows. Give a larger target=."
         )
-    return math.exp(brentq(excess, low, high, xtol=1e-12))
+    return math.exp(brentq(height, low, high, xtol=1e-12))
