@@ -50,11 +50,17 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """One worker has the tests that share a process to fork; cells have a minute for their outputs when they ended.
+    """The longest files first, so that no worker waits for one at the end; last those that share a process to fork.
 
-    nbval waits for five seconds, which is too short on a busy machine.
+    Cells have a minute for their outputs when they ended: nbval waits for five seconds, too short on a busy machine.
     """
-    items.sort(key=lambda item: item.path.stem.startswith(("test_align", "test_processes", "test_shell")))
+
+    def turn(path: Path) -> int:
+        if path.stem.startswith(("test_align", "test_processes", "test_shell")):
+            return 3
+        return 0 if "rehearsals" in path.parts else 1 if path.suffix == ".ipynb" else 2
+
+    items.sort(key=lambda item: turn(item.path))
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60
