@@ -79,18 +79,12 @@ def match_bandwidths(
     >>> round(found.kernel_y.sigma / found.kernel_x.sigma, 2), round(found.eigenvalue_x, 2)
     (10.0, 0.15)
     """
-    pair, device = as_pair(x, y), resolve_device(device)
-    n = pair[0].n
     expect(
         ("target", target, real(target, 0, 1), "a top eigenvalue between 1/n and 1, exclusive"),
         ("sample", sample, sample is None or whole(sample, 2), "None or a number of rows >= 2"),
-        ("seed", seed, whole(seed), "an integer >= 0"),
-        ("n", n, n > 1, "2 samples or more"),
     )
-    for rows in pair:
-        rows.check(cosine=False)
     sample = sample or min(5000, max(LANDMARKS, math.ceil(25 / target)))
-    side_x, side_y = _sides(pair, sample, device, seed)
+    side_x, side_y = _sides(x, y, sample, device, seed)
     if sigma is None:
         sigma_x, of_sample, level_x = side_x.meet(target, target)
         kernel_x = Gaussian(sigma_x)
@@ -102,7 +96,7 @@ def match_bandwidths(
     miss = max(abs(level_x - level_y), abs(level_x - target) if sigma is None else 0.0)
     if miss > PAPER_GAP:
         raise NotConverged(
-            f"bandwidths from {sample:,} of {n:,} rows: expected top eigenvalues within {PAPER_GAP} on all, "
+            f"bandwidths from {sample:,} of {len(x):,} rows: expected top eigenvalues within {PAPER_GAP} on all, "
             f"found {level_x:.4f} and {level_y:.4f}. Give a larger sample=."
         )
     return BandwidthMatch(kernel_x, kernel_y, level_x, level_y)
@@ -113,11 +107,8 @@ def given_bandwidths(x, y, sigmas: Sequence[float], *, device: str | torch.devic
 
     The levels may differ by any amount. Raises InvalidInput for a bandwidth that is not a positive number.
     """
-    kernels, pair, device = [Gaussian(sigma) for sigma in sigmas], as_pair(x, y), resolve_device(device)
-    expect(("seed", seed, whole(seed), "an integer >= 0"), ("n", pair[0].n, pair[0].n > 1, "2 samples or more"))
-    for rows in pair:
-        rows.check(cosine=False)
-    sides = _sides(pair, LANDMARKS, device, seed)
+    kernels = [Gaussian(sigma) for sigma in sigmas]
+    sides = _sides(x, y, LANDMARKS, device, seed)
     levels = [side.levels(kernel.sigma)[1] for side, kernel in zip(sides, kernels, strict=True)]
     return BandwidthMatch(*kernels, *levels)
 
@@ -136,9 +127,13 @@ def bandwidth_rule(names: Sequence[str], sigma: Mapping[str, float], **options) 
     return functools.partial(given_bandwidths, sigmas=[sigma[name] for name in names])
 
 
-def _sides(pair: tuple[Rows, Rows], sample: int, device: torch.device, seed: int) -> tuple["_Side", "_Side"]:
-    """Both sides on the same rows: all, or a seeded subsample and those by which it is seen."""
+def _sides(x, y, sample: int, device: str | torch.device, seed: int) -> tuple["_Side", "_Side"]:
+    """Both sides, checked, on the same rows: all, or a seeded subsample and those by which it is seen."""
+    pair, device = as_pair(x, y), resolve_device(device)
     n = pair[0].n
+    expect(("seed", seed, whole(seed), "an integer >= 0"), ("n", n, n > 1, "2 samples or more"))
+    for rows in pair:
+        rows.check(cosine=False)
     index = np.arange(n)
     if n > sample:
         index = np.random.default_rng(seed).choice(n, size=min(n, max(sample, SEEN)), replace=False)
@@ -293,12 +288,12 @@ def _leading(kernel: Tensor, count: int, start: Tensor | None = None) -> tuple[T
     start = torch.ones(n, dtype=kernel.dtype) if start is None else start.cpu().ravel()
 
     def product(v: np.ndarray) -> np.ndarray:
-        return (kernel @ torch.from_numpy(v).to(kernel)).cpu().numpy()
+        return (kernel @ torch.tensor(v).to(kernel)).cpu().numpy()  # a copy, aligned: its last bits would differ else
 
     operator = LinearOperator((n, n), product, dtype=start.numpy().dtype)
     size = min(max(6, 2 * count + 1), n)
     found = eigsh(operator, count, which="LA", v0=start.numpy(), ncv=size, tol=1e-6)
-    values, vectors = (torch.from_numpy(part).to(kernel) for part in found)
+    values, vectors = (torch.tensor(part).to(kernel) for part in found)
     # In float32 ARPACK goes astray if it starts from an eigenvector, as of a matrix that is all but diagonal.
     if (kernel @ vectors - values * vectors).norm() > 1e-3 * values.max():
         values, vectors = torch.linalg.eigh(kernel)
@@ -332,25 +327,18 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: fl
         rise = float(start.T @ (kernel.mul_(squares) @ start)) / sigma**2
         return excess, rise / float(value) / (1 - level)
 
-    for _ in range(8):
+    for _ in range(12):
         excess, slope = curve(middle)
         if excess == 0:
             return math.exp(middle)
-        if abs(excess) > 2 * slope:
-            break
-        middle -= excess / slope
-    # In units of the largest coordinate: below ``least`` only equal rows are alike, above ``most`` all are.
+        middle -= excess / slope if abs(excess) < slope else math.copysign(1.0, excess)
+    # In units of the largest coordinate: at ``low`` only equal rows are alike, at ``high`` all are.
     height = functools.cache(lambda log_sigma: curve(log_sigma)[0])
-    least, most, reach = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0, 0.1
-    low, high = middle - reach, middle + reach
-    while height(low) > 0 and low > least:
-        low, high, reach = max(low - 2 * reach, least), low, 2 * reach
-    while height(high) < 0 and high < most:
-        low, high, reach = high, min(high + 2 * reach, most), 2 * reach
+    low, high = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0
     if height(low) > 0 or height(high) < 0:
         raise InvalidInput(
             f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above "
-            f"{1 / (1 + (1 / target - 1) * math.exp(-height(low))):.4f}, the level of the largest set of equal rows among "
-            f"{len(squares):,} rows. Give a larger target=."
+            f"{1 / (1 + (1 / target - 1) * math.exp(-height(low))):.4f}, the level of the largest set of equal rows "
+            f"among {len(squares):,} rows. Give a larger target=."
         )
     return math.exp(brentq(height, low, high, xtol=1e-12))
