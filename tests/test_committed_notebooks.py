@@ -46,6 +46,8 @@ def test_outputs_are_stored_in_order_and_without_errors(notebook):
     checked = [cell for cell in code if "# NBVAL_CHECK_OUTPUT" in cell.source]
     assert checked, "no cell is compared by nbval"
     assert all(cell.outputs for cell in checked), "nbval compares nothing with a stripped output"
+    pictures = [output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})]
+    assert all(picture.metadata.get("image/png", {}).get("alt") for picture in pictures), "a picture says what it shows"
 
 
 @each
