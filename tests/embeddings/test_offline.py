@@ -16,7 +16,7 @@ from spec_repro.data.offline.pictograms import BACKGROUNDS, CLASSES, COLOURS, gl
 from spec_repro.embeddings import EMBEDDINGS, Embedding, embed, embedding_identity, load_embedding
 
 IMAGES = {"hog": 324, "color-histogram": 28, "pixels": 64}
-TEXTS = {"lsa": 45, "ngrams": 1024}
+TEXTS = {"lsa": 45, "ngrams": 512}
 NAMES = sorted(IMAGES | TEXTS)
 
 

@@ -25,7 +25,7 @@ from spec_repro.embeddings.registry import Embedding, embedding
 from spec_repro.embeddings.weights import resized
 
 HUES, LIGHTS, HUE_SHARE = 24, 4, 0.9
-NGRAMS = 1024
+NGRAMS = 512
 FITTED_ON = 20_000
 COARSE, COMPONENTS, TOPICS = 16, 64, 100
 
