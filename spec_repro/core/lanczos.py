@@ -1,6 +1,6 @@
-r"""Both ends of a small kernel difference by ARPACK, one vector at a time, on the matrix itself.
+r"""Both ends of a small kernel difference by ARPACK, one vector at a time, on the matrix or the features.
 
-A small matrix stays in the caches of a CPU, so that a thin block costs more than the passes it saves
+What is small stays in the caches of a CPU, so that a thin block costs more than the passes it saves
 (:mod:`spec_repro.core.krylov`). One vector may miss copies of a repeated eigenvalue: what is left when the pairs are
 taken out is looked at, too. See R. Lehoucq, D. Sorensen, C. Yang, "ARPACK users' guide" (SIAM, 1998).
 """
@@ -12,7 +12,7 @@ import torch
 
 from spec_repro.core.krylov import krylov
 from spec_repro.core.operators import FeatureOperator, KernelOperator
-from spec_repro.core.solvers import TOLERANCE, Pairs, both_ends, rounding
+from spec_repro.core.solvers import FEW, TOLERANCE, Pairs, both_ends, rounding
 
 RESTARTS = 100
 
@@ -27,26 +27,31 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
 
     if 2 * k >= operator.n - 1:
         return krylov(operator, k, tol=tol, seed=seed)
-    matrix = operator.matrix(operator.dtype)
-    matrix = operator.projected(operator.projected(matrix).T).cpu()
     n, least, goal = operator.n, rounding(operator.dtype, operator.slack), tol or TOLERANCE[operator.dtype]
     rng, products = np.random.default_rng(seed), 0
+    if isinstance(operator, FeatureOperator) and operator.processes.size == 1 and n > FEW:
+        features = torch.cat([block.cpu() for _, block in operator.blocks("kernel difference")])
+        inner = (operator.signs * operator.scales.square()).to(features)
+    else:
+        features, inner = operator.matrix(operator.dtype).cpu(), None
 
-    def ends(count: int, tol: float, product) -> tuple[np.ndarray, np.ndarray]:
+    def ends(count: int, tol: float, product, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         # Vectors are float64; the product is as precise as the matrix.
         of = LinearOperator((n, n), product, dtype=np.float64)
-        return eigsh(of, count, which="BE", tol=tol, v0=rng.standard_normal(n), maxiter=RESTARTS)
+        return eigsh(of, count, which="BE", tol=tol, v0=rng.standard_normal(n), maxiter=RESTARTS, ncv=size)
 
     def times(v: np.ndarray) -> np.ndarray:
         nonlocal products
         products += 1
-        return (matrix @ torch.from_numpy(v).to(matrix)).numpy()
+        w = operator.projected(torch.from_numpy(v.reshape(n, -1)).to(features))
+        w = features @ w if inner is None else features @ (inner * (features.T @ w))
+        return operator.projected(w).reshape(v.shape).numpy()
 
     with contextlib.suppress(ArpackError):
         values, vectors = (np.ascontiguousarray(part[..., ::-1]) for part in ends(2 * k, goal, times))
         residuals = np.linalg.norm(times(vectors) - vectors * values, axis=0)
         goal *= max(abs(values).max(), least)
-        low, high = ends(2, 0.05, lambda v: times(v) - vectors @ (values * (vectors.T @ v)))[0]
+        low, high = ends(2, 0.05, lambda v: times(v) - vectors @ (values * (vectors.T @ v)), min(10, n))[0]
         missed = high > max(values[k - 1] + goal, least) or low < min(values[k] - goal, -least)
         if residuals.max() <= goal and not missed:
             values, vectors, residuals = (torch.from_numpy(part) for part in (values, vectors, residuals))
