@@ -85,14 +85,10 @@ def match_bandwidths(
     )
     sample = sample or min(5000, max(LANDMARKS, math.ceil(25 / target)))
     side_x, side_y = _sides(x, y, sample, device, seed)
-    if sigma is None:
-        sigma_x, of_sample, level_x = side_x.meet(target, target)
-        kernel_x = Gaussian(sigma_x)
-    else:
-        kernel_x = Gaussian(sigma)
-        of_sample, level_x = side_x.levels(kernel_x.sigma)
+    given = None if sigma is None else Gaussian(sigma).sigma
+    sigma_x, of_sample, level_x = side_x.meet(target, target) if given is None else (given, *side_x.levels(given))
     sigma_y, _, level_y = side_y.meet(level_x, of_sample)
-    kernel_y = Gaussian(sigma_y, side_y.slack(sigma_y))
+    kernel_x, kernel_y = Gaussian(sigma_x), Gaussian(sigma_y, side_y.slack(sigma_y))
     miss = max(abs(level_x - level_y), abs(level_x - target) if sigma is None else 0.0)
     if miss > PAPER_GAP:
         raise NotConverged(
@@ -138,8 +134,7 @@ def _sides(x, y, sample: int, device: str | torch.device, seed: int) -> tuple["_
     if n > sample:
         index = np.random.default_rng(seed).choice(n, size=min(n, max(sample, SEEN)), replace=False)
         index = np.concatenate([np.sort(index[:sample]), np.sort(index[sample:])])
-    side_x, side_y = (_Side(rows, index, sample, device) for rows in pair)
-    return side_x, side_y
+    return _Side(pair[0], index, sample, device), _Side(pair[1], index, sample, device)
 
 
 class _Side:
@@ -189,7 +184,7 @@ class _Side:
 
     def levels(self, sigma: float) -> tuple[float, float]:
         """The level of the sample, and that of all rows."""
-        of_sample = _level(self._sampled(sigma), sigma / self.unit)
+        of_sample = _top(_gaussian(self._sampled(sigma), sigma / self.unit))
         return of_sample, self.level(sigma, of_sample)
 
     def level(self, sigma: float, about: float) -> float:
@@ -200,7 +195,7 @@ class _Side:
         """
         squares = self._sampled(sigma, self.landmarks)
         if self.landmarks == len(self.index):
-            return _level(squares, sigma / self.unit)
+            return _top(_gaussian(squares, sigma / self.unit))
         kernel = _gaussian(self.squares, sigma / self.unit)
         values, vectors = _leading(kernel[: self.landmarks], min(4 + math.ceil(1 / about), self.landmarks // 2))
         kept = values > 1e-6 * values[-1]
@@ -243,7 +238,6 @@ class _Side:
         squares = torch.addmm(half[:few], z, z[:few].T, alpha=-1).add_(half[:, None]).mul_(2).clamp_(min=0)
         squares[:few].fill_diagonal_(0)
         self.squares = squares
-        return None
 
     def _measure(self) -> None:
         """In float64, and from differences of coordinates where a product leaves too few digits; 0 for equal rows."""
@@ -264,11 +258,6 @@ class _Side:
 
 def _gaussian(squares: Tensor, sigma: float) -> Tensor:
     return (squares * (-0.5 / sigma**2)).exp_()
-
-
-def _level(squares: Tensor, sigma: float) -> float:
-    """Top eigenvalue of exp(-squares / 2 sigma^2) / n."""
-    return _top(_gaussian(squares, sigma))
 
 
 def _top(kernel: Tensor) -> float:

@@ -70,7 +70,7 @@ class _Shown(Figure):
     def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=110, metadata={"Software": None})
-        return file.getvalue(), {"alt": self.get_label()}
+        return file.getvalue(), {"alt": self.get_label() or self.get_suptitle()}
 
 
 def new_figure(width: float, height: float) -> Figure:
