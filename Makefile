@@ -14,6 +14,8 @@ OFFLINE := --template offline --TemplateExporter.extra_template_basedirs=spec_re
   --HTMLExporter.preprocessors=spec_repro.headless.formulas.Formulas
 OPTIONS = --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
+unexport PYTHONDONTWRITEBYTECODE  # pytest rewrites each test file anew without what it has compiled
+
 .DEFAULT_GOAL := help
 .PHONY: help lab data plan figures notebooks report check reference list test test-unit faults lint format lock environment experiment clean mini-models bench bench-users bench-streaming bench-gpu tables
 
