@@ -268,7 +268,7 @@ def test_a_kill_while_a_run_is_completed_leaves_results_as_they_were_measured(pl
 def test_two_runs_of_one_experiment_take_turns(place, tmp_path):
     """The second waits, and is the one that stays."""
     marker = tmp_path / "begun"
-    place.write(RECORD, f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(1)", CLOSE)
+    place.write(RECORD, f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(0.3)", CLOSE)
 
     def run(n):
         return runner.run([place.plan(f"n_samples={n}")], say=lambda line: None)[0]
@@ -386,18 +386,20 @@ def test_a_runner_that_ends_takes_its_kernel_with_it_and_leaves_finished_results
     temporary.mkdir()
     mark = f"import os, pathlib, time\npathlib.Path({str(marker)!r}).write_text(f'{{os.getpid()}} {{os.getppid()}}')"
     place.write(RECORD, mark, "time.sleep(120)", CLOSE)
-    script = f"""
-import pathlib, signal
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import pathlib, signal, time, types
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import load_experiments
+runner.time = types.SimpleNamespace(time=time.time, sleep=lambda seconds: time.sleep(seconds / 5))  # in all of them
 if __name__ == "__main__":
     experiment = load_experiments(pathlib.Path({str(place.notebooks)!r}))["fig01"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
     runner.run([runner.plan(experiment, "mini")])
-"""
+""")
     # The parent of a warm kernel is not the process of its run.
-    command, surroundings = [sys.executable, "-c", script], os.environ | {"TMPDIR": str(temporary), "JUPYTER_PATH": ""}
+    command, surroundings = [sys.executable, str(script)], os.environ | {"TMPDIR": str(temporary), "JUPYTER_PATH": ""}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=surroundings) as process:
         try:
             processes = [int(word) for word in wait_for(lambda: marker.is_file() and marker.read_text()).split()]
