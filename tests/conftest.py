@@ -60,6 +60,16 @@ def pytest_collection_modifyitems(items):
             item.output_timeout = 60
 
 
+@pytest.fixture(scope="session")
+def fresh():
+    """Runs code in a process that has imported torch alone (``fresh.py``)."""
+    from fresh import Fresh
+
+    process = Fresh()
+    yield process
+    process.close()
+
+
 @pytest.fixture(autouse=True)
 def nothing_read():
     """What other tests of this process have read is none of the results of this one."""

@@ -6,8 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import open_clip
@@ -695,12 +693,10 @@ print(json.dumps([answers, [name for name in heavy if name in sys.modules]]))
 """
 
 
-def test_missing_weights_are_reported_at_once_and_without_heavy_imports(tmp_path):
+def test_missing_weights_are_reported_at_once_and_without_heavy_imports(tmp_path, fresh):
     names = [*PAPER, "hf:owner/name"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf")}
-    done = subprocess.run(
-        [sys.executable, "-c", MISSING, *names], capture_output=True, text=True, env=environment, timeout=100
-    )
+    done = fresh(MISSING, *names, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "Retrying" not in done.stderr
     answers, heavy = json.loads(done.stdout.splitlines()[-1])
