@@ -1,7 +1,6 @@
 """Headless runs of tiny notebooks: the gate comes first, results are whole or untouched, what is current is skipped."""
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from dataclasses import replace
 import nbformat
 import numpy as np
 import pytest
-from experiment_files import CARD, execute_here, write
+from experiment_files import CARD, execute_here, forked, write
 from nbformat.v4 import new_code_cell, new_notebook
 
 from spec_repro.base.errors import InvalidInput, ParameterError
@@ -88,8 +87,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def played(monkeypatch):
     """Runs are forks of this process that execute their notebooks themselves, without a kernel."""
-    fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
+    forked(monkeypatch)
     monkeypatch.setattr("papermill.execute_notebook", execute_here)
 
 
@@ -300,7 +298,8 @@ def test_a_process_that_dies_and_a_place_that_is_taken_stop_no_other_run(place, 
 
 
 @pytest.mark.parametrize("how", BREAKS)
-def test_a_broken_run_leaves_finished_results_as_they_are(place, how):
+def test_a_broken_run_leaves_finished_results_as_they_are(place, monkeypatch, how):
+    forked(monkeypatch)
     before = place.finished()
     place.write(RECORD, BREAKS[how], CLOSE)
     outcome = place.run()
