@@ -12,6 +12,7 @@ from pathlib import Path
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 os.environ.update(QUIET)
 os.environ.pop("MPLBACKEND", None)
+sys.modules.setdefault("rfc3987_syntax", None)  # as the runner has it, which says why
 
 import matplotlib  # noqa: E402  after the thread limits
 import pytest  # noqa: E402
@@ -64,6 +65,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60
+
+
+@pytest.fixture(scope="session")
+def fresh():
+    """Runs code in a process that has imported torch alone (``fresh.py``)."""
+    from fresh import Fresh
+
+    process = Fresh()
+    yield process
+    process.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """An experiment as a user adds one: a notebook and its YAML, side by side in a folder."""
 
 import contextlib
+import multiprocessing
 import os
 
 import nbformat
@@ -21,6 +22,12 @@ def write(folder, stem, entry, parameters=(("seed", 0),), cells=()):
     notebook.metadata["kernelspec"] = {"name": "jane-conda", "display_name": "Jane", "language": "python"}
     nbformat.write(notebook, folder / f"{stem}.ipynb")
     return folder
+
+
+def forked(monkeypatch):
+    """The processes of runs are forks of this one; without its imports they would begin two seconds later."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
 
 
 def execute_here(source, executed, parameters, *, cwd, **options):

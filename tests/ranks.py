@@ -64,14 +64,22 @@ def _rank(rank, environment, answers, task, arguments):
         sys.exit(3)
 
 
-def commanded(world, folder, *words, how=""):
+def commanded(world, folder, *words, how="", program=main):
     """The status of ``spec-repro WORDS`` in each process, and what all have said; ``how`` is their standard output."""
     folder.mkdir()
-    statuses, _ = in_ranks(world, _command, folder, how, [str(word) for word in words])
+    statuses, _ = in_ranks(world, _command, folder, how, [str(word) for word in words], program)
     return statuses, *("".join(path.read_text() for path in sorted(folder.glob(f"*.{end}"))) for end in ("out", "err"))
 
 
-def _command(folder, how, words):
+def torchrun(words):
+    """``torchrun WORDS``, which starts processes of its own; its status."""
+    from torch.distributed.run import main as launch
+
+    launch(words)
+    return 0
+
+
+def _command(folder, how, words, program):
     rank = os.environ.get("RANK", "0")
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{folder}/{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -83,4 +91,4 @@ def _command(folder, how, words):
         sys.stdout = None
     if how == "ascii":
         sys.stdout.reconfigure(encoding="ascii", errors="strict")
-    return main(words)
+    return program(words)

@@ -4,8 +4,6 @@ import json
 import logging
 import random
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,6 +26,7 @@ from align_support import (
     tiny_clip,
 )
 from datasets import Dataset
+from ranks import FORKS
 
 from spec_repro import load_data, load_embedding
 from spec_repro.align import AlignSettings, ImageTexts, Reference, align, train, trainable_clip
@@ -241,15 +240,23 @@ def test_two_runs_into_one_folder_take_turns(tmp_path, monkeypatch):
     assert results == [[0], [0]]
     assert len(history_of(tmp_path / "a")["metrics"]) == 3
     assert same_weights(run(tmp_path / "a", short(), look=False).model, run(tmp_path / "b", short(), look=False).model)
-    hold = "import sys\nfrom spec_repro.base.files import exclusive\nwith exclusive(sys.argv[1]): print(flush=True), "
-    hold += "input()"
-    command = [sys.executable, "-c", hold, str(tmp_path / "a" / "model.safetensors")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        monkeypatch.setenv("SPEC_PATIENCE", "0.2")
-        with pytest.raises(Busy, match=r"another process is at work at .*model\.safetensors"):
-            run(tmp_path / "a", short(), look=False)
-        other.communicate(b"\n")
+    here, there = FORKS.Pipe()
+    other = FORKS.Process(target=hold, args=(tmp_path / "a" / "model.safetensors", there))
+    other.start()
+    here.recv()
+    monkeypatch.setenv("SPEC_PATIENCE", "0.2")
+    with pytest.raises(Busy, match=r"another process is at work at .*model\.safetensors"):
+        run(tmp_path / "a", short(), look=False)
+    here.send("go")
+    other.join()
+    assert other.exitcode == 0
+
+
+def hold(path, told):
+    """Be at work at a place, until told to end."""
+    with files.exclusive(path):
+        told.send("at work")
+        told.recv()
 
 
 def test_another_run_in_the_same_folder_is_refused(base):

@@ -1,9 +1,5 @@
 """``doctor``: each data set and model by name, where it is, and how to get what is absent."""
 
-import os
-import subprocess
-import sys
-
 import datasets
 import paper_layouts
 import pytest
@@ -81,7 +77,7 @@ def test_what_is_on_disk_or_in_a_cache_is_found(rows, bare, monkeypatch):
     assert found["swav"] == [str(facts.cached)]
 
 
-def test_heavy_libraries_stay_out():
+def test_heavy_libraries_stay_out(fresh):
     code = """
 import sys
 from spec_repro.__main__ import main
@@ -89,4 +85,4 @@ main(["doctor"])
 loaded = {"transformers", "open_clip", "timm", "torchvision", "sklearn", "matplotlib", "umap"} & set(sys.modules)
 assert not loaded, loaded
 """
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=os.environ)
+    fresh(code).check_returncode()

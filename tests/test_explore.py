@@ -2,8 +2,6 @@
 
 import base64
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -134,9 +132,8 @@ print({"jscatter", "anywidget"} & set(sys.modules))
 """
 
 
-def test_a_headless_run_does_not_import_the_widget_library():
-    run = subprocess.run([sys.executable, "-c", HEADLESS], capture_output=True, text=True, check=True)
-    assert run.stdout == "set()\n"
+def test_a_headless_run_does_not_import_the_widget_library(fresh):
+    assert fresh(HEADLESS).stdout == "set()\n"
 
 
 def test_an_embedding_of_equal_rows_has_no_places(texts):

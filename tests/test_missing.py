@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from experiment_files import CARD, write
+from experiment_files import CARD, forked, write
 
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import load_experiments
@@ -35,7 +35,9 @@ def empty(tmp_path, monkeypatch):
         ("from spec_repro import load_embedding\nload_embedding('dinov2')", ["dinov2", "facebook"]),
     ],
 )
-def test_the_message_of_the_loader_is_all_that_is_said(empty, cell, parts):
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12 and later
+def test_the_message_of_the_loader_is_all_that_is_said(empty, monkeypatch, cell, parts):
+    forked(monkeypatch)
     tiny = load_experiments(write(empty / "notebooks", "tiny", ENTRY, cells=[cell]))["tiny"]
     said = []
     (outcome,) = runner.run([runner.plan(tiny, "paper")], say=said.append)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,13 +118,16 @@ def die(processes):
 
 
 def stay_silent(processes):
-    """The last process lives, and never answers."""
+    """The last process lives as long as the others wait, and never answers."""
+    ended, limit = Path(os.environ["ENDED"]), time.monotonic() + 60
     if processes.rank == processes.size - 1:
-        time.sleep(6)
+        while not ended.exists() and time.monotonic() < limit:
+            time.sleep(0.02)
         os._exit(7)
     try:
         processes.everything("x")
     except Busy as error:
+        ended.touch()
         return str(error)
 
 
@@ -174,8 +178,9 @@ def test_a_dead_process_ends_the_others_with_an_error(task):
     assert time.monotonic() - before < 120
 
 
-def test_a_silent_process_is_waited_for_so_long():
-    answers, codes = in_ranks(2, together, stay_silent, 3)
+def test_a_silent_process_is_waited_for_so_long(monkeypatch, tmp_path):
+    monkeypatch.setenv("ENDED", str(tmp_path / "ended"))
+    answers, codes = in_ranks(2, together, stay_silent, 2)
     assert re.match(r"another process of this computation has died or does not answer \(.*(?i:timed? ?out)", answers[0])
     assert codes[1] == 7
 
@@ -240,9 +245,9 @@ def test_a_whole_set_of_leftovers_ends_in_time(monkeypatch, caplog, rank):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment(monkeypatch, f"RANK={rank} WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT={port}")
-    monkeypatch.setattr(processes, "SOON", 0.5)
+    monkeypatch.setattr(processes, "SOON", 0.2)
     before = time.monotonic()
-    with pytest.raises(Busy, match=r"has died or does not answer \(.*unset RANK WORLD_SIZE"), launched(wait=2):
+    with pytest.raises(Busy, match=r"has died or does not answer \(.*unset RANK WORLD_SIZE"), launched(wait=1):
         pass
     assert time.monotonic() - before < 30
     assert f"process {rank} of 2: waiting for the others" in caplog.text
@@ -251,14 +256,14 @@ def test_a_whole_set_of_leftovers_ends_in_time(monkeypatch, caplog, rank):
 def test_a_first_process_that_is_stopped_holds_no_other_one():
     """It accepts connections, as its kernel does for it, and says nothing: calls of torch.distributed wait for ever."""
     with socket.create_server(("127.0.0.1", 0)) as stopped:
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(stopped.getsockname()[1]), "SPEC_PATIENCE": "2"}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(stopped.getsockname()[1]), "SPEC_PATIENCE": "1"}
         environment = {**os.environ, **address, "RANK": "1", "WORLD_SIZE": "2"}
         code = "from spec_repro.base.processes import launched\nwith launched(): pass"
         ended = subprocess.run(
             [sys.executable, "-c", code], env=environment, timeout=60, capture_output=True, text=True, check=False
         )
     assert ended.returncode == 1
-    assert "Busy: another process of this computation has died or does not answer (timed out after 2 s" in ended.stderr
+    assert "Busy: another process of this computation has died or does not answer (timed out after 1 s" in ended.stderr
 
 
 @pytest.mark.parametrize(

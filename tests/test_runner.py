@@ -1,7 +1,6 @@
 """Headless runs of tiny notebooks: the gate comes first, results are whole or untouched, what is current is skipped."""
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from dataclasses import replace
 import nbformat
 import numpy as np
 import pytest
-from experiment_files import CARD, execute_here, write
+from experiment_files import CARD, execute_here, forked, write
 from nbformat.v4 import new_code_cell, new_notebook
 
 from spec_repro.base.errors import InvalidInput, ParameterError
@@ -88,8 +87,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def played(monkeypatch):
     """Runs are forks of this process that execute their notebooks themselves, without a kernel."""
-    fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
+    forked(monkeypatch)
     monkeypatch.setattr("papermill.execute_notebook", execute_here)
 
 
@@ -268,7 +266,7 @@ def test_a_kill_while_a_run_is_completed_leaves_results_as_they_were_measured(pl
 def test_two_runs_of_one_experiment_take_turns(place, tmp_path):
     """The second waits, and is the one that stays."""
     marker = tmp_path / "begun"
-    place.write(RECORD, f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(1)", CLOSE)
+    place.write(RECORD, f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(0.3)", CLOSE)
 
     def run(n):
         return runner.run([place.plan(f"n_samples={n}")], say=lambda line: None)[0]
@@ -300,7 +298,8 @@ def test_a_process_that_dies_and_a_place_that_is_taken_stop_no_other_run(place, 
 
 
 @pytest.mark.parametrize("how", BREAKS)
-def test_a_broken_run_leaves_finished_results_as_they_are(place, how):
+def test_a_broken_run_leaves_finished_results_as_they_are(place, monkeypatch, how):
+    forked(monkeypatch)
     before = place.finished()
     place.write(RECORD, BREAKS[how], CLOSE)
     outcome = place.run()
@@ -386,18 +385,20 @@ def test_a_runner_that_ends_takes_its_kernel_with_it_and_leaves_finished_results
     temporary.mkdir()
     mark = f"import os, pathlib, time\npathlib.Path({str(marker)!r}).write_text(f'{{os.getpid()}} {{os.getppid()}}')"
     place.write(RECORD, mark, "time.sleep(120)", CLOSE)
-    script = f"""
-import pathlib, signal
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import pathlib, signal, time, types
 from spec_repro.headless import runner
 from spec_repro.headless.experiments import load_experiments
+runner.time = types.SimpleNamespace(time=time.time, sleep=lambda seconds: time.sleep(seconds / 5))  # in all of them
 if __name__ == "__main__":
     experiment = load_experiments(pathlib.Path({str(place.notebooks)!r}))["fig01"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
     runner.run([runner.plan(experiment, "mini")])
-"""
+""")
     # The parent of a warm kernel is not the process of its run.
-    command, surroundings = [sys.executable, "-c", script], os.environ | {"TMPDIR": str(temporary), "JUPYTER_PATH": ""}
+    command, surroundings = [sys.executable, str(script)], os.environ | {"TMPDIR": str(temporary), "JUPYTER_PATH": ""}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=surroundings) as process:
         try:
             processes = [int(word) for word in wait_for(lambda: marker.is_file() and marker.read_text()).split()]

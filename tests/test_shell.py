@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from ranks import commanded
+from ranks import commanded, torchrun
 from support import planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
@@ -28,14 +28,6 @@ def files(tmp_path):
         paths.append(str(tmp_path / f"{name}.npy"))
         np.save(paths[-1], z)
     return paths
-
-
-def torchrun(processes, *words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.run(
-        [*command, "-m", "spec_repro", *map(str, words)],
-        capture_output=True, text=True, timeout=240, cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
 
 
 def test_compare_tells_and_keeps_what_python_gives(files, tmp_path, capsys):
@@ -270,11 +262,13 @@ def test_align_takes_lists_and_whole_numbers_and_leaves_ranges_to_its_settings(t
         assert said in capsys.readouterr().err
 
 
-def test_two_processes_under_torchrun_tell_what_one_tells(files, tmp_path):
+def test_two_processes_under_torchrun_tell_what_one_tells(files, tmp_path, monkeypatch):
     words = ["compare", *files, "-p", "k=3", "-p", "frequencies=50", "--device", "cpu", "--out"]
-    done = torchrun(2, *words, tmp_path / "two.npz")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("SPEC-diff") == 1  # the first process speaks
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    launch = ["--standalone", "--nproc-per-node", 2, "-m", "spec_repro", *words, tmp_path / "two.npz"]
+    statuses, said, errors = commanded(1, tmp_path / "told", *launch, program=torchrun)
+    assert statuses == [0], errors
+    assert said.count("SPEC-diff") == 1  # the first process speaks
     assert main([*map(str, words), str(tmp_path / "one.npz")]) == 0
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
         for name in one.files:

@@ -51,10 +51,8 @@ def kmeans_agreement(z: np.ndarray, members: np.ndarray, *, runs: int = 50, seed
 def _ami_and_nmi(labels: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """Both scores as scikit-learn has them (arithmetic mean), from one table of counts at a fifth of the time."""
     counts = contingency_matrix(labels, found)
-    shared, expected = (
-        mutual_info_score(None, None, contingency=counts),
-        expected_mutual_information(counts, len(found)),
-    )
+    shared = mutual_info_score(None, None, contingency=counts)
+    expected = expected_mutual_information(counts, len(found))
     shares = np.concatenate([counts.sum(axis=axis) for axis in (0, 1)]) / len(found)
     mean = -(shares * np.log(shares)).sum() / 2  # of both entropies
     return (shared - expected) / (mean - expected), shared / mean

@@ -1,12 +1,12 @@
 """2-D maps of the samples, with the settings of the paper (section 6).
 
-The map methods are slow to import (UMAP compiles for ten seconds, PaCMAP imports for sixteen), so each is imported when
-drawn. The coordinates differ between processors even with a seed: look at them, do not compare them.
+The map methods take seconds to import, and UMAP to compile, so each is imported when drawn. The coordinates differ
+between processors even with a seed: look at them, do not compare them.
 """
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import zip_longest
 
@@ -23,10 +23,15 @@ LINE = 130  # characters of a legend in one line of a page
 
 def _umap(z: np.ndarray, seed: int) -> np.ndarray:
     import umap
+    from sklearn.metrics import pairwise_distances
 
-    neighbors = min(15, len(z) - 1)
     # A seed allows one thread only; umap warns if this is not set.
-    return umap.UMAP(n_neighbors=neighbors, min_dist=0.1, spread=5, random_state=seed, n_jobs=1).fit_transform(z)
+    look = {"n_neighbors": min(15, len(z) - 1), "min_dist": 0.1, "spread": 5, "random_state": seed, "n_jobs": 1}
+    if len(z) < 4096:  # as umap does itself, bit by bit, but it compiles for five seconds to sort so few
+        distances = pairwise_distances(z, metric=umap.distances.euclidean)
+        nearest = distances.argsort(axis=1, kind="stable")[:, : look["n_neighbors"]]
+        look["precomputed_knn"] = nearest, np.take_along_axis(distances, nearest, axis=1)
+    return umap.UMAP(**look).fit_transform(z)
 
 
 def _tsne(z: np.ndarray, seed: int) -> np.ndarray:
@@ -99,16 +104,7 @@ def are_equal(z: np.ndarray) -> bool:
 
 @style()
 def cluster_maps(
-    features: Mapping[str, np.ndarray],
-    side,
-    size: int,
-    *,
-    method="umap",
-    title="",
-    notes=None,
-    titles: Sequence = (),
-    rest: int = 2000,
-    seed=42,
+    features: Mapping, side, size: int, *, method="umap", title="", notes=None, titles=(), rest: int = 2000, seed=42
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """Maps of the samples in each embedding, members of the clusters in colour, others grey (Figures 2-11, 15).
 

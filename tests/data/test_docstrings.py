@@ -1,8 +1,6 @@
 """``docstrings``: real prose of the installed libraries, and nothing else."""
 
 import json
-import subprocess
-import sys
 from importlib.metadata import version
 
 import numpy as np
@@ -68,8 +66,8 @@ print(json.dumps([found, sorted(name for name in new if name.split(".")[0] in ("
 """
 
 
-def test_another_process_reads_the_same_and_imports_no_library(monkeypatch):
-    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True, timeout=300)
+def test_another_process_reads_the_same_and_imports_no_library(monkeypatch, fresh):
+    done = fresh(IMPORTS)
     monkeypatch.setattr(module, "LIBRARIES", {"skimage": "scikit-image"})
     assert json.loads(done.stdout) == [identity(load_data("docstrings")), []]
 

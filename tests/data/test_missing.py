@@ -1,8 +1,6 @@
 """What is said where a data set is absent, gated or incomplete: at once, offline, before any model library."""
 
 import os
-import subprocess
-import sys
 
 import datasets
 import paper_layouts
@@ -93,9 +91,10 @@ def test_online_the_hub_is_asked_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("offline", ["1", "0"])
-def test_no_model_library_is_loaded_first_and_no_one_waits(tmp_path, offline):
+def test_no_model_library_is_loaded_first_and_no_one_waits(tmp_path, offline, fresh):
     code = """
-import runpy, sys, time
+import runpy, sys, time, warnings
+warnings.simplefilter("error")
 runpy.run_path(sys.argv[1])
 from spec_repro import load_data
 from spec_repro.data.registry import CARDS
@@ -115,4 +114,5 @@ assert not loaded, loaded
     script = os.path.join(os.path.dirname(paper_layouts.__file__), "no_network.py")
     room = {"HF_HUB_OFFLINE": offline, "HF_HOME": str(tmp_path / "hf"), "SPEC_DATA_ROOT": str(tmp_path)}
     environment = {key: value for key, value in os.environ.items() if key not in ("HF_TOKEN", "HF_DATASETS_CACHE")}
-    subprocess.run([sys.executable, "-W", "error", "-c", code, script], env=environment | room, check=True)
+    done = fresh(code, script, environment=environment | room)
+    assert done.returncode == 0, done.stderr

@@ -193,7 +193,7 @@ def test_training_lowers_the_loss(name):
             for steps in (recipe.steps, 4)
         ]
     else:
-        recipe = small(recipes.DINO, n=240, steps=30, batch=32)
+        recipe = small(recipes.DINO, n=120, steps=30, batch=32)
         model = mini_dino_model(seed=0)
         losses = [
             recipes.dino_losses(model, replace(recipe, steps=steps), seed=seed)

@@ -6,13 +6,12 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import open_clip
 import pytest
 import small_models
+import smaller
 import timm
 import torch
 import torchvision
@@ -73,6 +72,20 @@ def files(tmp_path_factory):
         small_models.inception(root / "inception.pth")
         small = timm.create_model("test_resnet.r160_in1k", pretrained=False)
         save_file(small.state_dict(), root / "timm.safetensors")
+    return root
+
+
+@pytest.fixture
+def narrow(tmp_path, monkeypatch):
+    """Folder with the weights of a narrow ResNet and Inception, which have the names of the real ones meanwhile."""
+    monkeypatch.setattr(torchvision.models, "resnet50", smaller.resnet50)
+    monkeypatch.setattr(torchvision.models, "inception_v3", smaller.inception_v3)
+    root = tmp_path / "narrow"
+    root.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        small_models.swav(root / "swav.pth.tar", smaller.resnet50)
+        small_models.inception(root / "inception.pth", smaller.inception_v3)
     return root
 
 
@@ -395,35 +408,35 @@ def test_swav_keys_are_checked(files, tmp_path, change, words):
         load_embedding("swav", weights=changed(files, tmp_path, change))
 
 
-def test_swav_may_bring_a_classifier_and_leave_its_heads_out(files, images, tmp_path):
+def test_swav_may_bring_a_classifier_and_leave_its_heads_out(narrow, images, tmp_path):
     def change(state):
         for key in [key for key in state if "projection" in key or "prototypes" in key]:
             del state[key]
         state.update({"module.fc.weight": torch.ones(1000, 2048), "module.fc.bias": torch.ones(1000)})
 
-    other = load_embedding("swav", weights=changed(files, tmp_path, change))
+    other = load_embedding("swav", weights=changed(narrow, tmp_path, change))
     batch = torch.stack([other.prepare(image) for image in images[:2]])
-    torch.testing.assert_close(other(batch), load(files, "swav")(batch))
+    torch.testing.assert_close(other(batch), load(narrow, "swav")(batch))
 
 
-def test_weights_are_data(files, tmp_path):
+def test_weights_are_data(narrow, tmp_path):
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
 
     for name in ("swav", "inception"):
         with pytest.raises(CheckpointError, match=r"does not load: UnpicklingError"):
-            load_embedding(name, weights=changed(files, tmp_path, lambda state: state.update({"module.x": Trap()})))
+            load_embedding(name, weights=changed(narrow, tmp_path, lambda state: state.update({"module.x": Trap()})))
     assert not (tmp_path / "sprung").exists()
 
 
-def test_the_random_head_of_swav(files, images, tmp_path):
+def test_the_random_head_of_swav(narrow, images, tmp_path):
     state = global_states()
-    zero, same, one = (load(files, "swav", head="random", seed=seed) for seed in (None, 0, 1))
+    zero, same, one = (load(narrow, "swav", head="random", seed=seed) for seed in (None, 0, 1))
     assert global_states() == state
     assert torch.equal(zero.encode.fc.weight, same.encode.fc.weight)
     assert not torch.equal(zero.encode.fc.weight, one.encode.fc.weight)
-    pooled = load(files, "swav")
+    pooled = load(narrow, "swav")
     assert len({json.dumps(embedding_identity(model)) for model in (zero, one, pooled)}) == 3
     assert zero.dim == 1000
     batch = torch.stack([zero.prepare(image) for image in images[:2]])
@@ -438,9 +451,9 @@ def test_the_random_head_of_swav(files, images, tmp_path):
     ratio = (features @ head.weight.T).norm(dim=1) / features.norm(dim=1)
     assert ratio.sub(0.40).abs().max() < 0.04
     with pytest.raises(InvalidInput, match=r"swav draws nothing without head='random'; leave seed=3 out\."):
-        load(files, "swav", seed=3)
+        load(narrow, "swav", seed=3)
     with pytest.raises(UnknownName, match=r"unknown head 'randm'; did you mean 'random'\?"):
-        load(files, "swav", head="randm")
+        load(narrow, "swav", head="randm")
 
 
 # Open forms
@@ -622,12 +635,12 @@ def test_the_pinned_commit_is_what_is_downloaded(files, tmp_path, monkeypatch):
     ]
 
 
-def test_files_are_downloaded_with_their_hash(files, tmp_path, monkeypatch):
+def test_files_are_downloaded_with_their_hash(narrow, tmp_path, monkeypatch):
     asked = []
 
     def download(address, path, hash_prefix, progress):
         asked.append((address, hash_prefix))
-        shutil.copy(files / {"i": "inception.pth", "s": "swav.pth.tar"}[os.path.basename(path)[0]], path)
+        shutil.copy(narrow / {"i": "inception.pth", "s": "swav.pth.tar"}[os.path.basename(path)[0]], path)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -695,12 +708,10 @@ print(json.dumps([answers, [name for name in heavy if name in sys.modules]]))
 """
 
 
-def test_missing_weights_are_reported_at_once_and_without_heavy_imports(tmp_path):
+def test_missing_weights_are_reported_at_once_and_without_heavy_imports(tmp_path, fresh):
     names = [*PAPER, "hf:owner/name"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf")}
-    done = subprocess.run(
-        [sys.executable, "-c", MISSING, *names], capture_output=True, text=True, env=environment, timeout=100
-    )
+    done = fresh(MISSING, *names, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "Retrying" not in done.stderr
     answers, heavy = json.loads(done.stdout.splitlines()[-1])

@@ -70,7 +70,7 @@ def ranks(world: int) -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SPEC_PATIENCE": "5"}
+    told = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SPEC_PATIENCE": "3"}
     return [told | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
 
 
