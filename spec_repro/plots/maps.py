@@ -27,8 +27,8 @@ def _umap(z: np.ndarray, seed: int) -> np.ndarray:
 
     # A seed allows one thread only; umap warns if this is not set.
     look = {"n_neighbors": min(15, len(z) - 1), "min_dist": 0.1, "spread": 5, "random_state": seed, "n_jobs": 1}
-    if len(z) < 4096:  # as umap does itself, bit by bit, but it compiles for five seconds to sort so few
-        distances = pairwise_distances(z, metric=umap.distances.euclidean)
+    if len(z) < 4096:  # umap would take as many calls as there are pairs, and compile for five seconds to sort so few
+        distances = pairwise_distances(z)
         nearest = distances.argsort(axis=1, kind="stable")[:, : look["n_neighbors"]]
         look["precomputed_knn"] = nearest, np.take_along_axis(distances, nearest, axis=1)
     return umap.UMAP(**look).fit_transform(z)
