@@ -5,6 +5,7 @@ So tests see what a piece of code imports. Orders are lines of JSON, see `Fresh`
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ def run(order, out, errors):
     """In the fork; never returns."""
     code = 1
     try:
+        signal.alarm(300)  # ends what hangs
         sys.stdin.close()
         os.dup2(out.fileno(), 1)
         os.dup2(errors.fileno(), 2)

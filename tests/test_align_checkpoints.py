@@ -243,6 +243,7 @@ def test_two_runs_into_one_folder_take_turns(tmp_path, monkeypatch):
     here, there = FORKS.Pipe()
     other = FORKS.Process(target=hold, args=(tmp_path / "a" / "model.safetensors", there))
     other.start()
+    there.close()  # so that nobody waits for one that has died
     here.recv()
     monkeypatch.setenv("SPEC_PATIENCE", "0.2")
     with pytest.raises(Busy, match=r"another process is at work at .*model\.safetensors"):
