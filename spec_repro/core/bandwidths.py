@@ -18,6 +18,7 @@ from torch import Tensor
 from spec_repro.base.errors import InvalidInput, NotConverged, expect, real, unknown_name, whole
 from spec_repro.base.rows import Rows, as_pair, resolve_device
 from spec_repro.core.kernels import NEAR, Gaussian, distances
+from spec_repro.core.lanczos import arpack
 
 PAPER_GAP = 0.01
 COARSE = 150  # rows of the first search
@@ -271,17 +272,13 @@ def _leading(kernel: Tensor, count: int, start: Tensor | None = None) -> tuple[T
     From the constant vector by default: the top eigenvector of a matrix of no negative entries has none either, so they
     meet.
     """
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
     n = len(kernel)
     start = torch.ones(n, dtype=kernel.dtype) if start is None else start.cpu().ravel()
 
     def product(v: np.ndarray) -> np.ndarray:
         return (kernel @ torch.tensor(v).to(kernel)).cpu().numpy()  # a copy, aligned: its last bits would differ else
 
-    operator = LinearOperator((n, n), product, dtype=start.numpy().dtype)
-    size = min(max(6, 2 * count + 1), n)
-    found = eigsh(operator, count, which="LA", v0=start.numpy(), ncv=size, tol=1e-6)
+    found = arpack(product, start.numpy(), count, which="LA", ncv=min(max(6, 2 * count + 1), n), tol=1e-6)
     values, vectors = (torch.tensor(part).to(kernel) for part in found)
     # In float32 ARPACK goes astray if it starts from an eigenvector, as of a matrix that is all but diagonal.
     if (kernel @ vectors - values * vectors).norm() > 1e-3 * values.max():

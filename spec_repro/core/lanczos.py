@@ -6,6 +6,8 @@ taken out is looked at, too. See R. Lehoucq, D. Sorensen, C. Yang, "ARPACK users
 """
 
 import contextlib
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
     If ARPACK does not get there, or leaves out a pair that belongs to them, :func:`~spec_repro.core.krylov.krylov` has
     to.
     """
-    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError
 
     if 2 * k >= operator.n - 1:
         return krylov(operator, k, tol=tol, seed=seed)
@@ -37,8 +39,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
 
     def ends(count: int, tol: float, product, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         # Vectors are float64; the product is as precise as the matrix.
-        of = LinearOperator((n, n), product, dtype=np.float64)
-        return eigsh(of, count, which="BE", tol=tol, v0=rng.standard_normal(n), maxiter=RESTARTS, ncv=size)
+        return arpack(product, rng.standard_normal(n), count, which="BE", tol=tol, maxiter=RESTARTS, ncv=size)
 
     def times(v: np.ndarray) -> np.ndarray:
         nonlocal products
@@ -58,3 +59,25 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
             wanted = both_ends(values, k, least)
             return Pairs(values[wanted], vectors[:, wanted].to(operator.dtype), residuals[wanted], products)
     return krylov(operator, k, tol=tol, seed=seed)
+
+
+def arpack(product: Callable, start: np.ndarray, count: int, **options) -> tuple[np.ndarray, np.ndarray]:
+    """scipy's ``eigsh`` of a symmetric product from ``start`` (n,), with one thread for its own small steps.
+
+    Several would spin beside those of torch, which makes the products, at up to three times the time.
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    operator, blas = LinearOperator((len(start),) * 2, product, dtype=start.dtype), _blas()
+    with blas.limit(limits=1, user_api="blas") if blas else contextlib.nullcontext():
+        return eigsh(operator, count, v0=start, **options)
+
+
+@functools.cache
+def _blas():
+    """The threads of scipy's algebra; None without threadpoolctl, which comes with scikit-learn."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
