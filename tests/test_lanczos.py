@@ -1,12 +1,16 @@
 """The route of small matrices: copies of a repeated eigenvalue, what ARPACK leaves out, and when it is taken."""
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse.linalg
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from spec_repro import Cosine, Gaussian, compare
 from spec_repro.base.rows import as_pair
+from spec_repro.core.lanczos import _blas, arpack
 from spec_repro.core.operators import kernel_difference
 from spec_repro.core.solvers import cheapest_solver, rounding
 
@@ -70,3 +74,22 @@ def test_embeddings_without_a_difference_have_no_pair():
     found = compare(x, x.copy(), (Gaussian(2.0), Gaussian(2.0)), k=3, solver="lanczos")
     assert [len(side) for side in found] == [0, 0]
     assert found.spec_diff <= rounding(torch.float32)
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_arpack_has_one_thread_of_its_own_where_they_can_be_limited(monkeypatch, there):
+    if not there:
+        monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    _blas.cache_clear()
+    matrix, seen = np.diag(np.arange(40.0)), []
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        values, _ = arpack(lambda v: seen.append(blas_threads()) or matrix @ v, np.ones(40), 3, which="LA")
+        assert blas_threads() == before
+    _blas.cache_clear()
+    np.testing.assert_allclose(values, [37, 38, 39])
+    assert all(threads == ([1] * len(before) if there else before) for threads in seen)
