@@ -93,3 +93,11 @@ def test_arpack_has_one_thread_of_its_own_where_they_can_be_limited(monkeypatch,
     _blas.cache_clear()
     np.testing.assert_allclose(values, [37, 38, 39])
     assert all(threads == ([1] * len(before) if there else before) for threads in seen)
+
+
+@pytest.mark.parametrize("n", [300, 600])
+def test_features_that_are_computed_in_each_pass_are_all_there(n):
+    x, y = np.random.default_rng(0).normal(size=(2, n, 5)).astype(np.float32)
+    options = {"k": 3, "frequencies": 40, "solver": "lanczos", "batch_size": 50}
+    kept, streamed = (compare(x, y, (Gaussian(2.0), Gaussian(2.0)), memory=memory, **options) for memory in (None, 0))
+    np.testing.assert_allclose(streamed.x_only.eigenvalues, kept.x_only.eigenvalues, rtol=1e-4)

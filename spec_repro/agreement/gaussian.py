@@ -117,8 +117,7 @@ class _Moments:
         gram = (coordinates.T @ coordinates).astype(np.float64)
         missed = np.linalg.norm(gram - np.diag(scale**2)) / np.linalg.norm(scale**2)
         root = np.linalg.cholesky(gram / np.outer(units, units) + 1e-6 * np.eye(len(gram)))
-        found = solve_triangular(root, np.diag(scale), lower=True, trans="T") / units[:, None]
-        return found.astype(np.float32), float(missed)
+        return (solve_triangular(root, np.diag(scale), lower=True, trans="T") / units[:, None]).astype("f4"), missed
 
 
 def _at_length(z: np.ndarray, place: int, lengths) -> np.ndarray:

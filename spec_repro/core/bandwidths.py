@@ -305,8 +305,7 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: fl
 
     def curve(log_sigma: float) -> tuple[float, float]:
         nonlocal start
-        sigma = math.exp(log_sigma)
-        kernel = _gaussian(squares, sigma)
+        kernel = _gaussian(squares, sigma := math.exp(log_sigma))
         value, start = _leading(kernel, 1, start)
         level = min(float(value) / len(squares), 1 - 1e-7)
         excess = 0.0 if abs(level - target) <= gap else math.log(level / target * (1 - target) / (1 - level))

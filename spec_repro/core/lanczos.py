@@ -32,7 +32,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
     n, least, goal = operator.n, rounding(operator.dtype, operator.slack), tol or TOLERANCE[operator.dtype]
     rng, products = np.random.default_rng(seed), 0
     if isinstance(operator, FeatureOperator) and operator.processes.size == 1 and n > FEW:
-        features = torch.cat([block.cpu() for _, block in operator.blocks("kernel difference")])
+        features = operator.whole(operator.dtype).cpu()
         inner = (operator.signs * operator.scales.square()).to(features)
     else:
         features, inner = operator.matrix(operator.dtype).cpu(), None
@@ -76,8 +76,7 @@ def arpack(product: Callable, start: np.ndarray, count: int, **options) -> tuple
 @functools.cache
 def _blas():
     """The threads of scipy's algebra; None without threadpoolctl, which comes with scikit-learn."""
-    try:
+    with contextlib.suppress(ImportError):
         from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController()
+
+        return ThreadpoolController()

@@ -253,10 +253,16 @@ class FeatureOperator(Operator):
             total.addr_(sums, sums, alpha=-1 / self.n)
         return total.mul_(self.scales).mul_(self.scales.T)
 
+    def whole(self, dtype: torch.dtype) -> Tensor:
+        r""":math:`A S^{-1}`, ``(n, p)``, of the rows of this process; copied, since a streamed block is used again."""
+        raw = torch.empty(self.x.rows.n, self.size, dtype=dtype, device=self.algebra)
+        for rows, block in self.blocks("kernel difference"):
+            raw[rows] = block.to(raw)
+        return raw
+
     def matrix(self, dtype: torch.dtype) -> Tensor:
         r""":math:`\Lambda`, ``(n, n)``; if centred, with the features less those of the origin."""
-        raw = torch.cat([block.to(self.algebra, dtype) for _, block in self.blocks("kernel difference")])
-        a = self.processes.rows(raw, self.n, self.algebra).to(self.algebra) * self.scales.T.to(dtype)
+        a = self.processes.rows(self.whole(dtype), self.n, self.algebra).to(self.algebra) * self.scales.T.to(dtype)
         return (a * self.signs.T.to(dtype)) @ a.T
 
 
