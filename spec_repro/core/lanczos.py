@@ -37,9 +37,9 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
     else:
         features, inner = operator.matrix(operator.dtype).cpu(), None
 
-    def ends(count: int, tol: float, product, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def ends(count: int, tol: float, product) -> tuple[np.ndarray, np.ndarray]:
         # Vectors are float64; the product is as precise as the matrix.
-        return arpack(product, rng.standard_normal(n), count, which="BE", tol=tol, maxiter=RESTARTS, ncv=size)
+        return arpack(product, rng.standard_normal(n), count, which="BE", tol=tol, maxiter=RESTARTS)
 
     def times(v: np.ndarray) -> np.ndarray:
         nonlocal products
@@ -52,7 +52,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
         values, vectors = (np.ascontiguousarray(part[..., ::-1]) for part in ends(2 * k, goal, times))
         residuals = np.linalg.norm(times(vectors) - vectors * values, axis=0)
         goal *= max(abs(values).max(), least)
-        low, high = ends(2, 0.05, lambda v: times(v) - vectors @ (values * (vectors.T @ v)), min(10, n))[0]
+        low, high = ends(2, 0.05, lambda v: times(v) - vectors @ (values * (vectors.T @ v)))[0]
         missed = high > max(values[k - 1] + goal, least) or low < min(values[k] - goal, -least)
         if residuals.max() <= goal and not missed:
             values, vectors, residuals = (torch.from_numpy(part) for part in (values, vectors, residuals))
