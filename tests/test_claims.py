@@ -110,8 +110,9 @@ def test_a_pair_is_for_greater_than_alone():
 
 
 def test_numbers_as_text():
-    assert [show(x, 2) for x in (0.126, -0.001, 5e-15, 3, None, "word", [0.5, 0.25])] == [
+    assert [show(x, 2) for x in (0.126, -0.126, -0.001, 5e-15, 3, None, "word", [0.5, 0.25])] == [
         "0.13",
+        "−0.13",
         "0.00",
         "5e-15",
         "3",

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from spec_repro import load_data
 from spec_repro.base.errors import InvalidInput, UnknownName
+from spec_repro.base.files import read_json
 from spec_repro.headless import report
 from spec_repro.headless.claims import VERDICTS
 from spec_repro.headless.experiments import load_experiments
@@ -127,12 +128,15 @@ def test_what_the_pages_load_and_link_to_is_there(tiny):
             assert not anchor or anchor in parsed[target].ids, link
 
 
-def test_a_picture_is_told_by_its_caption_and_linked_to_its_pdf(tiny):
+def test_a_picture_is_told_by_its_caption_and_linked_to_its_pdf_notebook_and_commit(tiny, tmp_path):
     record(tiny, 0.912)
     index, _, own = (Page(path.read_text()) for path in pages())
     assert index.words == own.words == ["y against x; One line"]
     assert 'width="220" height="110"' in pages()[0].read_text()  # a figure of two by one inches at 220 dots an inch
     assert {"../tiny/clusters.png", "../tiny/clusters.pdf", "../tiny/tables/agreement.csv"} <= {*own.links}
+    commit = read_json(tmp_path / "results" / "mini" / "tiny" / "timing.json")["commit"]
+    at = f"at commit <code>{commit[:10]}</code>" if commit else ""  # there is none outside a clone
+    assert f"Made by notebooks/tiny_one.ipynb\n{at}</p>" in pages()[2].read_text()
     made = Record(tiny)
     figure = Figure()
     figure.subplots()

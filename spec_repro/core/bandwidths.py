@@ -221,8 +221,7 @@ class _Side:
 
     def _centred(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The rows in units of their largest coordinate, about where most of them are."""
-        z = self.rows.batch(self.index, device, dtype)
-        z = z - z[:: -(-len(z) // 100)].median(dim=0).values
+        z = self.rows.batch(self.index, device, dtype) - self.rows.centre(device, dtype)
         self.unit = float(z.abs().max()) or 1.0
         return z.div_(self.unit)
 

@@ -50,13 +50,12 @@ def show(value, digits: int | None = 3) -> str:
     """A number, a pair or a list as text: ``digits`` decimals (None: as given), or a power of ten where they would show
     nothing; no minus zero, ``-`` for nothing.
     """
-    if value is None:
-        return "-"
     if isinstance(value, list | tuple):
         return ", ".join(show(item, digits) for item in value)
-    if isinstance(value, str | bool | int) or digits is None:
-        return str(value)
-    return f"{value:.0e}" if 0 < abs(value) < TINY else f"{round(float(value), digits) + 0.0:.{digits}f}"
+    if value is None or digits is None or isinstance(value, str | bool | int):
+        return "-" if value is None else str(value)
+    shown = f"{value:.0e}" if 0 < abs(value) < TINY else f"{round(float(value), digits) + 0.0:.{digits}f}"
+    return re.sub("^-", "−", shown)
 
 
 def show_measured(row: Mapping, digits: int = 3) -> str:
