@@ -10,6 +10,7 @@ from pathlib import Path
 
 # Before torch or numba are imported by anyone; kernels inherit them.
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+QUIET |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 os.environ.update(QUIET)
 os.environ.pop("MPLBACKEND", None)
 sys.modules.setdefault("rfc3987_syntax", None)  # as the runner has it, which says why

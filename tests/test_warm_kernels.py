@@ -103,6 +103,12 @@ def test_a_client_that_ends_before_it_has_asked_ends_nothing_else(forks):
     assert run(FORKED) == ["True"]
 
 
+@pytest.mark.parametrize(("name", "value"), [("HF_ENDPOINT", "http://127.0.0.1:9"), ("HF_HUB_OFFLINE", None)])
+def test_a_kernel_that_reads_hubs_differently_has_imported_nothing(forks, monkeypatch, name, value):
+    monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    assert run(FORKED) == ["False"]
+
+
 def test_without_the_process_of_warm_kernels_they_are_ordinary(forks, tmp_path):
     end = "import signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
     with pytest.raises(DeadKernelError):

@@ -196,8 +196,7 @@ def _stored(folder: Path) -> tuple[list[dict], dict[tuple[str, str], np.ndarray]
         path = folder / "arrays.npz"
         if path.is_file():
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                names = [name for name in arrays.files if not name.startswith("map_")]
-                found |= {("array", name): arrays[name] for name in names}
+                found |= {("array", name): arrays[name] for name in arrays.files if not name.startswith("map_")}
         path = folder / "run.json"
         run = read_json(path)
         run["parameters"].items(), run["versions"].items()

@@ -3,8 +3,8 @@
 Importing torch, scikit-learn and UMAP, which compiles itself, takes longer than most cells of a notebook on a CPU.
 `warm_kernels` starts a process that does it, and shows Jupyter a kernel specification that starts a small client in the
 kernel's place. The client passes its folder, environment and streams on; the process forks, and the fork is the kernel.
-Until this process is ready, and when it has gone, the client becomes an ordinary kernel. For Linux, and for runs on the
-CPU: a GPU does not survive a fork.
+Until this process is ready, when it has gone, and where hubs are read differently, the client becomes an ordinary
+kernel. For Linux, and for runs on the CPU: a GPU does not survive a fork.
 """
 
 import atexit
@@ -21,15 +21,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-# Nothing that reads the environment when imported (the clients of hubs and ipykernel do): each kernel has its own.
-IMPORTED = "torch pandas seaborn sklearn.cluster sklearn.metrics sklearn.manifold IPython zmq"
-IMPORTED += " spec_repro.agreement spec_repro.core.loss spec_repro.headless.record spec_repro.plots.maps"
-# A fork has one thread: no other may hold a lock then.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
-ONE_THREAD |= {"NUMBA_THREADING_LAYER": "workqueue"}  # GNU's OpenMP ends a fork that uses it
+# Not ipykernel, which reads the environment when it is imported: each kernel has its own.
+IMPORTED = "torchvision seaborn matplotlib.backends.backend_pdf skimage.feature IPython zmq datasets open_clip timm"
+IMPORTED += " sentence_transformers transformers.models.bert.modeling_bert sklearn.cluster sklearn.decomposition"
+IMPORTED += " sklearn.feature_extraction.text sklearn.manifold spec_repro.agreement spec_repro.align"
+IMPORTED += " spec_repro.embeddings spec_repro.headless.record spec_repro.plots.maps"
+# What the clients of hubs read of the environment when they are imported: a kernel with other values is none of these.
+READ = ("HF_", "HOME", "HUGGINGFACE_", "TRANSFORMERS_", "XDG_CACHE_HOME")
+QUIET = {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
+# A fork has one thread: no other may hold a lock then. GNU's OpenMP ends a fork that uses it.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue"}
 STARTED = b"+"
 
 
@@ -48,7 +52,7 @@ def warm_kernels(program: Sequence[str] = ("-m", __name__)) -> Iterator[dict[str
         client = [sys.executable, "-I", "-S", __file__, place, "-f", "{connection_file}"]
         # A signal would reach the client alone.
         spec.write_text(json.dumps({"argv": client, "display_name": "Python 3", "interrupt_mode": "message"}))
-        server, alone = [sys.executable, *program, place], os.environ | ONE_THREAD
+        server, alone = [sys.executable, *program, place], {"HF_HUB_OFFLINE": "1"} | os.environ | QUIET | ONE_THREAD
         with subprocess.Popen(server, stdin=subprocess.PIPE, env=alone, start_new_session=True):  # until its input ends
             yield {"JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))}
 
@@ -93,7 +97,7 @@ def serve(place: str) -> list | None:
             except (OSError, ValueError):  # the client has ended
                 client.close()
                 continue
-            pid = os.fork()
+            pid = os.fork() if _read(asked[2]) == _read(os.environ) else None
             for number, stream in enumerate(streams):
                 if pid == 0:
                     os.dup2(stream, number)
@@ -104,6 +108,10 @@ def serve(place: str) -> list | None:
                 return asked
             client.close()
     return None
+
+
+def _read(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ)}
 
 
 def _end_with(client: socket.socket) -> None:

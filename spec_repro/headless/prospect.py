@@ -129,8 +129,7 @@ def _shared(used: cost.Uses, space: float) -> list[str]:
     lacks = absent(used)
     names = {name.partition(",")[0] for name in lacks}
     gated = sorted(name for name in names & cost.on_hub().keys() if cost.on_hub()[name].get("gated"))
-    open_to = "accept its terms there, then set HF_TOKEN"
-    found = [f"{name} is gated on the hub: {open_to}" for name in gated if not get_token()]
+    found = [f"{n} is gated on the hub: accept its terms there, then set HF_TOKEN" for n in gated if not get_token()]
     free = free_at(cache_root()) / 1e9
     if space > free:
         found.append(f"{space:.1f} GB are needed on disk, {free:.1f} GB are free at {cache_root()}")

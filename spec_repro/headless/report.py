@@ -82,9 +82,8 @@ def collect(profile: str) -> dict:
 
 def _tally(sections: list[dict]) -> dict[str, dict[str, int]]:
     """How many claims of the paper, and of ours, have each verdict."""
-    claims = [claim for section in sections for claim in section["claims"]]
     # A claim of the paper has a place there; the others are controls and extensions of ours.
-    pairs = [("paper" if claim["paper"]["where"] else "own", claim["verdict"]) for claim in claims]
+    pairs = [("paper" if row["paper"]["where"] else "own", row["verdict"]) for s in sections for row in s["claims"]]
     return {whose: {verdict: pairs.count((whose, verdict)) for verdict in VERDICTS} for whose in ("paper", "own")}
 
 

@@ -24,7 +24,7 @@ import nbformat
 from spec_repro.base import content, errors, files
 from spec_repro.headless.cost import uses
 from spec_repro.headless.experiments import Experiment
-from spec_repro.headless.kernels import warm_kernels
+from spec_repro.headless.kernels import ONE_THREAD, QUIET, warm_kernels
 from spec_repro.headless.notebooks import check_parameters, clean_notebook, parse_overrides, read_notebook
 from spec_repro.headless.record import OWN_RESULTS, STAMP, damaged, place_of, read_stamp, results_folder, write_stamp
 from spec_repro.headless.turns import Outcome, in_turn, watched
@@ -143,8 +143,8 @@ def on_gpu() -> bool:
 
 def _apart(item: Plan, variables: dict[str, str], *options) -> Outcome:
     """Run one notebook in a process of its own: one that is killed takes no other run with it."""
-    variables = {**variables, "SPEC_NAME": item.folder.name}
-    spawn, start = multiprocessing.get_context("spawn"), (item.profile == "mini", os.getcwd(), variables)
+    variables = {**variables, "SPEC_NAME": item.folder.name, "SPEC_FROM": os.getcwd()}  # the start of relative paths
+    spawn, start = multiprocessing.get_context("spawn"), (item.profile == "mini", variables)
     try:
         with ProcessPoolExecutor(1, spawn, _start, start) as alone:
             return alone.submit(_run, item, *options).result()
@@ -156,10 +156,10 @@ def _apart(item: Plan, variables: dict[str, str], *options) -> Outcome:
         return Outcome(item.experiment.name, "failed", said)
 
 
-def _start(mini: bool, folder: str, variables: dict[str, str]) -> None:
+def _start(mini: bool, variables: dict[str, str]) -> None:
     """What a process does before its notebook; Ctrl-C in the terminal reaches it through the runner alone.
 
-    Kernels find silence, ``folder`` as the start of relative paths and, for mini, no network and one thread.
+    Kernels find silence, ``variables`` and, for mini, no network and one thread.
     """
     os.setsid()
     told = logging.StreamHandler(os.fdopen(os.dup(2), "w"))  # that this run waits for another one
@@ -168,9 +168,7 @@ def _start(mini: bool, folder: str, variables: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_follow, daemon=True).start()
     os.environ.pop("MPLBACKEND", None)
-    os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONHASHSEED": "0"}
-    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if mini else {}
-    os.environ |= {"SPEC_FROM": folder, **variables}
+    os.environ |= QUIET | (ONE_THREAD | {"HF_HUB_OFFLINE": "1"} if mini else {}) | variables
 
 
 def _follow() -> None:

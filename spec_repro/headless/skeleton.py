@@ -51,8 +51,8 @@ def skeleton(name: str, old: Experiment, settings: Sequence[str] = (), module: s
     entry = {"name": name, "title": name.replace("_", " ").capitalize(), "reference": "Not in the paper"}
     entry |= {"cards": {"mini": card}, "directions": _mini(given.get("directions", {}))}
     claims = [claim for claim in given.get("claims", ()) if "mini" in claim.get("profiles", ["mini"])]
-    gone = ("profiles", "paper")  # the new one has a mini profile alone, and nothing of the paper
-    claims = [{key: _mini(value) for key, value in claim.items() if key not in gone} for claim in claims]
+    # The new one has a mini profile alone, and nothing of the paper.
+    claims = [{key: _mini(claim[key]) for key in claim if key not in ("profiles", "paper")} for claim in claims]
     entry |= {"data": {"mini": f"{data}; {models}"}, "claims": claims}
     text = yaml.safe_dump(entry, sort_keys=False, allow_unicode=True, width=120)
     notebook.cells[0].source = f"# {entry['title']}\n\nWhat it compares, and what came out: to be written."
