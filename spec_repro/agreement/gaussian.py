@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import qr, solve_triangular
+import torch
+from scipy.linalg import solve_triangular
 
 from spec_repro.agreement.distances import ClusterDistances, cluster_distances, mean_distance
 from spec_repro.agreement.kmeans import kmeans_agreement
@@ -78,9 +79,10 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
 
     def drawn(child):
         noise = np.random.default_rng(child).standard_normal((n, len(shape)), dtype=np.float32)
-        basis, triangle = qr(noise - noise.mean(axis=0), mode="economic", overwrite_a=True, check_finite=False)
-        basis *= np.sign(np.diag(triangle))  # which makes it uniform
-        return _at_length(middle + basis @ shape, place, lengths)
+        # By torch, whose threads make the comparisons: those of another library would spin beside them.
+        basis, triangle = torch.linalg.qr(torch.from_numpy(noise - noise.mean(axis=0)))
+        basis *= triangle.diagonal().sign()  # which makes it uniform
+        return _at_length(middle + (basis @ torch.from_numpy(shape)).numpy(), place, lengths)
 
     steps = 6 * (any(lengths) and exact)
     for _ in range(steps):  # towards a Gaussian whose draws have the moments at their length
