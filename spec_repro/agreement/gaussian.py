@@ -82,7 +82,7 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
         # By torch, whose threads make the comparisons: those of another library would spin beside them.
         basis, triangle = torch.linalg.qr(torch.from_numpy(noise - noise.mean(axis=0)))
         basis *= triangle.diagonal().sign()  # which makes it uniform
-        return _at_length(middle + (basis @ torch.from_numpy(shape)).numpy(), place, lengths)
+        return _at_length(middle + (basis @ torch.from_numpy(shape).to(basis)).numpy(), place, lengths)
 
     steps = 6 * (any(lengths) and exact)
     for _ in range(steps):  # towards a Gaussian whose draws have the moments at their length
