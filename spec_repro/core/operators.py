@@ -109,7 +109,7 @@ class Operator:
 
     def projected(self, v: Tensor) -> Tensor:
         """H v, that is v without its mean, if centred; else v."""
-        return v - v.mean(dim=0) if self.centred else v
+        return v - v.mean(axis=0) if self.centred else v
 
     def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """v itself, and the factor R of v = Q R."""
