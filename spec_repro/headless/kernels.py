@@ -3,8 +3,8 @@
 Importing torch, scikit-learn and UMAP, which compiles itself, takes longer than most cells of a notebook on a CPU.
 `warm_kernels` starts a process that does it, and shows Jupyter a kernel specification that starts a small client in the
 kernel's place. The client passes its folder, environment and streams on; the process forks, and the fork is the kernel.
-Until this process is ready, when it has gone, and where hubs are read differently, the client becomes an ordinary
-kernel. For Linux, and for runs on the CPU: a GPU does not survive a fork.
+When this process has gone, and where hubs are read differently, the client becomes an ordinary kernel. For Linux, and
+for runs on the CPU: a GPU does not survive a fork.
 """
 
 import atexit
@@ -76,19 +76,19 @@ def serve(place: str) -> list | None:
 
     A client that goes takes its kernel with it; kernels end, too, when this process does: ipykernel sees to it.
     """
-    import numpy as np
-
-    if not sys.flags.safe_path:
-        del sys.path[0]  # the folder in which it was started
-    for name in IMPORTED.split():
-        importlib.import_module(name)
-    sys.modules["spec_repro.plots.maps"].coordinates(np.random.default_rng(0).random((50, 9)), "umap")
-    gc.collect()
-    gc.freeze()  # else the collections of each fork copy all memory that the libraries have
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a kernel has ended
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
-        listener.listen()
+        listener.listen()  # who asks from now on waits until all is imported
+        import numpy as np
+
+        if not sys.flags.safe_path:
+            del sys.path[0]  # the folder in which it was started
+        for name in IMPORTED.split():
+            importlib.import_module(name)
+        sys.modules["spec_repro.plots.maps"].coordinates(np.random.default_rng(0).random((50, 9)), "umap")
+        gc.collect()
+        gc.freeze()  # else the collections of each fork copy all memory that the libraries have
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a kernel has ended
         while 0 not in select.select([0, listener], [], [])[0]:
             client, _ = listener.accept()
             try:
