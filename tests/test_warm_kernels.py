@@ -13,8 +13,6 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_notebook
 
-from spec_repro.headless.kernels import warm_kernels
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks of this kind are for Linux")
 FORKED = "import os, sys\nprint('torch' in sys.modules)"
 SELF = """import json, os, sys
@@ -35,22 +33,11 @@ def until(met, what):
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
-def ready():
-    """The folder of a process that forks; it takes 20 seconds to start."""
-    os.environ["UNSET"] = "when the process starts"
-    with warm_kernels() as variables:
-        folder = Path(variables["JUPYTER_PATH"].split(os.pathsep)[0])
-        until((folder / "socket").exists, "no process of warm kernels")
-        del os.environ["UNSET"]
-        yield folder
-
-
 @pytest.fixture
-def forks(ready, monkeypatch):
-    """The same, in Jupyter's path."""
-    monkeypatch.setenv("JUPYTER_PATH", str(ready))
-    return ready
+def forks(forking, monkeypatch):
+    """The folder of the process that forks, in Jupyter's path."""
+    monkeypatch.setenv("JUPYTER_PATH", str(forking))
+    return forking
 
 
 def run(*code, **options):
