@@ -48,6 +48,7 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     """Remove the temporary home, and the process of warm kernels."""
+    gc.unfreeze()  # libraries say what they leak
     if not hasattr(config, "workerinput"):
         config.stack.close()
 
