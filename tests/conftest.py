@@ -74,6 +74,7 @@ TURNS = [stem for stems in [*GROUPS.values(), LONG] for stem in stems.split()]
 GROUP_OF = {stem: group for group, stems in GROUPS.items() for stem in stems.split()}
 
 
+@pytest.hookimpl(wrapper=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """A file, or a group of files, is for one worker; the longest first, so that no worker waits for one at the end.
 
@@ -90,6 +91,7 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group(GROUP_OF.get(item.path.stem, item.nodeid.partition("::")[0])))
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60
+    return (yield)
 
 
 @pytest.fixture(scope="session")
