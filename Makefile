@@ -32,10 +32,10 @@ figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed refer
 	$(MAKE) --no-print-directory report && exit $$((ran | same))
 
 test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed notebooks re-run against their stored outputs
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
 
 test-unit: $(ENVIRONMENT)  ## unit tests and docstring examples, without the rehearsals and the faults
-	@$(PY) -m pytest -p no:nbval -n $(JOBS) --dist loadgroup --no-loadscope-reorder tests spec_repro/core \
+	@$(PY) -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder tests spec_repro/core \
 	  --ignore tests/rehearsals --ignore tests/faults $(ARGS)
 
 faults: $(ENVIRONMENT)  ## kills, full disks, damaged files, hostile input: all of tests/faults, a quarter of an hour

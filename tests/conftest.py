@@ -74,9 +74,21 @@ TURNS = [stem for stems in [*GROUPS.values(), LONG] for stem in stems.split()]
 GROUP_OF = {stem: group for group, stems in GROUPS.items() for stem in stems.split()}
 
 
-@pytest.hookimpl(wrapper=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``--dist loadfile``, groups in place of their files (``loadgroup`` of xdist 3.8 is lost on pytest 9.2)."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Groups(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return GROUP_OF.get(Path(file).stem, file)
+
+    return Groups(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items):
-    """A file, or a group of files, is for one worker; the longest first, so that no worker waits for one at the end.
+    """The longest files first, so that no worker waits for one at the end.
 
     Cells have a minute for their outputs when they ended: nbval waits for five seconds, too short on a busy machine.
     """
@@ -88,10 +100,8 @@ def pytest_collection_modifyitems(items):
 
     items.sort(key=lambda item: turn(item.path))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(GROUP_OF.get(item.path.stem, item.nodeid.partition("::")[0])))
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60
-    return (yield)
 
 
 @pytest.fixture(scope="session")
