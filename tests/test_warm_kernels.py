@@ -49,7 +49,7 @@ def run(*code, **options):
 
 def soon(cell):
     """The seconds that a cell may take."""
-    return 2 if "sleep" in cell.source else 60
+    return 1 if "sleep" in cell.source else 60
 
 
 def test_a_fork_is_an_ordinary_kernel_with_its_libraries_imported(forks, monkeypatch, tmp_path):
