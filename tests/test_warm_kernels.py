@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import socket
 import sys
 import time
