@@ -64,12 +64,14 @@ def pytest_collection():
         gc.enable()
 
 
-# Files that share what takes seconds to make, each group for one worker: a process to fork, compiled libraries.
+# Files that share what takes seconds to make, each group for one worker: a process to fork, compiled
+# libraries, the sources of all libraries read.
 GROUPS = {
     "kernels": "test_plots test_explore test_runner test_missing test_committed_notebooks test_warm_kernels",
     "ranks": "test_processes test_shell test_align_processes test_align_checkpoints test_align test_alignment_study",
+    "docstrings": "test_docstrings test_registry",
 }
-LONG = "test_agreement test_precision test_mini test_paper_models test_continuum test_embed test_docstrings test_minilm"
+LONG = "test_agreement test_precision test_mini test_paper_models test_continuum test_embed test_minilm"
 TURNS = [stem for stems in [*GROUPS.values(), LONG] for stem in stems.split()]
 GROUP_OF = {stem: group for group, stems in GROUPS.items() for stem in stems.split()}
 
