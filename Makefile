@@ -35,8 +35,8 @@ test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed noteb
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
 
 test-unit: $(ENVIRONMENT)  ## unit tests and docstring examples, without the rehearsals and the faults
-	@$(PY) -m pytest -p no:nbval -n $(JOBS) --dist worksteal tests spec_repro/core --ignore tests/rehearsals \
-	  --ignore tests/faults $(ARGS)
+	@$(PY) -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder tests spec_repro/core \
+	  --ignore tests/rehearsals --ignore tests/faults $(ARGS)
 
 faults: $(ENVIRONMENT)  ## kills, full disks, damaged files, hostile input: all of tests/faults, a quarter of an hour
 	@mkdir -p build && rm -f build/faults.jsonl

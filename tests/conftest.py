@@ -1,11 +1,13 @@
 """Every test, and every notebook kernel that a test starts: offline, one thread, results in a temporary folder."""
 
 import contextlib
+import gc
 import os
 import runpy
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 # Before torch or numba are imported by anyone; kernels inherit them.
@@ -47,25 +49,86 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     """Remove the temporary home, and the process of warm kernels."""
+    gc.unfreeze()  # libraries say what they leak
     if not hasattr(config, "workerinput"):
         config.stack.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported stays: it is neither looked through for garbage in each test, nor copied by each fork."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+# Files that share what takes seconds to make, each group for one worker: a process to fork, compiled
+# libraries, the sources of all libraries read.
+GROUPS = {
+    "kernels": "test_plots test_explore test_runner test_missing test_committed_notebooks test_warm_kernels",
+    "ranks": "test_processes test_shell test_align_processes test_align_checkpoints test_align test_alignment_study",
+    "docstrings": "test_docstrings test_registry",
+}
+LONG = "test_agreement test_precision test_mini test_paper_models test_continuum test_embed test_minilm"
+TURNS = [stem for stems in [*GROUPS.values(), LONG] for stem in stems.split()]
+GROUP_OF = {stem: group for group, stems in GROUPS.items() for stem in stems.split()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``--dist loadfile``, groups in place of their files (``loadgroup`` of xdist 3.8 is lost on pytest 9.2)."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Groups(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return GROUP_OF.get(Path(file).stem, file)
+
+    return Groups(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that no worker waits for one at the end; last those that share a process to fork.
+    """The longest files first, so that no worker waits for one at the end.
 
     Cells have a minute for their outputs when they ended: nbval waits for five seconds, too short on a busy machine.
     """
 
     def turn(path: Path) -> int:
-        if path.stem.startswith(("test_align", "test_processes", "test_shell")):
-            return 3
-        return 0 if "rehearsals" in path.parts else 1 if path.suffix == ".ipynb" else 2
+        if "rehearsals" in path.parts or path.suffix == ".ipynb":
+            return -1 - ("rehearsals" in path.parts)
+        return TURNS.index(path.stem) if path.stem in TURNS else len(TURNS)
 
     items.sort(key=lambda item: turn(item.path))
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60
+
+
+@pytest.fixture(scope="session")
+def forking():
+    """The folder of a process whose forks are kernels; it takes ten seconds to start."""
+    from spec_repro.headless.kernels import warm_kernels
+
+    with pytest.MonkeyPatch.context() as begun, contextlib.ExitStack() as running:
+        begun.setenv("UNSET", "when the process starts")
+        variables = running.enter_context(warm_kernels())
+        folder, limit = Path(variables["JUPYTER_PATH"].split(os.pathsep)[0]), time.monotonic() + 600
+        while not (folder / "socket").exists():
+            assert time.monotonic() < limit, "no process of warm kernels"
+            time.sleep(0.1)
+        begun.undo()
+        yield folder
+
+
+@pytest.fixture
+def warm(request, monkeypatch):
+    """Kernels are forks, where the process for it is started anyway: for tests that ask nothing else of a kernel."""
+    started = any(item.path.stem == "test_warm_kernels" for item in request.session.items)
+    if started and sys.platform == "linux" and "JUPYTER_PATH" not in os.environ:
+        monkeypatch.setenv("JUPYTER_PATH", str(request.getfixturevalue("forking")))
 
 
 @pytest.fixture(scope="session")

@@ -430,7 +430,7 @@ def test_p_values_count_the_real_one_in():
 def test_directions_of_a_gaussian_are_no_more_than_gaussian_pairs(dims):
     """Draws with the covariance of unit vectors, brought to unit length, would reject nearly all of these."""
     rng, cases = np.random.default_rng(3), []
-    for _ in range(50):
+    for _ in range(20):
         x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in gaussian_case(rng, n=100, dims=dims))
         found, _ = surrogate(x, y, compare(x, y, match_bandwidths(x, y), k=2), runs=0, repeats=9)
         cases += [side.p_values[~np.isnan(side.p_values)][:1] for side in found]
@@ -480,7 +480,7 @@ def test_gaussian_pairs_are_no_more_than_gaussian_pairs():
 def test_planted_clusters_are_more_than_gaussian_pairs():
     """Four clusters of a tenth of the rows in x, four others in y: AMI and first eigenvalue in at least 95 of 100."""
     rng, cases = np.random.default_rng(2), []
-    for _ in range(12):
+    for _ in range(8):
         pair = gaussian_case(rng, n=200)
         for z, first in zip(pair, (0, 80), strict=True):
             for j in range(4):

@@ -27,6 +27,13 @@ def summary():
     return pd.read_csv(FOLDER / "summary.csv")
 
 
+@pytest.fixture(scope="module")
+def held_out():
+    """The held-out samples and their reference."""
+    samples = load_data(**FIG05["held_out_data"])
+    return samples, Reference(list(samples["id"]), embed(samples, FIG05["reference"]))
+
+
 def test_three_seeds_of_five_runs_and_the_models_they_start_from(summary):
     runs = summary.groupby(["training", "variant"]).seed.apply(sorted).to_dict()
     untouched = {("none", "mini-clip"): [0], ("none", "mini-dino"): [0]}
@@ -58,14 +65,13 @@ def test_weight_and_rate_are_those_that_the_sweep_chose():
 
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_a_checkpoint_was_made_with_the_settings_of_fig05_and_gives_the_numbers_of_the_table(summary, kind):
+def test_a_checkpoint_was_made_with_the_settings_of_fig05_and_gives_the_numbers_of_the_table(summary, held_out, kind):
     _, card = read(CHECKPOINTS[kind])
     expected = AlignSettings.of(FIG05["settings"] | {"seed": 0}).record()
     assert expected.items() <= card["settings"].items()
     assert (card["training"], card["pictures"]) == (FIG05["training"], kind)
     clip = trainable_clip(f"mini-clip:{CHECKPOINTS[kind]}")
-    samples = load_data(**FIG05["held_out_data"])
-    reference = Reference(list(samples["id"]), embed(samples, FIG05["reference"]))
+    samples, reference = held_out
     rows = ImageTexts(samples, clip.prepare, clip.tokenize, text="id")
     found = evaluator(rows, reference, AlignSettings.of(FIG05["settings"]))(clip.model)
     shown = summary.set_index(KEYS).loc[(kind, "spec-align", 0)]

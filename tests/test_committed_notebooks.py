@@ -95,6 +95,7 @@ def test_notebooks_stay_on_the_skeleton(notebook):
     assert notebook.cells[0].source.startswith("# ")
 
 
+@pytest.mark.usefixtures("warm")
 def test_nbval_notices_a_changed_number_or_claim_and_a_call_for_the_network(tmp_path):
     checked = "# NBVAL_CHECK_OUTPUT\nprint(round(2 / 3, 2))"
     claim = "# NBVAL_CHECK_OUTPUT\nprint('colour-ami  held     0.91 (0.9 to 1)')"

@@ -35,6 +35,7 @@ def empty(tmp_path, monkeypatch):
         ("from spec_repro import load_embedding\nload_embedding('dinov2')", ["dinov2", "facebook"]),
     ],
 )
+@pytest.mark.usefixtures("warm")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12 and later
 def test_the_message_of_the_loader_is_all_that_is_said(empty, monkeypatch, cell, parts):
     forked(monkeypatch)

@@ -14,7 +14,7 @@ CLAIMS = {claim.id: claim for claim in find_experiment("fig03").claims}
 @pytest.fixture(scope="module", params=[True, False], ids=["a wrong word", "the true word"])
 def drawn(request):
     """Whether words are wrong, and of both directions the first four groups' median purities by each factor."""
-    samples = load_data("typographic", n=600, wrong=request.param, seed=0)
+    samples = load_data("typographic", n=300, wrong=request.param, seed=0)
     assert (np.array(samples["word"]) == np.array(samples["label"])).any() != request.param
     x, y = (embed(samples, load_embedding(name)) for name in ("mini-clip", "mini-dino"))
     kernels = match_bandwidths(x, y, seed=0)

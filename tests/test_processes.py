@@ -3,8 +3,6 @@
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -253,15 +251,13 @@ def test_a_whole_set_of_leftovers_ends_in_time(monkeypatch, caplog, rank):
     assert f"process {rank} of 2: waiting for the others" in caplog.text
 
 
-def test_a_first_process_that_is_stopped_holds_no_other_one():
+def test_a_first_process_that_is_stopped_holds_no_other_one(fresh):
     """It accepts connections, as its kernel does for it, and says nothing: calls of torch.distributed wait for ever."""
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(stopped.getsockname()[1]), "SPEC_PATIENCE": "1"}
         environment = {**os.environ, **address, "RANK": "1", "WORLD_SIZE": "2"}
-        code = "from spec_repro.base.processes import launched\nwith launched(): pass"
-        ended = subprocess.run(
-            [sys.executable, "-c", code], env=environment, timeout=60, capture_output=True, text=True, check=False
-        )
+        code = "import signal; signal.alarm(60)\nfrom spec_repro.base.processes import launched\nwith launched(): pass"
+        ended = fresh(code, environment=environment)
     assert ended.returncode == 1
     assert "Busy: another process of this computation has died or does not answer (timed out after 1 s" in ended.stderr
 

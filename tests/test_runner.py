@@ -141,6 +141,7 @@ def test_the_key_follows_everything_that_a_result_depends_on(place, monkeypatch,
     assert place.plan().key != without
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_run_end_to_end_is_current_until_something_changes(place):
     assert place.run("n_samples=3").status == "done", place.said
     assert place.said[0] == "0 current, 1 to run, 1 at a time, about 1 min"
@@ -297,6 +298,7 @@ def test_a_process_that_dies_and_a_place_that_is_taken_stop_no_other_run(place, 
     assert done.status == "done"
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_broken_run_leaves_finished_results_as_they_are(place, monkeypatch, how):
     forked(monkeypatch)

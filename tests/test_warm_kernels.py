@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import socket
 import sys
 import time
@@ -12,8 +11,6 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_notebook
-
-from spec_repro.headless.kernels import warm_kernels
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks of this kind are for Linux")
 FORKED = "import os, sys\nprint('torch' in sys.modules)"
@@ -35,22 +32,11 @@ def until(met, what):
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
-def ready():
-    """The folder of a process that forks; it takes 20 seconds to start."""
-    os.environ["UNSET"] = "when the process starts"
-    with warm_kernels() as variables:
-        folder = Path(variables["JUPYTER_PATH"].split(os.pathsep)[0])
-        until((folder / "socket").exists, "no process of warm kernels")
-        del os.environ["UNSET"]
-        yield folder
-
-
 @pytest.fixture
-def forks(ready, monkeypatch):
-    """The same, in Jupyter's path."""
-    monkeypatch.setenv("JUPYTER_PATH", str(ready))
-    return ready
+def forks(forking, monkeypatch):
+    """The folder of the process that forks, in Jupyter's path."""
+    monkeypatch.setenv("JUPYTER_PATH", str(forking))
+    return forking
 
 
 def run(*code, **options):
@@ -62,7 +48,7 @@ def run(*code, **options):
 
 def soon(cell):
     """The seconds that a cell may take."""
-    return 2 if "sleep" in cell.source else 60
+    return 1 if "sleep" in cell.source else 60
 
 
 def test_a_fork_is_an_ordinary_kernel_with_its_libraries_imported(forks, monkeypatch, tmp_path):

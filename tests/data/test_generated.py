@@ -1,5 +1,6 @@
 """The planted truth of the generated sets: frequencies, independence, and that pictures and words show factors."""
 
+import functools
 import itertools
 import re
 
@@ -44,12 +45,16 @@ def test_frequencies_fall_by_the_ratio():
     np.testing.assert_allclose(frequencies(4, 1.0), 0.25)
 
 
+@functools.cache
+def factors_of_2000(name):
+    return factors(load_data(name, n=2000, **({"ratio": 0.85} if name == "synthetic-text" else {})))
+
+
 @pytest.mark.parametrize(
     ("name", "levels"), [("pictograms", 10), ("pictogram-scenes", 10), ("typographic", 10), ("synthetic-text", 10)]
 )
 def test_levels_have_unequal_frequencies(name, levels):
-    options = {"ratio": 0.85} if name == "synthetic-text" else {}
-    for factor, level in factors(load_data(name, n=2000, **options)).items():
+    for factor, level in factors_of_2000(name).items():
         if factor in ("word", "other"):  # its own class is left out, so it falls the other way, and not by 0.85
             assert np.corrcoef(np.bincount(level), np.arange(levels))[0, 1] > 0.9
             continue
@@ -67,8 +72,7 @@ def test_ratio_one_is_uniform():
 
 @pytest.mark.parametrize("name", ["pictograms", "pictogram-scenes", "typographic", "synthetic-text"])
 def test_factors_are_independent(name):
-    options = {"ratio": 0.85} if name == "synthetic-text" else {}
-    columns = factors(load_data(name, n=2000, **options))
+    columns = factors_of_2000(name)
     bound = {frozenset(pair) for pair in (("label", "other"), ("label", "word"), ("label", "object"))}
     for a, b in itertools.combinations(columns, 2):
         v = cramers_v(columns[a], columns[b])

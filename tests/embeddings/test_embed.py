@@ -533,7 +533,7 @@ def test_waiting_for_others_ends(texts, cache, monkeypatch, caplog):
 
 def test_who_makes_progress_is_waited_for(texts, cache, monkeypatch):
     monkeypatch.setenv("SPEC_PATIENCE", "0.4")
-    store, rows = Store(cache, {"data": {"name": "x"}, "model": {"name": "y"}}, 8, 2), iter(range(8))
+    store, rows = Store(cache, {"data": {"name": "x"}, "model": {"name": "y"}}, 4, 2), iter(range(4))
     pauses = 0
     for pause in files.waiting(lambda: f"{store}"):
         time.sleep(pause)
@@ -542,7 +542,7 @@ def test_who_makes_progress_is_waited_for(texts, cache, monkeypatch):
             store.write([next(rows)], np.ones((1, 2)))
         if store.checks.all():
             break
-    assert pauses == 24
+    assert pauses == 12  # 1.2 s
 
 
 def test_the_room_of_an_array_is_taken_at_once(cache):
