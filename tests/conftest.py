@@ -5,16 +5,19 @@ import gc
 import os
 import runpy
 import shutil
+import socket
 import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 # Before torch or numba are imported by anyone; kernels inherit them.
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 QUIET |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 os.environ.update(QUIET)
 os.environ.pop("MPLBACKEND", None)
+BEGUN = dict(os.environ)
 sys.modules.setdefault("rfc3987_syntax", None)  # as the runner has it, which says why
 
 import matplotlib  # noqa: E402  after the thread limits
@@ -112,14 +115,18 @@ def forking():
     """The folder of a process whose forks are kernels; it takes ten seconds to start."""
     from spec_repro.headless.kernels import warm_kernels
 
-    with pytest.MonkeyPatch.context() as begun, contextlib.ExitStack() as running:
-        begun.setenv("UNSET", "when the process starts")
-        variables = running.enter_context(warm_kernels())
+    with contextlib.ExitStack() as running:
+        with mock.patch.dict(os.environ, BEGUN | {"UNSET": "when the process starts"}, clear=True):
+            variables = running.enter_context(warm_kernels())
         folder, limit = Path(variables["JUPYTER_PATH"].split(os.pathsep)[0]), time.monotonic() + 600
         while not (folder / "socket").exists():
             assert time.monotonic() < limit, "no process of warm kernels"
             time.sleep(0.1)
-        begun.undo()
+        with socket.socket(socket.AF_UNIX) as client:  # who asks for nothing is dismissed when it is ready
+            client.settimeout(600)
+            client.connect(str(folder / "socket"))
+            client.shutdown(socket.SHUT_WR)
+            client.recv(1)
         yield folder
 
 

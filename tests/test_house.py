@@ -176,3 +176,10 @@ def test_the_package_knows_no_figure():
         if pattern.search(line)
     ]
     assert found == []
+
+
+def test_the_groups_of_tests_name_files():
+    """A file that is renamed would leave its group unnoticed."""
+    from conftest import TURNS
+
+    assert {*TURNS} <= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}

@@ -172,7 +172,7 @@ def test_rows_of_one_norm_are_not_taken_for_equal():
             np.testing.assert_allclose(matrix, gaussian(z, sigma), atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(60))
 def test_many_equal_rows_make_low_levels_unreachable(seed):
     rng = np.random.default_rng(seed)
     n, d, share = int(rng.integers(20, 400)), int(rng.integers(2, 130)), rng.uniform(0.2, 0.9)
@@ -314,7 +314,7 @@ def grouped(seed=0, n=400):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("change", ["itself", "rotated", "multiple", "small", "shifted", "mirrored"])
 def test_against_itself_there_is_no_cluster(change, seed, dtype):
     x, rng = grouped(seed)
