@@ -152,8 +152,7 @@ def architecture(name: str) -> str:
 @functools.cache
 def on_hub() -> Mapping[str, Mapping[str, Any]]:
     """Those entries of ``sets.yml`` that have a copy on the hub."""
-    facts = yaml.safe_load(SETS.read_text(encoding="utf-8"))
-    return {name: each for name, each in facts.items() if each.get("hub")}
+    return {name: each for name, each in yaml.safe_load(SETS.read_text("utf-8")).items() if each.get("hub")}
 
 
 @functools.cache

@@ -134,8 +134,7 @@ def _section(experiment: Experiment, profile: str) -> dict:
         section["came_out"] = came_out(section["claims"], findings)
         for claim in section["claims"]:
             if claim["verdict"] in ("differs", "inconclusive"):
-                said = findings.get(claim["id"], "")
-                claim["reason"] = "; ".join(filter(None, (claim["reason"], said)))
+                claim["reason"] = "; ".join(filter(None, (claim["reason"], findings.get(claim["id"], ""))))
         section["run"], section["changed"] = read("run.json", partial(_run_of, experiment), ({}, {}))
         section["came_out"] = [*section["run"].get("conclusion", ()), *section["came_out"]]
         section["timing"] = read("timing.json", read_json) if "timing.json" in files else None

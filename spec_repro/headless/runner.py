@@ -13,7 +13,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -123,7 +123,7 @@ def run(
     warm = len(stale) > jobs + 2 and all(plans[i].profile == "mini" for i in stale)
     with warm_kernels() if warm else contextlib.nullcontext({}) as variables, ThreadPoolExecutor(jobs) as pool:
         try:
-            options = variables, again, save_outputs
+            options = [None] * jobs, variables, again, save_outputs
             return in_turn(plans, stale, lambda item: pool.submit(_apart, item, *options), say, longest=jobs > 1)
         except BaseException:
             # Ctrl-C reaches this process alone: no new notebook starts, and papermill shuts its kernels down.
@@ -141,34 +141,41 @@ def on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _apart(item: Plan, variables: dict[str, str], *options) -> Outcome:
-    """Run one notebook in a process of its own: one that is killed takes no other run with it."""
-    variables = {**variables, "SPEC_NAME": item.folder.name, "SPEC_FROM": os.getcwd()}  # the start of relative paths
-    spawn, start = multiprocessing.get_context("spawn"), (item.profile == "mini", variables)
-    try:
-        with ProcessPoolExecutor(1, spawn, _start, start) as alone:
-            return alone.submit(_run, item, *options).result()
-    except Exception as error:
-        said = str(error) if isinstance(error, errors.SpecError) else f"{type(error).__name__}: {error}"
-        said = f"its process {GONE}." if isinstance(error, BrokenProcessPool) else said
-        with contextlib.suppress(errors.SpecError):
-            files.recovered(item.folder)
-        return Outcome(item.experiment.name, "failed", said)
-
-
-def _start(mini: bool, variables: dict[str, str]) -> None:
-    """What a process does before its notebook; Ctrl-C in the terminal reaches it through the runner alone.
+def _apart(item: Plan, idle: list, variables: dict[str, str], *options) -> Outcome:
+    """Run one notebook in one of the processes that are ``idle``: one that is killed takes no other run with it.
 
     Kernels find silence, ``variables`` and, for mini, no network and one thread.
     """
+    environment = os.environ | QUIET | (ONE_THREAD | {"HF_HUB_OFFLINE": "1"} if item.profile == "mini" else {})
+    environment |= variables | {"SPEC_NAME": item.folder.name, "SPEC_FROM": os.getcwd()}  # where relative paths start
+    process = idle.pop() or ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start)
+    try:
+        return process.submit(_run_in, environment, item, *options).result()
+    except Exception as error:
+        said = str(error) if isinstance(error, errors.SpecError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, BrokenProcessPool):
+            said, process = f"its process {GONE}.", None
+        with contextlib.suppress(errors.SpecError):
+            files.recovered(item.folder)
+        return Outcome(item.experiment.name, "failed", said)
+    finally:
+        idle.append(process)
+
+
+def _start() -> None:
+    """What a process does before its first notebook; Ctrl-C in the terminal reaches it through the runner alone."""
     os.setsid()
     told = logging.StreamHandler(os.fdopen(os.dup(2), "w"))  # that this run waits for another one
     logging.getLogger("spec_repro").addHandler(told)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # kernels warn there; what fails is in the outcome
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_follow, daemon=True).start()
-    os.environ.pop("MPLBACKEND", None)
-    os.environ |= QUIET | (ONE_THREAD | {"HF_HUB_OFFLINE": "1"} if mini else {}) | variables
+
+
+def _run_in(environment: Mapping[str, str], *options) -> Outcome:
+    os.environ.clear()
+    os.environ.update({name: value for name, value in environment.items() if name != "MPLBACKEND"})
+    return _run(*options)
 
 
 def _follow() -> None:
@@ -243,8 +250,7 @@ def _failure(item: Plan, executed: Path) -> str:
         cut = ["    ..."] if len(traceback) > 24 else []
         return "\n".join([message + error.source, "", *traceback[:12], *cut, *traceback[12:][-12:]])
     except DeadKernelError:
-        code = [cell for cell in read_notebook(executed).cells if cell.cell_type == "code"]
-        begun = [cell for cell in code if cell.metadata.papermill.start_time]
+        begun = [c for c in read_notebook(executed).cells if c.cell_type == "code" and c.metadata.papermill.start_time]
         return f"in cell [{len(begun)}] of {source.name}:\n{begun[-1].source}\n\nThe kernel that ran it {GONE}."
     except (KeyboardInterrupt, RuntimeError) as error:
         return f"in {source.name}: {error or 'interrupted'}"
