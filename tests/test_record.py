@@ -290,7 +290,7 @@ def test_the_printed_table(tiny, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[:2]] == ["claim", "colour"]
     assert "held          0.91, 0.20 (difference 0.66 to 0.80)  first minus second above 0.3" in lines[1]
-    assert "inconclusive  0.00 (-0.20 to 0.30)" in lines[3]
+    assert "inconclusive  0.00 (−0.20 to 0.30)" in lines[3]
     record.close()
     assert capsys.readouterr().out.startswith(
         f"mini/tiny: run {record.run_id}, claims: 1 held, 3 not run, 1 inconclusive"
