@@ -148,7 +148,8 @@ def table(files, tmp_path):
 
 def test_a_result_is_kept_though_nobody_reads_what_is_told(table, tmp_path):
     words, kept = table
-    command = f"{sys.executable} -m spec_repro {' '.join(map(str, words))} | true; exit ${{PIPESTATUS[0]}}"  # gone before it is told anything
+    # The reader has gone before anything is told.
+    command = f"{sys.executable} -m spec_repro {' '.join(map(str, words))} | true; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
     told = {"capture_output": True, "text": True, "timeout": 240, "cwd": tmp_path, "env": environment}
     done = subprocess.run(["bash", "-c", command], **told)
