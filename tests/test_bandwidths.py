@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import ArpackError, eigsh
 from support import global_states, planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
@@ -141,3 +141,17 @@ def test_unreachable_levels_are_refused():
         match_bandwidths(mostly_one, y)
     with pytest.raises(EmbeddingMismatch, match="x has 300 rows and y has 299"):
         match_bandwidths(x, y[:-1])
+
+
+def test_where_arpack_gives_up_the_whole_matrix_is_decomposed(monkeypatch):
+    """With a start that is not zero it says once in thousands of calls that it is."""
+    x, y = np.random.default_rng(0).normal(size=(2, 90, 5))
+    expected = match_bandwidths(x, y)
+
+    def refused(*_, **options):
+        raise ArpackError(-9)
+
+    monkeypatch.setattr(bandwidths, "arpack", refused)
+    found = match_bandwidths(x, y)
+    assert found.kernel_x.sigma == pytest.approx(expected.kernel_x.sigma, rel=1e-5)
+    assert found.eigenvalue_y == pytest.approx(expected.eigenvalue_y, abs=1e-6)

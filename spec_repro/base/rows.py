@@ -76,7 +76,7 @@ class Rows:
         weights = torch.linspace(0.5, 1.5, self.d, dtype=dtype)
         for rows in slices(self.n, 8_192):
             part = self.batch(rows, torch.device("cpu"), dtype)
-            total = part.abs().sum(dim=1)
+            total = torch.linalg.vector_norm(part, 1, dim=1)
             marks.append(torch.stack([part @ weights, total], dim=1).nan_to_num())
             start = self.first + rows.start
             # A sum of finite entries may overflow; only then are the entries looked at one by one.

@@ -119,7 +119,7 @@ class Gaussian:
         The kernel does not change with the centre c; rounding does, since squared norms cancel in the exponent. t is 1
         for rows whose norm another one has as well, so that equal rows are among them.
         """
-        z = (x - centre) / self.sigma
+        z = (x - centre).div_(self.sigma)
         minus = -0.5 * z.square().sum(dim=1, keepdim=True)
         _, group, count = torch.unique(minus.detach(), return_inverse=True, return_counts=True)
         return torch.cat([z, minus, (count[group] > 1).to(z)], dim=1)
