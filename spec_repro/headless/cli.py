@@ -107,7 +107,8 @@ ARGUMENTS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 1 if a notebook or the check failed, 2 for a wrong request."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may not have every letter of an id
+        # The terminal may not have every letter of an id; in a log each line is there when it is told.
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
