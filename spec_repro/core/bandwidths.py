@@ -271,14 +271,16 @@ def _leading(kernel: Tensor, count: int, start: Tensor | None = None) -> tuple[T
     From the constant vector by default: the top eigenvector of a matrix of no negative entries has none either, so they
     meet.
     """
+    from scipy.sparse.linalg import ArpackError
+
     start = torch.ones(len(kernel), dtype=kernel.dtype) if start is None else start.cpu().ravel()
 
     def product(v: np.ndarray) -> np.ndarray:
         return (kernel @ torch.tensor(v).to(kernel)).cpu().numpy()  # a copy, aligned: its last bits would differ else
 
-    # Once in thousands of calls it says that the start is zero, which it is not (ArpackError is a RuntimeError). In
-    # float32 it goes astray if it starts from an eigenvector, as of a matrix that is all but diagonal.
-    with contextlib.suppress(RuntimeError):
+    # Once in thousands of calls it says that the start is zero, which it is not. In float32 it goes astray if it starts
+    # from an eigenvector, as of a matrix that is all but diagonal.
+    with contextlib.suppress(ArpackError):
         few = {"which": "LA", "ncv": min(max(6, 2 * count + 1), len(kernel)), "tol": 1e-6}
         values, vectors = (torch.tensor(part).to(kernel) for part in arpack(product, start.numpy(), count, **few))
         if (kernel @ vectors - values * vectors).norm() <= 1e-3 * values.max():

@@ -6,7 +6,8 @@ A kernel of a rehearsal would import for longer than it computes.
 from spec_repro.headless import kernels
 from spec_repro.headless.experiments import load_experiments
 
-LIBRARIES = ["papermill", "scipy.stats", "spec_repro.data.row_groups", "spec_repro.probe", "torchvision.models"]
+LIBRARIES = ["papermill", "scipy.stats", "sklearn.linear_model", "spec_repro.data.row_groups", "spec_repro.probe"]
+LIBRARIES += ["torchvision.models"]
 FAMILIES = ("dinov2", "roberta", "t5")  # of transformers
 LIBRARIES += [f"transformers.models.{name}.modeling_{name}" for name in FAMILIES]
 
