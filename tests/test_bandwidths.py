@@ -96,6 +96,15 @@ def test_all_rows_meet_the_level_that_a_sample_was_searched_for(make, dtype):
         assert right == pytest.approx([options.get("target", 0.15)] * 2, abs=3e-3)  # the paper asks 0.01
 
 
+@pytest.mark.parametrize("target", [0.05, 0.15, 0.4])
+def test_what_landmarks_share_with_themselves_alone_is_no_level_of_all_rows(target):
+    """In many dims a row is much more similar to itself than to its cluster: Nystroem's method alone misses 2e-3."""
+    rng = np.random.default_rng(5)
+    x = (rng.normal(size=(1500, 384)) + 3 * np.eye(5, 384)[rng.integers(0, 5, 1500)]).astype(np.float32)
+    match = match_bandwidths(x, x, target=target)
+    assert match.eigenvalue_x == pytest.approx(level(x.astype(np.float64), match.kernel_x), abs=2e-4)
+
+
 def test_levels_of_a_large_sample_are_exact():
     rng = np.random.default_rng(3)
     x, y = ties(rng, 1200), rng.normal(size=(1200, 30))
@@ -116,9 +125,9 @@ def test_above_the_sample_too_a_rotated_copy_has_no_cluster(options):
 @pytest.mark.parametrize("target", [0.1, 0.3, 0.8])
 def test_a_first_search_on_few_rows_ends_where_the_search_on_all_does(target, monkeypatch):
     x, y = pair()
-    monkeypatch.setattr("spec_repro.core.bandwidths.COARSE", 300)
+    monkeypatch.setattr("spec_repro.core.bandwidths.LANDMARKS", 300)
     whole = match_bandwidths(x, y, target=target)
-    monkeypatch.setattr("spec_repro.core.bandwidths.COARSE", 150)
+    monkeypatch.setattr("spec_repro.core.bandwidths.LANDMARKS", 150)
     sizes, leading = [], bandwidths._leading
     monkeypatch.setattr(bandwidths, "_leading", lambda kernel, *of: sizes.append(len(kernel)) or leading(kernel, *of))
     again = match_bandwidths(x, y, target=target)

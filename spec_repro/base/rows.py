@@ -64,8 +64,8 @@ class Rows:
         index = np.unique(np.linspace(0, self.total - 1, min(self.total, 100)).astype(np.int64))
         here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
         parts = processes.everything(self.batch(here, torch.device("cpu"), dtype))
-        # Six times as fast as the median of torch.
-        return torch.from_numpy(np.sort(torch.cat(parts).numpy(), axis=0)[(len(index) - 1) // 2]).to(device)
+        # Several times as fast as the median of torch.
+        return torch.from_numpy(np.sort(torch.cat(parts).numpy().T.copy())[:, (len(index) - 1) // 2].copy()).to(device)
 
     def faults(self, cosine: bool) -> tuple[list[int], list[int], Tensor]:
         """Rows with NaN or infinity; rows that the kernel cannot take, zero for the cosine and huge for the Gaussian;

@@ -21,8 +21,8 @@ from spec_repro.core.kernels import NEAR, Gaussian, distances
 from spec_repro.core.lanczos import arpack
 
 PAPER_GAP = 0.01
-COARSE = 150  # rows of the first search
-LANDMARKS = 500  # rows by which all are seen, at least
+ALL = 500  # rows, up to which all are searched
+LANDMARKS = 250  # rows by which more are seen, at least; those of the first search
 SEEN = 20_000  # rows that are seen
 GAP = 5e-7  # between levels that meet, on the sample
 CLOSE = 5e-4  # between a level and its target, on all rows
@@ -63,9 +63,9 @@ def match_bandwidths(
         target: the common level, in (1/n, 1). 0.15 is the scale of the paper's settings; the median distance gives
             about 0.6, a kernel so wide that most structure is washed out.
         sigma: the bandwidth of x, whose level y then meets; ``target`` is not used.
-        sample: above this many rows, by default 25 / ``target`` from 500 to 5,000, the search is on a seeded subsample
-            of that size. Then the level of all rows (20,000 if there are more) is found from their kernel values with
-            the sample, and corrected, to 0.001 or so.
+        sample: of more rows than this, the search is on a seeded subsample of that size; by default, of more than 500
+            rows, 25 / ``target`` from 250 to 5,000. Then the level of all rows (20,000 if there are more) is found from
+            their kernel values with the sample, and corrected, to 0.001 or so.
 
     Returns:
         The kernels, and both top eigenvalues on these rows.
@@ -84,12 +84,13 @@ def match_bandwidths(
         ("target", target, real(target, 0, 1), "a top eigenvalue between 1/n and 1, exclusive"),
         ("sample", sample, sample is None or whole(sample, 2), "None or a number of rows >= 2"),
     )
-    sample = sample or min(5000, max(LANDMARKS, math.ceil(25 / target)))
-    side_x, side_y = _sides(x, y, sample, device, seed)
+    pair = as_pair(x, y)
+    sample = sample or (pair[0].n if pair[0].n <= ALL else min(5000, max(LANDMARKS, math.ceil(25 / target))))
+    side_x, side_y = _sides(pair, sample, device, seed)
     given = None if sigma is None else Gaussian(sigma).sigma
     sigma_x, of_sample, level_x = side_x.meet(target, target) if given is None else (given, *side_x.levels(given))
-    sigma_y, _, level_y = side_y.meet(level_x, of_sample)
-    kernel_x, kernel_y = Gaussian(sigma_x), Gaussian(sigma_y, side_y.slack(sigma_y))
+    sigma_y, of_sample, level_y = side_y.meet(level_x, of_sample)
+    kernel_x, kernel_y = Gaussian(sigma_x), Gaussian(sigma_y, side_y.slack(sigma_y, of_sample))
     miss = max(abs(level_x - level_y), abs(level_x - target) if sigma is None else 0.0)
     if miss > PAPER_GAP:
         raise NotConverged(
@@ -105,7 +106,7 @@ def given_bandwidths(x, y, sigmas: Sequence[float], *, device: str | torch.devic
     The levels may differ by any amount. Raises InvalidInput for a bandwidth that is not a positive number.
     """
     kernels = [Gaussian(sigma) for sigma in sigmas]
-    sides = _sides(x, y, LANDMARKS, device, seed)
+    sides = _sides(as_pair(x, y), ALL, device, seed)
     levels = [side.levels(kernel.sigma)[1] for side, kernel in zip(sides, kernels, strict=True)]
     return BandwidthMatch(*kernels, *levels)
 
@@ -124,10 +125,9 @@ def bandwidth_rule(names: Sequence[str], sigma: Mapping[str, float], **options) 
     return functools.partial(given_bandwidths, sigmas=[sigma[name] for name in names])
 
 
-def _sides(x, y, sample: int, device: str | torch.device, seed: int) -> tuple["_Side", "_Side"]:
+def _sides(pair, sample: int, device: str | torch.device, seed: int) -> tuple["_Side", "_Side"]:
     """Both sides, checked, on the same rows: all, or a seeded subsample and those by which it is seen."""
-    pair, device = as_pair(x, y), resolve_device(device)
-    n = pair[0].n
+    n, device = pair[0].n, resolve_device(device)
     expect(("seed", seed, whole(seed), "an integer >= 0"), ("n", n, n > 1, "2 samples or more"))
     for rows in pair:
         rows.check(cosine=False)
@@ -147,7 +147,8 @@ class _Side:
 
     def __init__(self, rows: Rows, index: np.ndarray, sample: int, device: torch.device):
         self.rows, self.index, self.device = rows, index, device
-        self.sample, self.landmarks = (min(size, len(index)) for size in (sample, max(sample, LANDMARKS)))
+        least = len(index) if len(index) <= ALL else LANDMARKS
+        self.sample, self.landmarks = (min(size, len(index)) for size in (sample, max(sample, least)))
         self._multiply()
 
     def meet(self, level: float, of_sample: float) -> tuple[float, float, float]:
@@ -189,28 +190,34 @@ class _Side:
         return of_sample, self.level(sigma, of_sample)
 
     def level(self, sigma: float, about: float) -> float:
-        r"""The level of all rows, known to be ``about``: exact up to ``LANDMARKS`` of them, above by Nystroem's method.
+        r"""The level of all rows, known to be ``about``: exact up to ``ALL`` of them, above by Nystroem's method.
 
         With the leading eigenpairs :math:`K_{ll} u = \mu u` of the landmarks, the columns of F in
         :math:`K \approx F F^\top` are :math:`K_{nl} u / \sqrt\mu`: as many as eigenvalues can be near the level.
+
+        A landmark is more similar to itself than to its like, and no other row has this share of :math:`\mu`: for them
+        it is taken off. Of a cluster of p landmarks, p being :math:`1 / \sum_i u_i^4`, whose similarity is s, it is
+        1 - s in :math:`\mu = 1 + (p - 1) s`, and what is left, s p, gives the level of the whole cluster exactly.
         """
         squares = self._sampled(sigma, self.landmarks)
         if self.landmarks == len(self.index):
             return _top(_gaussian(squares, sigma / self.unit))
         kernel = _gaussian(self.squares, sigma / self.unit)
         values, vectors = _leading(kernel[: self.landmarks], min(4 + math.ceil(1 / about), self.landmarks // 2))
-        kept = values > 1e-6 * values[-1]
-        f = (kernel @ (vectors[:, kept] / values[kept].sqrt())).cpu().double()
-        return min(float(torch.linalg.eigvalsh(f.T @ f)[-1]) / len(f), 1.0)
+        top, p = float(values[-1]), 1 / float(vectors[:, -1].pow(4).sum())
+        own = 1 - min((top - 1) / max(p - 1, 1e-9), 1)
+        f = (kernel[self.landmarks :] @ (vectors / values.clamp(min=1e-6 * top).sqrt())).cpu().double()
+        gram = values.cpu().double().diag() + f.T @ f / (1 - own / max(top, 2))
+        return min(float(torch.linalg.eigvalsh(gram)[-1]) / len(kernel), 1.0)
 
-    def slack(self, sigma: float) -> float:
+    def slack(self, sigma: float, of_sample: float) -> float:
         """Twice the eigenvalues of the kernel difference that come with top eigenvalues that meet to GAP.
 
         A wider bandwidth raises the top eigenvalue by less than it raises the matrix: other clusters grow more.
         """
         squares = self._sampled(sigma)
         narrow, wider = (_gaussian(squares, factor * sigma / self.unit) for factor in (1, 1.01))
-        eps, rise = torch.finfo(squares.dtype).eps, _top(wider) - _top(narrow)
+        eps, rise = torch.finfo(squares.dtype).eps, _top(wider) - of_sample
         return 2 * (GAP + eps) * max(1.0, _top(wider - narrow) / max(rise, eps))
 
     def _sampled(self, sigma: float = math.inf, count: int = 0) -> Tensor:
@@ -221,8 +228,8 @@ class _Side:
 
     def _centred(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The rows in units of their largest coordinate, about where most of them are."""
-        z = self.rows.batch(self.index, device, dtype) - self.rows.centre(device, dtype)
-        self.unit = float(z.abs().max()) or 1.0
+        z = self.rows.batch(self.index, device, dtype).sub_(self.rows.centre(device, dtype))  # a copy
+        self.unit = float(torch.stack(z.aminmax()).abs().max()) or 1.0
         return z.div_(self.unit)
 
     def _multiply(self) -> None:
@@ -230,7 +237,7 @@ class _Side:
         dtype = torch.float64 if self.rows.double else torch.float32
         device = torch.device("cpu") if self.device.type == "mps" and self.rows.double else self.device
         z = self._centred(device, dtype)
-        half = 0.5 * z.square().sum(dim=1)
+        half = 0.5 * torch.linalg.vector_norm(z, dim=1).square()
         self.least = self.unit * math.sqrt(float(half.max()) / NEAR[dtype])
         if not math.isfinite(self.least):
             return self._measure()
@@ -300,8 +307,8 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: fl
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
     middle, start = math.log(near or typical), None
-    if not near and len(squares) > COARSE:  # most steps on few rows, at a fraction of the cost
-        some = torch.arange(0, len(squares), -(-len(squares) // COARSE), device=squares.device)
+    if not near and len(squares) > LANDMARKS:  # most steps on few rows, at a fraction of the cost
+        some = torch.arange(0, len(squares), -(-len(squares) // LANDMARKS), device=squares.device)
         with contextlib.suppress(InvalidInput):
             middle = math.log(_solve_level(squares[some][:, some], target, target / 100, name))
 

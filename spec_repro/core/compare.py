@@ -202,12 +202,10 @@ def carry(
 
 def _noise_floor(pair: tuple, kernels: tuple[Kernel, Kernel], options: dict[str, Any]) -> float:
     """SPEC-diff of an embedding against itself under two draws of the frequencies, the larger of both embeddings."""
-    floor = 0.0
-    for z, kernel in zip(pair, kernels, strict=True):
-        if isinstance(kernel, Gaussian) and options["frequencies"]:
-            apart = compare(z, z, (kernel, kernel), k=1, tol=1e-3, independent=True, **options)
-            floor = max(floor, apart.spec_diff)
-    return floor
+    drawn = [(z, each) for z, each in zip(pair, kernels, strict=True) if isinstance(each, Gaussian)]
+    options = options | {"k": 1, "tol": 1e-3, "independent": True}
+    apart = (compare(z, z, (each, each), **options).spec_diff for z, each in drawn if options["frequencies"])
+    return max(apart, default=0.0)
 
 
 def _kernels(matched: tuple | None, kernel_x: Kernel | None, kernel_y: Kernel | None) -> tuple[Kernel, Kernel]:

@@ -32,9 +32,8 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
     n, least, goal = operator.n, rounding(operator.dtype, operator.slack), tol or TOLERANCE[operator.dtype]
     rng, products = np.random.default_rng(seed), 0
     thin = isinstance(operator, FeatureOperator) and operator.processes.size == 1 and n > FEW
-    features, inner = (operator.whole if thin else operator.matrix)(operator.dtype).cpu().numpy(), None
-    if thin:
-        inner = (operator.signs * operator.scales.square()).cpu().numpy().astype(features.dtype)
+    features = (operator.whole if thin else operator.matrix)(operator.dtype).cpu().numpy()
+    inner = (operator.signs * operator.scales.square()).cpu().numpy().astype(features.dtype) if thin else None
 
     def ends(count: int, tol: float, product) -> tuple[np.ndarray, np.ndarray]:
         # Vectors are float64; the product, by numpy, whose calls cost a third of torch's, is as precise as the matrix.
