@@ -306,7 +306,7 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: fl
     typical = math.sqrt(float(squares.mean()))
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, start = math.log(near or typical), None
+    middle, start = math.log(near or typical / math.sqrt(-2 * math.log(target))), None  # if all are as far apart
     if not near and len(squares) > LANDMARKS:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // LANDMARKS), device=squares.device)
         with contextlib.suppress(InvalidInput):
