@@ -34,9 +34,9 @@ figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed refer
 test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed notebooks re-run against their stored outputs
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
 
-test-unit: $(ENVIRONMENT)  ## unit tests and docstring examples, without the rehearsals and the faults
+test-unit: $(ENVIRONMENT)  ## unit tests and docstring examples: no Jupyter kernels, rehearsals or faults
 	@$(PY) -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder tests spec_repro/core \
-	  --ignore tests/rehearsals --ignore tests/faults $(ARGS)
+	  --ignore tests/runs --ignore tests/rehearsals --ignore tests/faults $(ARGS)
 
 faults: $(ENVIRONMENT)  ## kills, full disks, damaged files, hostile input: all of tests/faults, a quarter of an hour
 	@mkdir -p build && rm -f build/faults.jsonl

@@ -42,7 +42,7 @@ def pytest_configure(config):
     os.environ["SPEC_CACHE"] = str(Path(config.rooms, "cache"))
     os.environ["SPEC_RESULTS"] = str(Path(config.rooms, "results"))
     os.environ["IPYTHONDIR"] = str(Path(config.rooms, "ipython"))
-    # Not for a file or two, nor for the unit tests, which start few: it costs more than ten kernels.
+    # Not for a file or two, nor for the unit tests, which start none: it costs more than ten kernels.
     rehearsed = not any("rehearsals" in part for part in config.getoption("ignore") or ())
     if rehearsed and any(Path(part).is_dir() for part in config.args):
         from spec_repro.headless.kernels import warm_kernels

@@ -127,7 +127,7 @@ from spec_repro.plots.explore import explorer_table
 x, y = np.random.default_rng(0).normal(size=(2, 30, 3)).astype(np.float32)
 found = compare(x, y, (Gaussian(1.0), Gaussian(1.0)), k=2)
 samples = Dataset.from_dict({"id": [str(i) for i in range(30)], "text": ["a"] * 30})
-explorer_table(samples, {"x": x, "y": y}, found, 5)
+explorer_table(samples, {"x": x, "y": y}, found, 5, method="tsne")  # UMAP would compile itself anew
 print({"jscatter", "anywidget"} & set(sys.modules))
 """
 

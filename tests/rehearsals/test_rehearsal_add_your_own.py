@@ -15,7 +15,7 @@ from spec_repro.base.files import project_root
 ROOT = project_root()
 COPIED = ("benchmarks", "notebooks", "scripts", "spec_repro", "tests")
 LINKED = ("data", "pyproject.toml", "requirements.lock", "Makefile", "CITATION.cff", "environment.yml", ".github")
-HOUSE = ("test_committed_notebooks.py", "test_experiments.py", "test_contents.py", "test_tables.py")
+HOUSE = ("runs/test_committed_notebooks.py", "test_experiments.py", "test_contents.py", "test_tables.py")
 
 
 @pytest.fixture(scope="module")
