@@ -19,6 +19,7 @@ from spec_repro.agreement.purity import factor_margin, purity_table
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.bandwidths import match_bandwidths
 from spec_repro.core.compare import carry, compare
+from spec_repro.core.lanczos import one_thread
 
 
 def _solved(x, y, rng: np.random.Generator, kernels: Sequence | Callable = match_bandwidths, **options):
@@ -115,6 +116,7 @@ class HeldOut:
         return _central(self.eigenvalues[:, KEYS.index(key)], level)
 
 
+@one_thread()
 def held_out(
     x, y, *, size: int | Sequence[int] = 50, repeats: int = 20, runs: int = 2, seed: int = 0, **options
 ) -> HeldOut:
@@ -138,8 +140,7 @@ def held_out(
         seen, unseen = (x[old], y[old]), (x[new], y[new])
         found = _solved(*seen, rng, **options)
         eigenvalues.append([side.largest for side in found])
-        carried = carry(found, *seen, *unseen)
-        ranked = [np.argsort(-scores, axis=0, kind="stable").T for scores in carried]
+        ranked = [np.argsort(-scores, axis=0, kind="stable").T for scores in carry(found, *seen, *unseen)]
         chosen = {each: [rows[:, :each] for rows in ranked] for each in sizes}
         members = {each: [side.top(each) for side in found] for each in sizes}
         table.extend(gaps_of(*seen, members, runs, seed, repeat=repeat, half="seen"))

@@ -35,8 +35,7 @@ def printed_contents(
         shares, overall = holds[members].mean(axis=1), holds.mean()
         best = int(shares.argmax())
         found = bool(shares[best] >= max(HALF, TWICE * overall))
-        row = {"entry": entry, "cluster": best + 1, "share": shares[best], "overall": overall, "found": found}
-        rows.append(row)
+        rows.append({"entry": entry, "cluster": best + 1, "share": shares[best], "overall": overall, "found": found})
     return pd.DataFrame(rows)
 
 

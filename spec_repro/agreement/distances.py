@@ -94,8 +94,7 @@ def cluster_distances(
 
 def distances_of(features: Mapping[str, np.ndarray], side, size: int, *, seed: int = 0) -> dict[str, ClusterDistances]:
     """Of ``size`` members of each cluster of a direction, in the embedding that sees the clusters and in the other."""
-    members = side.top(size)
-    return {name: cluster_distances(features[name], members, seed=seed) for name in (side.sees, side.misses)}
+    return {name: cluster_distances(features[name], side.top(size), seed=seed) for name in (side.sees, side.misses)}
 
 
 @dataclass(frozen=True)

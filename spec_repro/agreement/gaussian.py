@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy.linalg import solve_triangular
+from torch import Tensor
 
 from spec_repro.agreement.distances import ClusterDistances, cluster_distances, mean_distance
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.base.errors import InvalidInput
 from spec_repro.core.compare import compare
 from spec_repro.core.directions import BACKGROUND, Comparison, Direction
+from spec_repro.core.lanczos import one_thread
 
 MISSED = 1e-3  # of the norm of a covariance, by draws that are brought to length
 KEYS, SCORES = ("forward", "backward"), ("ami", "nmi", "distance")
@@ -69,25 +70,24 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
     """
     pair = [np.asarray(z, dtype=np.float32) for z in (x, y)]
     norms = [np.linalg.norm(z, axis=1) for z in pair]
-    lengths = [rows.mean() if np.ptp(rows) < 1e-3 * rows.max() else None for rows in norms]
+    lengths = [float(rows.mean()) if np.ptp(rows) < 1e-3 * rows.max() else None for rows in norms]
     n, place = pair[0].shape
     exact = 4 * (place + pair[1].shape[1]) <= n
     joint = np.hstack([_lengthened(z) if length and not exact else z for z, length in zip(pair, lengths, strict=True)])
     moments = _Moments(joint)
-    sequence, middle, spread = np.random.SeedSequence(seed), moments.mean, np.diag(moments.scale)
+    sequence, middle, spread = np.random.SeedSequence(seed), moments.mean, moments.scale.diag()
     shape = moments.scale[:, None] * moments.axes
 
     def drawn(child):
         noise = np.random.default_rng(child).standard_normal((n, len(shape)), dtype=np.float32)
-        # By torch, whose threads make the comparisons: those of another library would spin beside them.
         basis, triangle = torch.linalg.qr(torch.from_numpy(noise - noise.mean(axis=0)))
         basis *= triangle.diagonal().sign()  # which makes it uniform
-        return _at_length(middle + (basis @ torch.from_numpy(shape).to(basis)).numpy(), place, lengths)
+        return _at_length(middle + basis @ shape, place, lengths)
 
     steps = 6 * (any(lengths) and exact)
     for _ in range(steps):  # towards a Gaussian whose draws have the moments at their length
         z = drawn(sequence)
-        middle, spread = middle + moments.mean - z.mean(axis=0), spread @ moments.correction(moments.coordinates(z))[0]
+        middle, spread = middle + moments.mean - z.mean(dim=0), spread @ moments.correction(moments.coordinates(z))[0]
         shape = spread @ moments.axes
     for child in sequence.spawn(repeats):
         z = drawn(child)
@@ -97,35 +97,38 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
             if missed <= MISSED:
                 break
             z = _at_length(moments.mean + coordinates @ (correction @ moments.axes), place, lengths)
-        yield z[:, :place], z[:, place:]
+        yield z[:, :place].numpy(), z[:, place:].numpy()
 
 
 class _Moments:
-    """Mean and covariance of ``joint`` (n, d): the axes (r, d) of its rows, r < n, and their singular values."""
+    """Mean and covariance of ``joint`` (n, d): the axes (r, d) of its rows, r < n, and their singular values.
+
+    Products are made by torch, whose threads make the comparisons.
+    """
 
     def __init__(self, joint: np.ndarray):
-        self.mean = joint.mean(axis=0)
-        _, scale, axes = np.linalg.svd(joint - self.mean, full_matrices=False)
+        mean = joint.mean(axis=0)
+        parts = mean, *np.linalg.svd(joint - mean, full_matrices=False)[1:]
+        self.mean, scale, axes = (torch.from_numpy(part).float() for part in parts)
         self.scale, self.axes = scale[: len(joint) - 1], axes[: len(joint) - 1]  # of n rows, one is the mean's
 
-    def coordinates(self, z: np.ndarray) -> np.ndarray:
+    def coordinates(self, z: Tensor) -> Tensor:
         """Of the rows of z, less their mean, on the axes, (n, r)."""
-        return (z - z.mean(axis=0)) @ self.axes.T
+        return (z - z.mean(dim=0)) @ self.axes.T
 
-    def correction(self, coordinates: np.ndarray) -> tuple[np.ndarray, float]:
+    def correction(self, coordinates: Tensor) -> tuple[Tensor, float]:
         """The map (r, r) after which coordinates have the covariance, and by what share of its norm they miss it."""
-        scale = self.scale.astype(np.float64)
-        units = np.sqrt(scale**2 + 1e-9 * np.mean(scale**2))
-        gram = (coordinates.T @ coordinates).astype(np.float64)
-        missed = np.linalg.norm(gram - np.diag(scale**2)) / np.linalg.norm(scale**2)
-        root = np.linalg.cholesky(gram / np.outer(units, units) + 1e-6 * np.eye(len(gram)))
-        return (solve_triangular(root, np.diag(scale), lower=True, trans="T") / units[:, None]).astype("f4"), missed
+        scale, gram = self.scale.double(), (coordinates.T @ coordinates).double()
+        units = (scale**2 + 1e-9 * (scale**2).mean()).sqrt()
+        missed = float((gram - (scale**2).diag()).norm() / (scale**2).norm())
+        root = torch.linalg.cholesky(gram / units.outer(units) + 1e-6 * torch.eye(len(gram)))
+        return (torch.linalg.solve_triangular(root.T, scale.diag(), upper=True) / units[:, None]).float(), missed
 
 
-def _at_length(z: np.ndarray, place: int, lengths) -> np.ndarray:
+def _at_length(z: Tensor, place: int, lengths) -> Tensor:
     """The rows of both halves, each at its length if it has one."""
-    halves = zip(np.split(z, [place], axis=1), lengths, strict=True)
-    return np.hstack([h * (length / np.linalg.norm(h, axis=1, keepdims=True)) if length else h for h, length in halves])
+    halves = zip(z.tensor_split([place], dim=1), lengths, strict=True)
+    return torch.hstack([h * (length / h.norm(dim=1, keepdim=True)) if length else h for h, length in halves])
 
 
 def _lengthened(z: np.ndarray, ridge: float = 0.05, steps: int = 8) -> np.ndarray:
@@ -189,6 +192,7 @@ class Surrogate:
         return replace(found, x_only=x_only, y_only=y_only)
 
 
+@one_thread()
 def surrogate(
     x, y, found: Comparison, *, size: int | Sequence[int] = 100, repeats: int = 39, runs: int = 2, seed: int = 0
 ) -> tuple[Comparison, Surrogate]:

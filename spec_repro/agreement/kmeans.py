@@ -43,8 +43,7 @@ def kmeans_agreement(z: np.ndarray, members: np.ndarray, *, runs: int = 50, seed
         # Fewer distinct points than clusters is an answer here (a low score), not a fault.
         warnings.simplefilter("ignore", ConvergenceWarning)
         for run, state in enumerate(np.random.default_rng(seed).integers(2**31, size=runs)):
-            found = KMeans(k, n_init=1, random_state=int(state)).fit_predict(features)
-            scores[:, run] = _ami_and_nmi(labels, found)
+            scores[:, run] = _ami_and_nmi(labels, KMeans(k, n_init=1, random_state=int(state)).fit_predict(features))
     return Agreement(*scores)
 
 

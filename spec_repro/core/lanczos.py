@@ -7,7 +7,7 @@ taken out is looked at, too. See R. Lehoucq, D. Sorensen, C. Yang, "ARPACK users
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
         w = features @ w if inner is None else features @ (inner * (features.T @ w))
         return operator.projected(w).reshape(v.shape)
 
-    with contextlib.suppress(ArpackError):
+    with contextlib.suppress(ArpackError), one_thread():
         values, vectors = (np.ascontiguousarray(part[..., ::-1]) for part in ends(2 * k, goal, times))
         residuals = np.linalg.norm(times(vectors) - vectors * values, axis=0)
         goal *= max(abs(values).max(), least)
@@ -60,15 +60,21 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
 
 
 def arpack(product: Callable, start: np.ndarray, count: int, **options) -> tuple[np.ndarray, np.ndarray]:
-    """scipy's ``eigsh`` of a symmetric product from ``start`` (n,), with one thread for its own small steps.
-
-    Several would spin beside those of torch, which makes the products, at up to three times the time.
-    """
+    """scipy's ``eigsh`` of a symmetric product from ``start`` (n,), in one thread."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    operator, blas = LinearOperator((len(start),) * 2, product, dtype=start.dtype), _blas()
-    with blas.limit(limits=1, user_api="blas") if blas else contextlib.nullcontext():
-        return eigsh(operator, count, v0=start, **options)
+    with one_thread():
+        return eigsh(LinearOperator((len(start),) * 2, product, dtype=start.dtype), count, v0=start, **options)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for the algebra of numpy and scipy: several spin on for 25 ms when they have nothing to do.
+
+    What torch computes next would take up to seven times as long beside them.
+    """
+    with blas.limit(limits=1, user_api="blas") if (blas := _blas()) else contextlib.nullcontext():
+        yield
 
 
 @functools.cache

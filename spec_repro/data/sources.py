@@ -59,8 +59,7 @@ def find(name: str, split: str, root: str | os.PathLike | None) -> tuple[Path, l
     No paths, if there is no such folder.
     """
     card = CARDS[name]
-    known = card.splits.keys() | card.hub_splits.keys()
-    among(f"split of data set {name!r}:", split, known)
+    among(f"split of data set {name!r}:", split, card.splits.keys() | card.hub_splits.keys())
     wanted = [split] if split in card.splits else list(card.splits)
     for base, found in candidates(name, root):
         if found.keys() >= set(wanted):

@@ -213,8 +213,7 @@ def _not_finite(vectors: np.ndarray) -> np.ndarray:
 
 def _skipped(rows: Sequence[int], ids: Sequence, on_error: str, where: str, kind: type = UnreadableItem) -> None:
     """A warning, or with "stop" an error, if rows of the array are those of samples that could not be read."""
-    first = [ids[int(i)] for i in rows[:5]]
-    found = f"{len(rows):,} of {len(ids):,} samples could not be read, first ids {first}"
+    found = f"{len(rows):,} of {len(ids):,} samples could not be read, first ids {[ids[int(i)] for i in rows[:5]]}"
     if on_error == "stop":
         raise kind(f"{found}{where}; repair them, or take on_error='skip'.")
     warnings.warn(f"{found}; their rows are NaN.", stacklevel=3)

@@ -43,8 +43,7 @@ def explorer_table(
         urls = ["data:image/png;base64," + b64encode(image._repr_png_()).decode() for image in images]
         table["image"] = pd.Series(urls, index=rows)
     for name, z in features.items():
-        points = places_of(z[rows], method, seed)
-        table[[f"map {name} x", f"map {name} y"]] = pd.DataFrame(points, index=rows)
+        table[[f"map {name} x", f"map {name} y"]] = pd.DataFrame(places_of(z[rows], method, seed), index=rows)
     for side in found:
         clusters = np.zeros(n, dtype=np.int64)
         for j, members in reversed(list(enumerate(side.top(size), start=1))):  # the first clusters are written last

@@ -28,8 +28,7 @@ def draw(levels: int, n: int, ratio: float, seed: int, factor: str) -> np.ndarra
     Every factor has its own stream, named by ``factor``: factors are independent, and the first n samples of a larger
     draw are the draw of n, so that an id names the same sample whatever n is.
     """
-    edges = np.cumsum(frequencies(levels, ratio))[:-1]
-    return np.searchsorted(edges, uniform(n, seed, factor), side="right")
+    return np.searchsorted(np.cumsum(frequencies(levels, ratio))[:-1], uniform(n, seed, factor), side="right")
 
 
 def draw_unlike(own: np.ndarray, levels: int, ratio: float, chance: np.ndarray) -> np.ndarray:
