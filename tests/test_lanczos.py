@@ -9,9 +9,10 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from spec_repro import Cosine, Gaussian, compare
+from spec_repro.agreement import held_out, surrogate
 from spec_repro.base.rows import as_pair
 from spec_repro.core.lanczos import _blas, arpack
-from spec_repro.core.operators import kernel_difference
+from spec_repro.core.operators import KernelOperator, kernel_difference
 from spec_repro.core.solvers import cheapest_solver, rounding
 
 COSINES = Cosine(), Cosine()
@@ -93,6 +94,22 @@ def test_arpack_has_one_thread_of_its_own_where_they_can_be_limited(monkeypatch,
     _blas.cache_clear()
     np.testing.assert_allclose(values, [37, 38, 39])
     assert all(threads == ([1] * len(before) if there else before) for threads in seen)
+
+
+def test_no_other_threads_spin_beside_those_of_torch(monkeypatch):
+    """Of one comparison those would take the cores from the next one."""
+    x, y = np.random.default_rng(0).normal(size=(2, 150, 5)).astype(np.float32)
+    seen, projected = [], KernelOperator.projected
+    monkeypatch.setattr(KernelOperator, "projected", lambda *of: seen.append(blas_threads()) or projected(*of))
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        found = compare(x, y, (Gaussian(2.0), Gaussian(2.0)), k=3, solver="lanczos")
+        once = len(seen)
+        surrogate(x, y, found, size=10, repeats=2)
+        held_out(x, y, size=10, repeats=1, k=3)
+        assert 20 < once < len(seen)
+        assert blas_threads() == before
+    assert all(threads == [1] * len(before) for threads in seen)
 
 
 @pytest.mark.parametrize("n", [300, 600])
