@@ -25,6 +25,7 @@ from samples import SPECTRA, pair
 from spec_repro import match_bandwidths
 
 SIZES, WIDTHS, FREQUENCIES = (1_000, 4_000, 10_000, 15_000, 70_000, 160_000), ((768, 512), (2048, 768)), (0, 500, 3_000)
+PAUSE = 0.1  # seconds in which the threads of one route go to sleep: they spin on, and would slow down the next one
 # The paper's own sizes, at which the released code runs however long it takes, once.
 PATIENT = {("released", n, (768, 512), m, "planted") for n, m in ((10_000, 1_000), (10_000, 3_000))}
 
@@ -112,6 +113,7 @@ def measure(case: Case, row: dict, all_routes, measured, given) -> dict:
         for name, route in plan.items():
             if (turn and sum(times[name]) > 20) or name == case.notes.get("auto route"):
                 continue
+            time.sleep(PAUSE)
             start = time.perf_counter()
             try:
                 values[name] = route.run(case)

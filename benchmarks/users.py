@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench import machine, matched
+from bench import PAUSE, machine, matched
 from routes import Case, eigsh, ours, released
 from samples import partly
 from scipy.spatial.distance import cdist
@@ -100,6 +100,7 @@ def in_turns(routes: dict[str, Callable], repeats: int) -> dict[str, float]:
         for name, run in routes.items():
             if seconds[name] and seconds[name][0] > LONG:
                 continue
+            time.sleep(PAUSE)
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
