@@ -91,7 +91,7 @@ def met(folder: Path) -> list[str]:
         others = ", ".join(f"{name} {value:,.1f} s" for name, value in beside.items() if value)
         lines.append(
             f"* Real vectors ({whole['data']}), n = {whole['n']:,}, exact kernels: "
-            f"bandwidths {whole['bandwidths']:.1f} s, `compare` {whole['compare']:.1f} s, 39 Gaussian pairs "
+            f"bandwidths {whole['bandwidths']:.2g} s, `compare` {whole['compare']:.2g} s, 39 Gaussian pairs "
             f"{whole['surrogate']:.1f} s" + f"; {others}" * bool(others) + "."
         )
     path = folder / "gpu.json"
