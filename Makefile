@@ -34,7 +34,7 @@ figures: $(ENVIRONMENT)  ## run every notebook, compare with the committed refer
 test: $(ENVIRONMENT)  ## unit tests, docstring examples, and the committed notebooks re-run against their stored outputs
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests spec_repro/core $(NOTEBOOKS) $(NBVAL) $(ARGS)
 
-test-unit: $(ENVIRONMENT)  ## unit tests and docstring examples: no Jupyter kernels, rehearsals or faults
+test-unit: $(ENVIRONMENT)  ## unit tests and docstring examples: no Jupyter kernels, commands of the shell, rehearsals or faults
 	@$(PY) -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder tests spec_repro/core \
 	  --ignore tests/runs --ignore tests/rehearsals --ignore tests/faults $(ARGS)
 

@@ -18,7 +18,7 @@ from spec_repro.base.rows import feed
 X, Y = (planted(150, d, split=(s,), seed=s)[0].astype("float32") for d, s in ((30, 1), (20, 3)))
 PAIRS = ["--data", "captioned-pictograms", "--samples", "24"]
 ALIGN = ["align", "mini-clip", *PAIRS, "--reference", "mini-dino"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
