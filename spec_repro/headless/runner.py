@@ -118,7 +118,7 @@ def run(
         jobs = 1
         say("one job at a time: they would share the memory of the GPU")
     minutes = sum(plans[i].card["minutes"] for i in stale) / jobs
-    say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {minutes:.0f} min")
+    say(f"{len(plans) - len(stale)} current, {len(stale)} to run, {jobs} at a time, about {max(minutes, 1):.0f} min")
     # The process of warm kernels takes as long to start as two notebooks.
     warm = len(stale) > jobs + 2 and all(plans[i].profile == "mini" for i in stale)
     with warm_kernels() if warm else contextlib.nullcontext({}) as variables, ThreadPoolExecutor(jobs) as pool:
