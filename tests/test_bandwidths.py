@@ -105,6 +105,14 @@ def test_what_landmarks_share_with_themselves_alone_is_no_level_of_all_rows(targ
     assert match.eigenvalue_x == pytest.approx(level(x.astype(np.float64), match.kernel_x), abs=2e-4)
 
 
+@pytest.mark.parametrize("n", [300, 900])
+def test_a_bandwidth_beside_which_all_rows_are_alike_is_met(n):
+    x, y = np.random.default_rng(0).normal(size=(2, n, 6)).astype(np.float32)
+    match = match_bandwidths(x, y, sigma=1e5)
+    assert [match.eigenvalue_x, match.eigenvalue_y] == pytest.approx([1, 1], abs=2e-6)  # the search ends 1e-6 below
+    assert [len(side) for side in compare(x, y, match, k=3)] == [0, 0]
+
+
 def test_levels_of_a_large_sample_are_exact():
     rng = np.random.default_rng(3)
     x, y = ties(rng, 1200), rng.normal(size=(1200, 30))

@@ -303,7 +303,7 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: fl
     """
     from scipy.optimize import brentq
 
-    typical = math.sqrt(float(squares.mean()))
+    typical, target = math.sqrt(float(squares.mean())), min(target, 1 - 1e-6)  # as levels are
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
     middle, start = math.log(near or typical / math.sqrt(-2 * math.log(target))), None  # if all are as far apart
@@ -316,7 +316,7 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: fl
         nonlocal start
         kernel = _gaussian(squares, sigma := math.exp(log_sigma))
         value, start = _leading(kernel, 1, start)
-        level = min(float(value) / len(squares), 1 - 1e-7)
+        level = min(float(value) / len(squares), 1 - 1e-6)  # nearer to 1 it is rounding
         excess = 0.0 if abs(level - target) <= gap else math.log(level / target * (1 - target) / (1 - level))
         rise = float(start.T @ (kernel.mul_(squares) @ start)) / sigma**2
         return excess, rise / float(value) / (1 - level)
