@@ -20,6 +20,7 @@ import torch
 
 from spec_repro import compare
 from spec_repro.base.rows import free_memory
+from spec_repro.core.kernels import standard_normal
 from spec_repro.core.lanczos import one_thread
 
 
@@ -56,7 +57,7 @@ class Case:
         """The random features of our default route, one map a side."""
         for z, kernel in ((self.x, self.kernels.kernel_x), (self.y, self.kernels.kernel_y)):
             z = torch.from_numpy(np.asarray(z))
-            yield z, kernel.feature_map(z.shape[1], self.m, 0, z.mean(0))
+            yield z, kernel.feature_map(standard_normal(z.shape[1], self.m, 0), z.mean(0))
 
     def joint(self) -> torch.Tensor:
         r"""A = :math:`\frac1{\sqrt n}` [features of x, features of y]."""

@@ -8,6 +8,7 @@ from support import global_states
 
 from spec_repro import Cosine, Gaussian
 from spec_repro.base.errors import InvalidInput
+from spec_repro.core.kernels import standard_normal
 
 
 def rows(n=40, d=7, seed=0):
@@ -15,7 +16,7 @@ def rows(n=40, d=7, seed=0):
 
 
 def features(kernel, x, m, seed=0):
-    return kernel.feature_map(x.shape[1], m, seed, x.mean(0))(x)
+    return kernel.feature_map(standard_normal(x.shape[1], m, seed), x.mean(0))(x)
 
 
 def test_values_equal_scikit_learn():

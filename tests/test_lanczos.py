@@ -1,6 +1,9 @@
 """The route of small matrices: copies of a repeated eigenvalue, what ARPACK leaves out, and when it is taken."""
 
+import os
+import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -11,7 +14,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from spec_repro import Cosine, Gaussian, compare
 from spec_repro.agreement import held_out, surrogate
 from spec_repro.base.rows import as_pair
-from spec_repro.core.lanczos import _blas, arpack
 from spec_repro.core.operators import KernelOperator, kernel_difference
 from spec_repro.core.solvers import cheapest_solver, rounding
 
@@ -81,19 +83,22 @@ def blas_threads():
     return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_arpack_has_one_thread_of_its_own_where_they_can_be_limited(monkeypatch, there):
-    if not there:
-        monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    _blas.cache_clear()
-    matrix, seen = np.diag(np.arange(40.0)), []
-    with threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        values, _ = arpack(lambda v: seen.append(blas_threads()) or matrix @ v, np.ones(40), 3, which="LA")
-        assert blas_threads() == before
-    _blas.cache_clear()
-    np.testing.assert_allclose(values, [37, 38, 39])
-    assert all(threads == ([1] * len(before) if there else before) for threads in seen)
+def test_threads_are_limited_of_every_library_even_of_one_that_was_not_there_yet():
+    """A controller of threads knows what is loaded when it is made; without one nothing is limited."""
+    code = """
+        import sys
+        from threadpoolctl import threadpool_info, threadpool_limits
+        if absent: sys.modules["threadpoolctl"] = None
+        from spec_repro.core.lanczos import one_thread
+        with one_thread():
+            import scipy.linalg
+            print(sorted({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}))
+    """
+    few = {"OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    for absent, expected in ((False, "[1]"), (True, "[2]")):
+        command = [sys.executable, "-c", f"absent = {absent}\n{textwrap.dedent(code)}"]
+        done = subprocess.run(command, env=os.environ | few, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 def test_no_other_threads_spin_beside_those_of_torch(monkeypatch):
@@ -118,3 +123,14 @@ def test_features_that_are_computed_in_each_pass_are_all_there(n):
     options = {"k": 3, "frequencies": 40, "solver": "lanczos", "batch_size": 50}
     kept, streamed = (compare(x, y, (Gaussian(2.0), Gaussian(2.0)), memory=memory, **options) for memory in (None, 0))
     np.testing.assert_allclose(streamed.x_only.eigenvalues, kept.x_only.eigenvalues, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", [7, 11, 16, 39])
+def test_where_arpack_gives_fewer_pairs_than_asked_for_another_route_has_them(seed):
+    x, y, _ = copies(12)
+    found = compare(x.astype(np.float32), y.astype(np.float32), COSINES, k=6, solver="lanczos", seed=seed)
+    right = (20 - 1) / len(x)
+    resolved = found.x_only.resolved
+    np.testing.assert_allclose(found.x_only.eigenvalues[resolved], right, rtol=1e-5)
+    assert len(found.x_only) == 6
+    assert found.x_only.eigenvalues == pytest.approx(right, rel=0.05)

@@ -9,6 +9,7 @@ from support import planted
 
 from spec_repro import Cosine, Gaussian, compare
 from spec_repro.base.files import project_root
+from spec_repro.core.kernels import standard_normal
 
 K, SIZE = 4, 30
 README = (project_root() / "README.md").read_text(encoding="utf-8")
@@ -48,7 +49,7 @@ def test_with_the_same_random_features_it_is_compare(page, pair):
     kernels, m = (Gaussian(2.0), Gaussian(2.5)), 60
     tensors = [torch.from_numpy(z) for z in pair]
     phi, psi = (
-        kernel.feature_map(z.shape[1], m, 0, z.mean(dim=0))(z).numpy()
+        kernel.feature_map(standard_normal(max(each.shape[1] for each in tensors), m, 0), z.mean(dim=0))(z).numpy()
         for kernel, z in zip(kernels, tensors, strict=True)
     )
     assert_same(page, phi, psi, compare(*pair, kernels, k=K, frequencies=m))

@@ -64,8 +64,9 @@ class Rows:
         index = np.unique(np.linspace(0, self.total - 1, min(self.total, 100)).astype(np.int64))
         here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
         parts = processes.everything(self.batch(here, torch.device("cpu"), dtype))
-        # Several times as fast as the median of torch.
-        return torch.from_numpy(np.sort(torch.cat(parts).numpy().T.copy())[:, (len(index) - 1) // 2].copy()).to(device)
+        # The sort of numpy is several times as fast as the median of torch, and the transposition of torch as numpy's.
+        ascending = np.sort(torch.cat(parts).T.contiguous().numpy())
+        return torch.from_numpy(ascending[:, (len(index) - 1) // 2].copy()).to(device)
 
     def faults(self, cosine: bool) -> tuple[list[int], list[int], Tensor]:
         """Rows with NaN or infinity; rows that the kernel cannot take, zero for the cosine and huge for the Gaussian;
@@ -76,7 +77,7 @@ class Rows:
         weights = torch.linspace(0.5, 1.5, self.d, dtype=dtype)
         for rows in slices(self.n, 8_192):
             part = self.batch(rows, torch.device("cpu"), dtype)
-            total = torch.linalg.vector_norm(part, 1, dim=1)
+            total = part.abs().sum(dim=1)  # a fifth of the time of the 1-norm
             marks.append(torch.stack([part @ weights, total], dim=1).nan_to_num())
             start = self.first + rows.start
             # A sum of finite entries may overflow; only then are the entries looked at one by one.

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, NotConverged, expect, real, unknown_name, whole
-from spec_repro.base.rows import Rows, as_pair, resolve_device
+from spec_repro.base.rows import Rows, as_pair, resolve_device, wide
 from spec_repro.core.kernels import NEAR, Gaussian, distances
-from spec_repro.core.lanczos import arpack
+from spec_repro.core.lanczos import arpack, one_thread
 
 PAPER_GAP = 0.01
 ALL = 500  # rows, up to which all are searched
@@ -63,9 +63,9 @@ def match_bandwidths(
         target: the common level, in (1/n, 1). 0.15 is the scale of the paper's settings; the median distance gives
             about 0.6, a kernel so wide that most structure is washed out.
         sigma: the bandwidth of x, whose level y then meets; ``target`` is not used.
-        sample: of more rows than this, the search is on a seeded subsample of that size; by default, of more than 500
-            rows, 25 / ``target`` from 250 to 5,000. Then the level of all rows (20,000 if there are more) is found from
-            their kernel values with the sample, and corrected, to 0.001 or so.
+        sample: rows of a seeded subsample for the search where there are more than 500, at least 250; by default
+            25 / ``target``, at most 5,000. Then the level of all rows (20,000 if there are more) is found from their
+            kernel values with the sample, and corrected, to 0.001 or so.
 
     Returns:
         The kernels, and both top eigenvalues on these rows.
@@ -84,17 +84,16 @@ def match_bandwidths(
         ("target", target, real(target, 0, 1), "a top eigenvalue between 1/n and 1, exclusive"),
         ("sample", sample, sample is None or whole(sample, 2), "None or a number of rows >= 2"),
     )
-    pair = as_pair(x, y)
-    sample = sample or (pair[0].n if pair[0].n <= ALL else min(5000, max(LANDMARKS, math.ceil(25 / target))))
-    side_x, side_y = _sides(pair, sample, device, seed)
+    side_x, side_y = _sides(as_pair(x, y), sample or min(5000, math.ceil(25 / target)), device, seed)
     given = None if sigma is None else Gaussian(sigma).sigma
-    sigma_x, of_sample, level_x = side_x.meet(target, target) if given is None else (given, *side_x.levels(given))
-    sigma_y, of_sample, level_y = side_y.meet(level_x, of_sample)
-    kernel_x, kernel_y = Gaussian(sigma_x), Gaussian(sigma_y, side_y.slack(sigma_y, of_sample))
+    with one_thread():
+        sigma_x, level_x, of_sample = side_x.meet(target) if given is None else (given, *side_x.levels(given)[:2])
+        sigma_y, level_y, _ = side_y.meet(level_x, of_sample)
+        kernel_x, kernel_y = Gaussian(sigma_x), Gaussian(sigma_y, side_y.slack(sigma_y))
     miss = max(abs(level_x - level_y), abs(level_x - target) if sigma is None else 0.0)
     if miss > PAPER_GAP:
         raise NotConverged(
-            f"bandwidths from {sample:,} of {len(x):,} rows: expected top eigenvalues within {PAPER_GAP} on all, "
+            f"bandwidths from {side_x.few:,} of {len(x):,} rows: expected top eigenvalues within {PAPER_GAP} on all, "
             f"found {level_x:.4f} and {level_y:.4f}. Give a larger sample=."
         )
     return BandwidthMatch(kernel_x, kernel_y, level_x, level_y)
@@ -107,7 +106,8 @@ def given_bandwidths(x, y, sigmas: Sequence[float], *, device: str | torch.devic
     """
     kernels = [Gaussian(sigma) for sigma in sigmas]
     sides = _sides(as_pair(x, y), ALL, device, seed)
-    levels = [side.levels(kernel.sigma)[1] for side, kernel in zip(sides, kernels, strict=True)]
+    with one_thread():
+        levels = [side.levels(kernel.sigma)[0] for side, kernel in zip(sides, kernels, strict=True)]
     return BandwidthMatch(*kernels, *levels)
 
 
@@ -131,50 +131,47 @@ def _sides(pair, sample: int, device: str | torch.device, seed: int) -> tuple["_
     expect(("seed", seed, whole(seed), "an integer >= 0"), ("n", n, n > 1, "2 samples or more"))
     for rows in pair:
         rows.check(cosine=False)
+    few = n if n <= ALL else min(n, max(sample, LANDMARKS))
     index = np.arange(n)
-    if n > sample:
-        index = np.random.default_rng(seed).choice(n, size=min(n, max(sample, SEEN)), replace=False)
-        index = np.concatenate([np.sort(index[:sample]), np.sort(index[sample:])])
-    return _Side(pair[0], index, sample, device), _Side(pair[1], index, sample, device)
+    if n > few:
+        index = np.random.default_rng(seed).choice(n, size=min(n, max(few, SEEN)), replace=False)
+        index = np.concatenate([np.sort(index[:few]), np.sort(index[few:])])
+    return _Side(pair[0], index, few, device), _Side(pair[1], index, few, device)
 
 
 class _Side:
     """Squared distances of rows to the first of them, made once, and the levels that follow from them.
 
-    The rows are ``index``, those of the sample first. Distances come from one product in the precision of the rows; a
-    bandwidth below ``least``, for which that is too rough, has them measured again, right to 1e-6 of each.
+    The rows are ``index``, the ``few`` of the sample first. Distances come from one product in the precision of the
+    rows; a bandwidth below ``least``, for which that is too rough, has them measured again, right to 1e-6 of each.
+    Those among the sample are on the CPU, which is done with so small a matrix before a GPU has begun.
     """
 
-    def __init__(self, rows: Rows, index: np.ndarray, sample: int, device: torch.device):
-        self.rows, self.index, self.device = rows, index, device
-        least = len(index) if len(index) <= ALL else LANDMARKS
-        self.sample, self.landmarks = (min(size, len(index)) for size in (sample, max(sample, least)))
+    def __init__(self, rows: Rows, index: np.ndarray, few: int, device: torch.device):
+        self.rows, self.index, self.few, self.device = rows, index, few, device
         self._multiply()
 
-    def meet(self, level: float, of_sample: float) -> tuple[float, float, float]:
-        """The bandwidth at which all rows have ``level``, and the levels of the sample and of all rows there.
+    def meet(self, level: float, of_sample: float | None = None) -> tuple[float, float, float]:
+        """The bandwidth at which all rows have ``level``, what they have there, and what the sample has.
 
-        The sample is first taken to have ``of_sample``, then that is corrected by what all rows miss.
+        First the sample has ``of_sample`` to 2.5e-7, if given; what all rows then miss by more than ``CLOSE`` is made
+        up for by Newton's method, with the slope of the sample.
         """
-        sigma = self.bandwidth(of_sample)
-        for _ in range(4):
-            found = self.level(sigma, of_sample)
-            miss = level - found
-            if abs(miss) <= CLOSE or of_sample + miss <= 0:
+        rough = of_sample is None and self.few < len(self.index)  # a first guess
+        sigma, best = self.bandwidth(of_sample or level, level / 100 if rough else GAP / 2), None
+        for _ in range(6):
+            found, of_sample, step = self.levels(sigma, level)
+            best = min(best or (math.inf,), (abs(found - level), sigma, found, of_sample))
+            if not step:
                 break
-            try:
-                sigma = self.bandwidth(of_sample + miss, near=sigma)
-            except InvalidInput:  # out of reach of the sample
-                break
-            of_sample += miss
-        return sigma, of_sample, found
+            sigma *= math.exp(max(-0.25, min(step, 0.25)))
+        return best[1:]
 
-    def bandwidth(self, level: float, near: float | None = None) -> float:
-        """The bandwidth at which the sample has ``level`` to 2.5e-7, searched from ``near``."""
+    def bandwidth(self, level: float, gap: float) -> float:
+        """The bandwidth at which the sample has ``level`` to ``gap``."""
         for _ in range(2):
-            start = near and near / self.unit
             try:
-                sigma = self.unit * _solve_level(self._sampled(), level, GAP / 2, self.rows.name, start)
+                sigma = self.unit * _solve_level(self._near(), level, gap, self.rows.name)
             except InvalidInput:  # of products it is not the last word, since equal rows are not quite at 0
                 if not self.least:
                     raise
@@ -184,73 +181,76 @@ class _Side:
             self._measure()
         return sigma
 
-    def levels(self, sigma: float) -> tuple[float, float]:
-        """The level of the sample, and that of all rows."""
-        of_sample = _top(_gaussian(self._sampled(sigma), sigma / self.unit))
-        return of_sample, self.level(sigma, of_sample)
+    def levels(self, sigma: float, target: float | None = None) -> tuple[float, float, float]:
+        r"""The level of all rows, that of the sample, and a step in log sigma by which the first meets ``target``.
 
-    def level(self, sigma: float, about: float) -> float:
-        r"""The level of all rows, known to be ``about``: exact up to ``ALL`` of them, above by Nystroem's method.
-
-        With the leading eigenpairs :math:`K_{ll} u = \mu u` of the landmarks, the columns of F in
-        :math:`K \approx F F^\top` are :math:`K_{nl} u / \sqrt\mu`: as many as eigenvalues can be near the level.
+        It is exact if these are the sample, else by Nystroem's method: with the leading eigenpairs
+        :math:`K_{ll} u = \mu u` of the sample, the landmarks, the columns of F in :math:`K \approx F F^\top` are
+        :math:`K_{nl} u / \sqrt\mu`: as many as eigenvalues can be near the level.
 
         A landmark is more similar to itself than to its like, and no other row has this share of :math:`\mu`: for them
         it is taken off. Of a cluster of p landmarks, p being :math:`1 / \sum_i u_i^4`, whose similarity is s, it is
         1 - s in :math:`\mu = 1 + (p - 1) s`, and what is left, s p, gives the level of the whole cluster exactly.
         """
-        squares = self._sampled(sigma, self.landmarks)
-        if self.landmarks == len(self.index):
-            return _top(_gaussian(squares, sigma / self.unit))
-        kernel = _gaussian(self.squares, sigma / self.unit)
-        values, vectors = _leading(kernel[: self.landmarks], min(4 + math.ceil(1 / about), self.landmarks // 2))
-        top, p = float(values[-1]), 1 / float(vectors[:, -1].pow(4).sum())
-        own = 1 - min((top - 1) / max(p - 1, 1e-9), 1)
-        f = (kernel[self.landmarks :] @ (vectors / values.clamp(min=1e-6 * top).sqrt())).cpu().double()
-        gram = values.cpu().double().diag() + f.T @ f / (1 - own / max(top, 2))
-        return min(float(torch.linalg.eigvalsh(gram)[-1]) / len(kernel), 1.0)
+        near, sigma = self._near(sigma), sigma / self.unit  # in this order: the unit may change
+        kernel = _gaussian(near, sigma)
+        sees_all = self.few == len(self.index)
+        count = 1 if sees_all else min(1 + math.ceil(1 / (target or _top(kernel))), self.few // 2)
+        values, vectors = _leading(kernel, count, tol=1e-6 if sees_all else 1e-4)
+        of_sample = found = _level(values, self.few)
+        if not sees_all:
+            top, p = float(values[-1]), 1 / float(vectors[:, -1].pow(4).sum())
+            own = 1 - min((top - 1) / max(p - 1, 1e-9), 1)
+            f = _gaussian(self.squares[self.few :], sigma)
+            f = wide(f @ (vectors / values.clamp(min=1e-6 * top).sqrt()).to(f))
+            gram = values.double().diag() + (f.T @ f).cpu() / (1 - own / max(top, 2))
+            found = _level(torch.linalg.eigvalsh(gram), len(self.index))
+        if target is None or abs(found - target) <= CLOSE:
+            return found, of_sample, 0.0
+        return found, of_sample, _step(found, target, kernel, near, sigma, values, vectors)
 
-    def slack(self, sigma: float, of_sample: float) -> float:
+    def slack(self, sigma: float) -> float:
         """Twice the eigenvalues of the kernel difference that come with top eigenvalues that meet to GAP.
 
         A wider bandwidth raises the top eigenvalue by less than it raises the matrix: other clusters grow more.
         """
-        squares = self._sampled(sigma)
-        narrow, wider = (_gaussian(squares, factor * sigma / self.unit) for factor in (1, 1.01))
-        eps, rise = torch.finfo(squares.dtype).eps, _top(wider) - of_sample
-        return 2 * (GAP + eps) * max(1.0, _top(wider - narrow) / max(rise, eps))
+        near, sigma = self._near(sigma), sigma / self.unit  # in this order: the unit may change
+        kernel, eps = _gaussian(near, sigma), torch.finfo(near.dtype).eps
+        v = _leading(kernel, 1)[1][:, 0]
+        change = kernel.mul_(near).div_(len(kernel) * sigma**2)  # of the kernel over n, in log sigma
+        return 2 * (GAP + eps) * max(1.0, float(_leading(change, 1)[0]) / max(float(v @ (change @ v)), 100 * eps))
 
-    def _sampled(self, sigma: float = math.inf, count: int = 0) -> Tensor:
-        """Squared distances among the sample, or the first ``count`` rows, good for a bandwidth."""
+    def _near(self, sigma: float = math.inf) -> Tensor:
+        """Squared distances among the sample, good for a bandwidth."""
         if sigma < self.least:
             self._measure()
-        return self.squares[: count or self.sample, : count or self.sample]
+        return self.near
 
     def _centred(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The rows in units of their largest coordinate, about where most of them are."""
-        z = self.rows.batch(self.index, device, dtype).sub_(self.rows.centre(device, dtype))  # a copy
-        self.unit = float(torch.stack(z.aminmax()).abs().max()) or 1.0
-        return z.div_(self.unit)
+        """The rows about where most of them are, a copy."""
+        return self.rows.batch(self.index, device, dtype).sub_(self.rows.centre(device, dtype))
 
     def _multiply(self) -> None:
         """By a product, which is wrong by rounding of the squared norms."""
         dtype = torch.float64 if self.rows.double else torch.float32
         device = torch.device("cpu") if self.device.type == "mps" and self.rows.double else self.device
-        z = self._centred(device, dtype)
+        z, few = self._centred(device, dtype), self.few
         half = 0.5 * torch.linalg.vector_norm(z, dim=1).square()
-        self.least = self.unit * math.sqrt(float(half.max()) / NEAR[dtype])
-        if not math.isfinite(self.least):
+        largest = float(half.max())
+        if not 1e-30 < largest < math.inf:
             return self._measure()
-        few = self.landmarks
-        squares = torch.addmm(half[:few], z, z[:few].T, alpha=-1).add_(half[:, None]).mul_(2).clamp_(min=0)
+        self.unit, self.least = math.sqrt(2 * largest), math.sqrt(largest / NEAR[dtype])
+        squares = torch.addmm(half[:few], z, z[:few].T, alpha=-1).add_(half[:, None]).clamp_(min=0).div_(largest)
         squares[:few].fill_diagonal_(0)
-        self.squares = squares
+        self.squares, self.near = squares, squares[:few].cpu()
 
     def _measure(self) -> None:
         """In float64, and from differences of coordinates where a product leaves too few digits; 0 for equal rows."""
         z = self._centred(torch.device("cpu") if self.device.type == "mps" else self.device, torch.float64)
+        self.unit = float(torch.stack(z.aminmax()).abs().max()) or 1.0
+        z.div_(self.unit)
         z, group = torch.unique(z, dim=0, return_inverse=True)
-        few, half = group[: self.landmarks], 0.5 * z.square().sum(dim=1)
+        few, half = group[: self.few], 0.5 * z.square().sum(dim=1)
         own = few, torch.arange(len(few), device=z.device)
         sums = half[:, None] + half[few]
         squares = (sums - z @ z[few].T).mul_(2)
@@ -260,7 +260,8 @@ class _Side:
         squares[own] = math.inf
         narrow = torch.float32 if not self.rows.double and float(squares.min()) > 1e-30 else torch.float64
         squares[own] = 0
-        self.squares, self.least = squares.to(narrow)[group], 0.0
+        squares = squares.to(narrow)[group]
+        self.squares, self.near, self.least = squares, squares[: self.few].cpu(), 0.0
 
 
 def _gaussian(squares: Tensor, sigma: float) -> Tensor:
@@ -268,71 +269,83 @@ def _gaussian(squares: Tensor, sigma: float) -> Tensor:
 
 
 def _top(kernel: Tensor) -> float:
-    """Top eigenvalue over n of a symmetric matrix of no negative entries."""
-    return min(float(_leading(kernel, 1)[0]) / len(kernel), 1.0)
+    return _level(_leading(kernel, 1)[0], len(kernel))
 
 
-def _leading(kernel: Tensor, count: int, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest eigenvalues, ascending, and their vectors, by ARPACK.
+def _level(values: Tensor, n: int) -> float:
+    """The largest of ascending eigenvalues, over n."""
+    return min(float(values[-1]) / n, 1.0)
+
+
+def _leading(kernel: Tensor, count: int, start: Tensor | None = None, tol: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """The ``count`` largest eigenvalues, ascending, and their vectors, by ARPACK, on the CPU.
 
     From the constant vector by default: the top eigenvector of a matrix of no negative entries has none either, so they
     meet.
     """
     from scipy.sparse.linalg import ArpackError
 
-    start = torch.ones(len(kernel), dtype=kernel.dtype) if start is None else start.cpu().ravel()
-
-    def product(v: np.ndarray) -> np.ndarray:
-        return (kernel @ torch.tensor(v).to(kernel)).cpu().numpy()  # a copy, aligned: its last bits would differ else
-
+    matrix = kernel.numpy()
+    start = np.ones(len(matrix), matrix.dtype) if start is None else start.numpy().ravel()
     # Once in thousands of calls it says that the start is zero, which it is not. In float32 it goes astray if it starts
     # from an eigenvector, as of a matrix that is all but diagonal.
     with contextlib.suppress(ArpackError):
-        few = {"which": "LA", "ncv": min(max(6, 2 * count + 1), len(kernel)), "tol": 1e-6}
-        values, vectors = (torch.tensor(part).to(kernel) for part in arpack(product, start.numpy(), count, **few))
-        if (kernel @ vectors - values * vectors).norm() <= 1e-3 * values.max():
-            return values, vectors
+        few = {"which": "LA", "ncv": min(max(6, 2 * count + 1), len(matrix)), "tol": tol}
+        values, vectors = arpack(matrix.__matmul__, start, count, **few)
+        if np.linalg.norm(matrix @ vectors - values * vectors) <= 1e-3 * values.max():
+            return torch.from_numpy(values), torch.from_numpy(vectors)
     return tuple(part[..., -count:] for part in torch.linalg.eigh(kernel))
 
 
-def _solve_level(squares: Tensor, target: float, gap: float, name: str, near: float | None = None) -> float:
-    r"""The bandwidth at which the level is ``target`` to ``gap``.
+def _excess(level: float, target: float) -> float:
+    """Of the logit of the level, which in log sigma is almost a line where the kernel is wide."""
+    level, target = (min(each, 1 - 1e-6) for each in (level, target))  # nearer to 1 it is rounding
+    return math.log(level / target * (1 - target) / (1 - level))
 
-    By Newton's method on :math:`\log\frac{\lambda}{1 - \lambda}` against :math:`\log\sigma`, almost a line where
-    the kernel is wide; where that leads astray, as among equal rows, bracketed and by Brent's method.
+
+def _step(level: float, target: float, kernel: Tensor, squares: Tensor, sigma: float, values, vectors) -> float:
+    """Newton's step in log sigma, at most 1, with the slope of a kernel by its top eigenpair; the kernel is used up."""
+    excess, of_kernel, v = _excess(level, target), min(_level(values, len(kernel)), 1 - 1e-6), vectors[:, -1]
+    slope = float(v @ (kernel.mul_(squares) @ v)) / sigma**2 / float(values[-1]) / (1 - of_kernel)
+    return -excess / slope if abs(excess) < slope else math.copysign(1.0, -excess)
+
+
+def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
+    """The bandwidth at which the level is ``target`` to ``gap``.
+
+    By Newton's method; where that leads astray, as among equal rows, bracketed and by Brent's method.
     """
     from scipy.optimize import brentq
 
-    typical, target = math.sqrt(float(squares.mean())), min(target, 1 - 1e-6)  # as levels are
+    typical, target = math.sqrt(float(squares.mean())), min(target, 1 - 1e-6)
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, start = math.log(near or typical / math.sqrt(-2 * math.log(target))), None  # if all are as far apart
-    if not near and len(squares) > LANDMARKS:  # most steps on few rows, at a fraction of the cost
-        some = torch.arange(0, len(squares), -(-len(squares) // LANDMARKS), device=squares.device)
+    middle, start = math.log(typical / math.sqrt(-2 * math.log(target))), None  # if all are as far apart
+    if len(squares) > LANDMARKS:  # most steps on few rows, at a fraction of the cost
+        some = torch.arange(0, len(squares), -(-len(squares) // LANDMARKS))
         with contextlib.suppress(InvalidInput):
             middle = math.log(_solve_level(squares[some][:, some], target, target / 100, name))
 
     def curve(log_sigma: float) -> tuple[float, float]:
         nonlocal start
         kernel = _gaussian(squares, sigma := math.exp(log_sigma))
-        value, start = _leading(kernel, 1, start)
-        level = min(float(value) / len(squares), 1 - 1e-6)  # nearer to 1 it is rounding
-        excess = 0.0 if abs(level - target) <= gap else math.log(level / target * (1 - target) / (1 - level))
-        rise = float(start.T @ (kernel.mul_(squares) @ start)) / sigma**2
-        return excess, rise / float(value) / (1 - level)
+        values, start = _leading(kernel, 1, start, tol=1e-6 if gap < 1e-6 else 1e-4)
+        level = min(_level(values, len(squares)), 1 - 1e-6)
+        met = abs(level - target) <= gap
+        return (target, 0.0) if met else (level, _step(level, target, kernel, squares, sigma, values, start))
 
     for _ in range(12):
-        excess, slope = curve(middle)
-        if excess == 0:
+        step = curve(middle)[1]
+        if not step:
             return math.exp(middle)
-        middle -= excess / slope if abs(excess) < slope else math.copysign(1.0, excess)
+        middle += step
     # In units of the largest coordinate: at ``low`` only equal rows are alike, at ``high`` all are.
-    height = functools.cache(lambda log_sigma: curve(log_sigma)[0])
+    height = functools.cache(lambda log_sigma: _excess(curve(log_sigma)[0], target))
     low, high = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0
     if height(low) > 0 or height(high) < 0:
         raise InvalidInput(
             f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above "
-            f"{1 / (1 + (1 / target - 1) * math.exp(-height(low))):.4f}, the level of the largest set of equal rows "
-            f"among {len(squares):,} rows. Give a larger target=."
+            f"{curve(low)[0]:.4f}, the level of the largest set of equal rows among {len(squares):,} rows. "
+            "Give a larger target=."
         )
     return math.exp(brentq(height, low, high, xtol=1e-12))

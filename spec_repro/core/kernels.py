@@ -72,14 +72,14 @@ class Cosine:
         """Kernel values ``(b, b')`` of prepared rows."""
         return left @ right.T
 
-    def feature_map(self, d: int, frequencies: int, seed: int, centre: Tensor) -> FeatureMap:
-        """The ``d`` normalised coordinates; ``frequencies``, ``seed`` and ``centre`` do not change them."""
+    def feature_map(self, normal: Tensor, centre: Tensor) -> FeatureMap:
+        """The d normalised coordinates; ``normal`` plays no role, of ``centre`` (d,) its length alone."""
 
         def raw(x: Tensor, out: Tensor | None = None) -> Tensor:
             unit = self.prepare(x)
             return unit if out is None else out.copy_(unit)
 
-        return FeatureMap(d, 1.0, raw)
+        return FeatureMap(len(centre), 1.0, raw)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Gaussian:
         for rows whose norm another one has as well, so that equal rows are among them.
         """
         z = (x - centre).div_(self.sigma)
-        minus = -0.5 * z.square().sum(dim=1, keepdim=True)
+        minus = -0.5 * torch.linalg.vector_norm(z, dim=1, keepdim=True).square()
         _, group, count = torch.unique(minus.detach(), return_inverse=True, return_counts=True)
         return torch.cat([z, minus, (count[group] > 1).to(z)], dim=1)
 
@@ -147,10 +147,11 @@ class Gaussian:
             exponent[rest[:, None], j] = -0.5 * distances(z[rest], other[j]).square()
         return exponent.clamp_(max=0).exp_()
 
-    def feature_map(self, d: int, frequencies: int, seed: int, centre: Tensor) -> FeatureMap | None:
-        r"""Random Fourier features (section 4), or None for the exact kernel (``frequencies`` 0).
+    def feature_map(self, normal: Tensor, centre: Tensor) -> FeatureMap | None:
+        r"""Random Fourier features (section 4), or None for the exact kernel (m = 0).
 
-        With frequencies :math:`\omega_1, \dots, \omega_m \sim \mathcal N(0, \sigma^{-2} I)`,
+        With frequencies :math:`\omega_1, \dots, \omega_m \sim \mathcal N(0, \sigma^{-2} I)`, the columns of the first d
+        rows of ``normal`` over :math:`\sigma`,
 
         .. math:: \tilde\phi(x) = \tfrac1{\sqrt m}[\cos\langle\omega_1, x\rangle, \dots, \cos\langle\omega_m, x\rangle,
                   \sin\langle\omega_1, x\rangle, \dots, \sin\langle\omega_m, x\rangle] \in \mathbb R^{2m},
@@ -158,13 +159,11 @@ class Gaussian:
         so that :math:`\tilde\phi(x)^\top\tilde\phi(y) = \tfrac1m\sum_j\cos\langle\omega_j, x - y\rangle \to k(x, y)`
         with error :math:`O(m^{-1/2})`. The rows are taken relative to ``centre``, which changes no kernel value.
         """
-        if not frequencies:
+        m, exact = normal.shape[1], normal[: len(centre)]
+        if not m:
             return None
-        m = frequencies
-        # Drawn on the CPU in float64: the same frequencies on every device and in every precision.
-        generator = torch.Generator().manual_seed(seed)
-        exact = torch.randn(d, m, generator=generator, dtype=torch.float64) / self.sigma  # (d, m)
-        omega = exact.to(dtype=centre.dtype).to(centre.device)
+        omega = torch.empty(exact.shape, dtype=centre.dtype)  # (d, m)
+        omega = torch.div(exact, self.sigma, out=omega).to(centre.device)
 
         def raw(x: Tensor, out: Tensor | None = None) -> Tensor:
             if out is None:
@@ -173,13 +172,18 @@ class Gaussian:
             phase = z @ omega  # (b, m)
             far = (~(z.norm(dim=1) <= FAR_PHASE * self.sigma)).nonzero()[:, 0]
             if len(far) and x.dtype != torch.float64:  # a large phase keeps no digits after the point in float32
-                turns = wide(x[far]) - wide(centre)
+                turns = (wide(x[far]) - wide(centre)) / self.sigma
                 phase[far] = torch.remainder(turns @ exact.to(turns.device), 2 * math.pi).to(phase)
             torch.cos(phase, out=out[:, :m])
             torch.sin(phase, out=out[:, m:])
             return out
 
         return FeatureMap(2 * m, 1 / math.sqrt(m), raw)
+
+
+def standard_normal(d: int, m: int, seed: int) -> Tensor:
+    """Standard normal numbers ``(d, m)``, on the CPU in float64: the same on every device and in every precision."""
+    return torch.randn(d, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def distances(left: Tensor, right: Tensor) -> Tensor:

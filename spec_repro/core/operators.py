@@ -38,7 +38,7 @@ from torch import Tensor
 
 from spec_repro.base.processes import ALONE
 from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices, wide
-from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel
+from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel, standard_normal
 
 
 @dataclass(frozen=True)
@@ -254,10 +254,13 @@ class FeatureOperator(Operator):
         return total.mul_(self.scales).mul_(self.scales.T)
 
     def whole(self, dtype: torch.dtype) -> Tensor:
-        r""":math:`A S^{-1}`, ``(n, p)``, of the rows of this process; copied, since a streamed block is used again."""
+        r""":math:`A S^{-1}`, ``(n, p)``, of the rows of this process, not to be written to."""
         raw = torch.empty(self.x.rows.n, self.size, dtype=dtype, device=self.algebra)
         for rows, block in self.blocks("kernel difference"):
-            raw[rows] = block.to(raw)
+            if len(block) == len(raw):  # the only one
+                raw = block.to(raw)
+            else:  # copied, since a streamed block is used again
+                raw[rows] = block.to(raw)
         return raw
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
@@ -361,12 +364,14 @@ def kernel_difference(
     double = (tiny or any(rows.double for rows in pair)) and device.type != "mps"
     dtype = torch.float64 if double else torch.float32
     finite = all(isinstance(kernel, Cosine) or frequencies for kernel in kernels)
-    sides = []
-    for rows, kernel, draw in zip(pair, kernels, (seed, seed + independent * 1_000_003), strict=True):
-        mine = rows.share(processes)
-        centre = mine.centre(device, dtype, processes)
-        features = kernel.feature_map(rows.d, frequencies, draw, centre)
-        sides.append(KernelSide(mine if finite else rows, kernel, centre, features))
+    shares = [rows.share(processes) for rows in pair]
+    centres = [rows.centre(device, dtype, processes) for rows in shares]
+    dims = [rows.d * isinstance(kernel, Gaussian) for rows, kernel in zip(pair, kernels, strict=True)]
+    drawn = [standard_normal(max(dims), frequencies, seed)] * 2
+    if independent:
+        drawn[1] = standard_normal(dims[1], frequencies, seed + 1_000_003)
+    maps = [kernel.feature_map(*of) for kernel, *of in zip(kernels, drawn, centres, strict=True)]
+    sides = [KernelSide(*side) for side in zip(shares if finite else pair, kernels, centres, maps, strict=True)]
     memory = min(processes.everything(free_memory(device) // 4 if memory is None else memory))
     small = device.type == "cpu"
     if finite:
