@@ -136,13 +136,10 @@ def bootstrap_interval(values, *, level: float = 0.95, draws: int = 10_000, seed
     else:
         s, n = values.shape
         seeds = rng.multinomial(s, np.full(s, 1 / s), size=draws)
-        rows = (rng.multinomial(n, np.full(n, 1 / n), size=len(part)) for part in np.array_split(seeds, 20))
-        means = np.concatenate(
-            [
-                np.einsum("ds,sn,dn->d", part, values, drawn, optimize=True) / (s * n)
-                for part, drawn in zip(np.array_split(seeds, 20), rows, strict=True)
-            ]
-        )
+        parts = np.array_split(seeds, 20)
+        rows = (rng.multinomial(n, np.full(n, 1 / n), size=len(part)) for part in parts)
+        sums = [np.einsum("ds,sn,dn->d", p, values, r, optimize=True) for p, r in zip(parts, rows, strict=True)]
+        means = np.concatenate(sums) / (s * n)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

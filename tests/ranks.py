@@ -12,8 +12,6 @@ import traceback
 
 import torch
 
-from spec_repro.__main__ import main
-
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["accelerate.utils", "datasets", "open_clip", "pytest", "spec_repro.align", "spec_repro.headless.comparison"]
@@ -64,7 +62,14 @@ def _rank(rank, environment, answers, task, arguments):
         sys.exit(3)
 
 
-def commanded(world, folder, *words, how="", program=main):
+def spec_repro(words):
+    """``spec-repro WORDS``; its status. The core alone needs nothing that the command does."""
+    from spec_repro.__main__ import main
+
+    return main(words)
+
+
+def commanded(world, folder, *words, how="", program=spec_repro):
     """The status of ``spec-repro WORDS`` in each process, and what all have said; ``how`` is their standard output."""
     folder.mkdir()
     statuses, _ = in_ranks(world, _command, folder, how, [str(word) for word in words], program)

@@ -13,9 +13,7 @@ def factor_titles(table: pd.DataFrame) -> list[str]:
 
     Empty where no factor is purer than 95 % of random sets.
     """
-    best = (
-        table.sort_values("adjusted", ascending=False, kind="stable").drop_duplicates("cluster").sort_values("cluster")
-    )
+    best = table.sort_values("adjusted", ascending=False, kind="stable").drop_duplicates("cluster")
     return [
         f"{row.factor} {row.level} ({row.adjusted:.2f} above chance)" if row.adjusted > row.high else ""
         for row in best.sort_values("cluster").itertuples()
@@ -56,9 +54,7 @@ def _check(side: Direction, table: pd.DataFrame | None) -> str:
     if not rows:
         return ""
     row, unseen, beyond = rows[0], rows[0]["out_low"] > 0, rows[0]["p"] <= LEVEL
-    numbers = (
-        f"gap of AMI on unseen rows {row['out']:.2f} ({row['out_low']:.2f} to {row['out_high']:.2f}), p {row['p']:.3f}"
-    )
+    numbers = "gap of AMI on unseen rows {out:.2f} ({out_low:.2f} to {out_high:.2f}), p {p:.3f}".format(**row)
     if unseen and beyond:
         return f" The check **holds**: {side.sees} groups them better than {side.misses} does ({numbers})."
     failed = ["on unseen rows the gap may be 0"] * (not unseen) + ["Gaussian pairs give such a gap, too"] * (not beyond)

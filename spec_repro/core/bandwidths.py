@@ -85,8 +85,8 @@ def match_bandwidths(
         ("sample", sample, sample is None or whole(sample, 2), "None or a number of rows >= 2"),
     )
     side_x, side_y = _sides(as_pair(x, y), sample or min(5000, math.ceil(25 / target)), device, seed)
-    given = None if sigma is None else Gaussian(sigma).sigma
     with one_thread():
+        given = None if sigma is None else Gaussian(sigma).sigma
         sigma_x, level_x, of_sample = side_x.meet(target) if given is None else (given, *side_x.levels(given)[:2])
         sigma_y, level_y, _ = side_y.meet(level_x, of_sample)
         kernel_x, kernel_y = Gaussian(sigma_x), Gaussian(sigma_y, side_y.slack(sigma_y))
@@ -195,7 +195,8 @@ class _Side:
         near, sigma = self._near(sigma), sigma / self.unit  # in this order: the unit may change
         kernel = _gaussian(near, sigma)
         sees_all = self.few == len(self.index)
-        count = 1 if sees_all else min(1 + math.ceil(1 / (target or _top(kernel))), self.few // 2)
+        about = target or _level(_leading(kernel, 1)[0], self.few)
+        count = 1 if sees_all else min(1 + math.ceil(1 / about), self.few // 2)
         values, vectors = _leading(kernel, count, tol=1e-6 if sees_all else 1e-4)
         of_sample = found = _level(values, self.few)
         if not sees_all:
@@ -205,9 +206,8 @@ class _Side:
             f = wide(f @ (vectors / values.clamp(min=1e-6 * top).sqrt()).to(f))
             gram = values.double().diag() + (f.T @ f).cpu() / (1 - own / max(top, 2))
             found = _level(torch.linalg.eigvalsh(gram), len(self.index))
-        if target is None or abs(found - target) <= CLOSE:
-            return found, of_sample, 0.0
-        return found, of_sample, _step(found, target, kernel, near, sigma, values, vectors)
+        met = target is None or abs(found - target) <= CLOSE
+        return found, of_sample, 0.0 if met else _step(found, target, kernel, near, sigma, values, vectors)
 
     def slack(self, sigma: float) -> float:
         """Twice the eigenvalues of the kernel difference that come with top eigenvalues that meet to GAP.
@@ -248,8 +248,7 @@ class _Side:
         """In float64, and from differences of coordinates where a product leaves too few digits; 0 for equal rows."""
         z = self._centred(torch.device("cpu") if self.device.type == "mps" else self.device, torch.float64)
         self.unit = float(torch.stack(z.aminmax()).abs().max()) or 1.0
-        z.div_(self.unit)
-        z, group = torch.unique(z, dim=0, return_inverse=True)
+        z, group = torch.unique(z.div_(self.unit), dim=0, return_inverse=True)
         few, half = group[: self.few], 0.5 * z.square().sum(dim=1)
         own = few, torch.arange(len(few), device=z.device)
         sums = half[:, None] + half[few]
@@ -266,10 +265,6 @@ class _Side:
 
 def _gaussian(squares: Tensor, sigma: float) -> Tensor:
     return (squares * (-0.5 / sigma**2)).exp_()
-
-
-def _top(kernel: Tensor) -> float:
-    return _level(_leading(kernel, 1)[0], len(kernel))
 
 
 def _level(values: Tensor, n: int) -> float:
@@ -344,8 +339,7 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float
     low, high = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0
     if height(low) > 0 or height(high) < 0:
         raise InvalidInput(
-            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above "
-            f"{curve(low)[0]:.4f}, the level of the largest set of equal rows among {len(squares):,} rows. "
-            "Give a larger target=."
+            f"{name}: no bandwidth gives the top eigenvalue {target:.4f}; expected above {curve(low)[0]:.4f}, the "
+            f"level of the largest set of equal rows among {len(squares):,} rows. Give a larger target=."
         )
     return math.exp(brentq(height, low, high, xtol=1e-12))

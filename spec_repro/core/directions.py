@@ -162,14 +162,10 @@ class Comparison:
         """The summary, then a table: a line for each pair, with its first five members."""
         lines = [self.summary]
         for side in self:
-            lines.append(
-                f"{side.title}\n    eigenvalue  background  first members" if len(side) else f"{side.title}: none"
-            )
+            lines.append(side.title + ("\n    eigenvalue  background  first members" if len(side) else ": none"))
             for j, members in enumerate(side.top(min(5, len(side.eigenvectors)))):
-                first = " ".join(map(str, members))
-                lines.append(
-                    f"{j + 1:3} {side.eigenvalues[j]:10.4f}  {side.background[j]:10.2f}  {first}{side.marks(j)}"
-                )
+                first = " ".join(map(str, members)) + side.marks(j)
+                lines.append(f"{j + 1:3} {side.eigenvalues[j]:10.4f}  {side.background[j]:10.2f}  {first}")
         return "\n".join(lines)
 
     def to_frame(self):

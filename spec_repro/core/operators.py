@@ -141,9 +141,8 @@ class FeatureOperator(Operator):
         super().__init__(x, y, batch, budget, processes, centred)
         self.dims = [x.features.dim, y.features.dim]
         self.size = sum(self.dims)
-        self.slack += math.sqrt(
-            self.size * torch.finfo(torch.float64).eps
-        )  # what cancels in C keeps half of the digits
+        # What cancels in C keeps half of the digits.
+        self.slack += math.sqrt(self.size * torch.finfo(torch.float64).eps)
         self.streamed = -(-self.n // processes.size) * self.size * self.dtype.itemsize > budget
         self.making = self.n * sum(s.rows.d * s.features.dim / 2 for s in (x, y) if isinstance(s.kernel, Gaussian))
         scales = torch.tensor([x.features.scale, y.features.scale], dtype=torch.float64) / math.sqrt(self.n)
@@ -364,14 +363,13 @@ def kernel_difference(
     double = (tiny or any(rows.double for rows in pair)) and device.type != "mps"
     dtype = torch.float64 if double else torch.float32
     finite = all(isinstance(kernel, Cosine) or frequencies for kernel in kernels)
-    shares = [rows.share(processes) for rows in pair]
-    centres = [rows.centre(device, dtype, processes) for rows in shares]
-    dims = [rows.d * isinstance(kernel, Gaussian) for rows, kernel in zip(pair, kernels, strict=True)]
-    drawn = [standard_normal(max(dims), frequencies, seed)] * 2
+    drawn, sides = [standard_normal(max(rows.d for rows in pair), frequencies, seed)] * 2, []
     if independent:
-        drawn[1] = standard_normal(dims[1], frequencies, seed + 1_000_003)
-    maps = [kernel.feature_map(*of) for kernel, *of in zip(kernels, drawn, centres, strict=True)]
-    sides = [KernelSide(*side) for side in zip(shares if finite else pair, kernels, centres, maps, strict=True)]
+        drawn[1] = standard_normal(pair[1].d, frequencies, seed + 1_000_003)
+    for rows, kernel, normal in zip(pair, kernels, drawn, strict=True):
+        mine = rows.share(processes)
+        centre = mine.centre(device, dtype, processes)
+        sides.append(KernelSide(mine if finite else rows, kernel, centre, kernel.feature_map(normal, centre)))
     memory = min(processes.everything(free_memory(device) // 4 if memory is None else memory))
     small = device.type == "cpu"
     if finite:

@@ -43,8 +43,7 @@ def distance_violins(distances: Mapping[str, object], side=None, *, title: str =
     ax.set_ylim(bottom=0.9 * low if low > 0.4 else 0)
     ax.get_legend().remove()
     said = "inner lines: quartiles" + "; less than 1% of the distances is below the axis" * (low > 0.4)
-    look = {"title": said, "ncols": 1 if width < PAGE else 2}
-    figure.legend(loc="outside lower center", **look)
+    figure.legend(loc="outside lower center", title=said, ncols=1 if width < PAGE else 2)
     names = [f"{name} ({place})" for name, place in zip(distances, ("left", "right"), strict=False)]
     figure.set_label(f"Distances inside each cluster, in {' and in '.join(names)}: small where it is seen")
     return figure
@@ -151,9 +150,8 @@ def factor_purity_bars(
     frame = pd.concat(table.assign(direction=title) for title, table in tables.items())
     figure = new_figure(width, 2.3)
     ax = figure.subplots()
-    sns.barplot(
-        frame, x="factor", y="adjusted", hue="direction", palette=colors, saturation=1, errorbar=None, gap=0.08, ax=ax
-    )
+    look = {"palette": colors, "saturation": 1, "errorbar": None, "gap": 0.08}
+    sns.barplot(frame, x="factor", y="adjusted", hue="direction", **look, ax=ax)
     factors = list(dict.fromkeys(frame["factor"]))
     for bars, table in zip(ax.containers, tables.values(), strict=True):
         for bar, factor in zip(bars, factors, strict=True):
