@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from experiment_files import write
 from PIL import Image
+from threadpoolctl import threadpool_info
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.files import read_json, write_json
-from spec_repro.headless import drift
+from spec_repro.headless import circumstances, drift
 from spec_repro.headless.experiments import load_experiments
 from spec_repro.headless.record import Record
 
@@ -116,6 +117,12 @@ def test_the_causes_at_hand_are_said(make):
     assert found == (
         f"other versions: numpy {np.__version__} -> 0.1; other data; other processor: {run['processor']} -> quantum"
     )
+
+
+def test_the_processor_is_told_with_the_kernels_of_each_library_that_may_round_otherwise():
+    kernels = [pool["architecture"] for pool in threadpool_info() if pool["internal_api"] == "openblas"]
+    assert kernels
+    assert set(kernels) <= set(circumstances.processor().split())
 
 
 def test_a_changed_verdict_is_a_failure(make):

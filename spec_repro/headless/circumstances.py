@@ -8,6 +8,8 @@ import resource
 import subprocess
 import sys
 
+from threadpoolctl import threadpool_info
+
 from spec_repro.base.files import project_root
 
 # Distributions whose version can move a number.
@@ -25,9 +27,13 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The kind of processor, and the widest instructions that torch uses on it: both can move the last digits."""
+    """The kind of processor, the widest instructions of torch and the kernels of OpenBLAS on it, which numpy and scipy
+    use: each can move the last digits.
+    """
     torch = sys.modules.get("torch")
-    return " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability() if torch else ""]).strip()
+    kernels = {pool["architecture"] for pool in threadpool_info() if pool.get("architecture")}
+    widest = [torch.backends.cpu.get_cpu_capability()] if torch else []
+    return " ".join([platform.machine(), *widest, *sorted(kernels)])
 
 
 def timing(seconds: float) -> dict:

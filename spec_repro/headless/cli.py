@@ -132,9 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="spec-repro", description="SPEC: the experiments, and your own comparisons.")
-    parser.add_argument(
-        "--version", help="print it and end", action="version", version=f"spec_repro {spec_repro.__version__}"
-    )
+    said = f"spec_repro {spec_repro.__version__}"
+    parser.add_argument("--version", help="print it and end", action="version", version=said)
     commands, subs = parser.add_subparsers(required=True, metavar="COMMAND"), {}
     for command in (_list, _doctor, _run, _new, _fetch, _check, _report, _compare, _embed, _align):
         name, look = command.__name__[1:], {"formatter_class": RawDescriptionHelpFormatter}

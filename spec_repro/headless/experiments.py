@@ -200,11 +200,8 @@ def _laptop(fields: Mapping, where: str) -> dict:
         key: {"laptop": names["paper"], **names} if "paper" in names else names
         for key, names in fields.get("directions", {}).items()
     }
-    return {
-        "cards": fields["cards"] | {"laptop": card},
-        "profiles": fields.get("profiles", {}) | {"laptop": changes},
-        "directions": directions,
-    }
+    laptop = {"cards": fields["cards"] | {"laptop": card}, "profiles": fields.get("profiles", {}) | {"laptop": changes}}
+    return laptop | {"directions": directions}
 
 
 def merged(base: object, differs: object) -> object:
