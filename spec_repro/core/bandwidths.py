@@ -65,7 +65,7 @@ def match_bandwidths(
         sigma: the bandwidth of x, whose level y then meets; ``target`` is not used.
         sample: rows of a seeded subsample for the search where there are more than 500, at least 250; by default
             25 / ``target``, at most 5,000. Then the level of all rows (20,000 if there are more) is found from their
-            kernel values with the sample, and corrected, to 0.001 or so.
+            kernel values with the sample, and met, to 0.002 or so.
 
     Returns:
         The kernels, and both top eigenvalues on these rows.
