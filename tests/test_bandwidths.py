@@ -98,6 +98,20 @@ def test_all_rows_meet_the_level_that_a_sample_was_searched_for(make, dtype):
         assert right == pytest.approx([options.get("target", 0.15)] * 2, abs=3e-3)  # the paper asks 0.01
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_newtons_method_ends_where_the_level_of_a_sample_rises_late(seed):
+    """Copies alone nearly have the level: below it the curve is flat, above it steep."""
+    rng = np.random.default_rng(seed)
+    x = copies(rng, 1200).astype(np.float32)
+    match = match_bandwidths(x, x, seed=seed)
+    assert level(x.astype(np.float64), match.kernel_x) == pytest.approx(0.15, abs=3e-3)
+
+
+def test_few_rows_are_all_looked_at_whatever_the_sample():
+    x, y = pair()
+    assert match_bandwidths(x, y, sample=10) == match_bandwidths(x, y)
+
+
 @pytest.mark.parametrize("target", [0.05, 0.15, 0.4])
 def test_what_landmarks_share_with_themselves_alone_is_no_level_of_all_rows(target):
     """In many dims a row is much more similar to itself than to its cluster: Nystroem's method alone misses 2e-3."""

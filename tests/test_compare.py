@@ -159,6 +159,16 @@ def test_equal_embeddings_differ_under_independent_draws():
     assert more.noise_floor == pytest.approx(apart.noise_floor / 4, rel=0.4)  # falls as one over the root of m
 
 
+def test_coordinates_that_are_always_zero_change_no_random_feature():
+    """Frequencies of both embeddings are the first rows of one draw, whatever their dims."""
+    x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    wide = np.hstack([x, np.zeros((60, 3), np.float32)])
+    kernels = Gaussian(2.0), Gaussian(2.0)
+    for pair in ((x, wide), (wide, x)):
+        assert compare(*pair, kernels, frequencies=33, solver="dense").spec_diff <= rounding(torch.float32)
+        assert compare(*pair, kernels, frequencies=33, independent=True).spec_diff > 0.01
+
+
 def test_noise_floor_is_zero_for_exact_kernels_and_none_unless_asked():
     x, y, _ = CASES["d=8"]
     assert compare(x, y, kernel_x=Cosine(), kernel_y=Cosine(), noise_floor=True).noise_floor == 0

@@ -63,10 +63,9 @@ class Rows:
         """
         index = np.unique(np.linspace(0, self.total - 1, min(self.total, 100)).astype(np.int64))
         here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
-        parts = processes.everything(self.batch(here, torch.device("cpu"), dtype))
         # The sort of numpy is several times as fast as the median of torch, and the transposition of torch as numpy's.
-        ascending = np.sort(torch.cat(parts).T.contiguous().numpy())
-        return torch.from_numpy(ascending[:, (len(index) - 1) // 2].copy()).to(device)
+        columns = torch.cat(processes.everything(self.batch(here, torch.device("cpu"), dtype))).T.contiguous()
+        return torch.from_numpy(np.sort(columns.numpy())[:, (len(index) - 1) // 2].copy()).to(device)
 
     def faults(self, cosine: bool) -> tuple[list[int], list[int], Tensor]:
         """Rows with NaN or infinity; rows that the kernel cannot take, zero for the cosine and huge for the Gaussian;

@@ -87,8 +87,8 @@ def compare(
         sign: rule for the sign of an eigenvector. ``"cubes"``: the sum of the cubes of its entries is positive, since
             the heavy tail is the cluster. ``"sum"``: the rule of the paper's released code, undecided if the sum is
             near zero.
-        independent: draw the frequencies of y apart from those of x, as the released code does. By default both come
-            from generators with the same seed: equal inputs give zero, swapped inputs the swapped result.
+        independent: draw the frequencies of y apart from those of x, as the released code does. By default both are the
+            first rows of one draw: equal inputs give zero, swapped inputs the swapped result.
         centred: take :math:`H\Lambda H`, :math:`H = I - \frac1n 11^\top`, the kernels of features less their mean, as
             kernel PCA does: eigenvectors sum to 0, and a background that all samples share is none. False is the
             paper's definition.

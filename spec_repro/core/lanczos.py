@@ -14,24 +14,25 @@ import torch
 
 from spec_repro.core.krylov import krylov
 from spec_repro.core.operators import FeatureOperator, KernelOperator
-from spec_repro.core.solvers import FEW, TOLERANCE, Pairs, both_ends, rounding
+from spec_repro.core.solvers import FEW, TOLERANCE, Pairs, both_ends, dense, rounding
 
-RESTARTS = 100
+RESTARTS, DENSE = 100, 1_000
 
 
 def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | None = None, seed: int = 0) -> Pairs:
     """The k pairs of each end of Lambda, all to ``tol`` of the spectral radius, by default 1e-5, 1e-9 in float64.
 
-    If ARPACK does not get there, or leaves out a pair that belongs to them, :func:`~spec_repro.core.krylov.krylov` has
-    to.
+    If ARPACK does not get there, or leaves out a pair that belongs to them, :func:`~spec_repro.core.solvers.dense` has
+    to, for more than ``DENSE`` rows :func:`~spec_repro.core.krylov.krylov`.
     """
     from scipy.linalg import get_blas_funcs
     from scipy.sparse.linalg import ArpackError
 
-    if 2 * k >= operator.n - 1:
-        return krylov(operator, k, tol=tol, seed=seed)
     n, least, goal = operator.n, rounding(operator.dtype, operator.slack), tol or TOLERANCE[operator.dtype]
     rng, products = np.random.default_rng(seed), 0
+    surely = dense if n <= DENSE else functools.partial(krylov, tol=tol, seed=seed)
+    if 2 * k >= n - 1:
+        return surely(operator, k)
     thin = isinstance(operator, FeatureOperator) and operator.processes.size == 1 and n > FEW
     matrix = (operator.whole if thin else operator.matrix)(operator.dtype).cpu()  # Lambda, or its features
     inner = (operator.signs * operator.scales.square()).cpu().to(matrix) if thin else None
@@ -63,7 +64,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
                 values, vectors, residuals = (torch.from_numpy(part) for part in (values, vectors, residuals))
                 wanted = both_ends(values, k, least)
                 return Pairs(values[wanted], vectors[:, wanted].to(operator.dtype), residuals[wanted], products)
-    return krylov(operator, k, tol=tol, seed=seed)
+    return surely(operator, k)
 
 
 def arpack(product: Callable, start: np.ndarray, count: int, **options) -> tuple[np.ndarray, np.ndarray]:
