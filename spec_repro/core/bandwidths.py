@@ -155,17 +155,19 @@ class _Side:
         """The bandwidth at which all rows have ``level``, what they have there, and what the sample has.
 
         First the sample has ``of_sample`` to 2.5e-7, if given; what all rows then miss by more than ``CLOSE`` is made
-        up for by Newton's method, with the slope of the sample.
+        up for by steps with the slope of the sample, then of the secant.
         """
         rough = of_sample is None and self.few < len(self.index)  # a first guess
-        sigma, best = self.bandwidth(of_sample or level, level / 100 if rough else GAP / 2), None
-        for _ in range(6):
-            found, of_sample, step = self.levels(sigma, level)
-            best = min(best or (math.inf,), (abs(found - level), sigma, found, of_sample))
-            if not step:
+        sigma, seen = self.bandwidth(of_sample or level, level / 100 if rough else GAP / 2), []
+        for _ in range(8):
+            found, of_sample, slope = self.levels(sigma, level)
+            seen.append((abs(found - level), sigma, found, of_sample))
+            if not slope:
                 break
-            sigma *= math.exp(max(-0.25, min(step, 0.25)))
-        return best[1:]
+            if len(seen) > 1:
+                slope = _excess(found, seen[-2][2]) / math.log(sigma / seen[-2][1])
+            sigma *= math.exp(_step(found, level, slope, 0.25))
+        return min(seen)[1:]
 
     def bandwidth(self, level: float, gap: float) -> float:
         """The bandwidth at which the sample has ``level`` to ``gap``."""
@@ -182,9 +184,9 @@ class _Side:
         return sigma
 
     def levels(self, sigma: float, target: float | None = None) -> tuple[float, float, float]:
-        r"""The level of all rows, that of the sample, and a step in log sigma by which the first meets ``target``.
+        r"""Level of all rows, that of the sample, and the slope of its logit in log sigma, 0 if it meets ``target``.
 
-        It is exact if these are the sample, else by Nystroem's method: with the leading eigenpairs
+        The level is exact if these are the sample, else by Nystroem's method: with the leading eigenpairs
         :math:`K_{ll} u = \mu u` of the sample, the landmarks, the columns of F in :math:`K \approx F F^\top` are
         :math:`K_{nl} u / \sqrt\mu`: as many as eigenvalues can be near the level.
 
@@ -207,7 +209,7 @@ class _Side:
             gram = values.double().diag() + (f.T @ f).cpu() / (1 - own / max(top, 2))
             found = _level(torch.linalg.eigvalsh(gram), len(self.index))
         met = target is None or abs(found - target) <= CLOSE
-        return found, of_sample, 0.0 if met else _step(found, target, kernel, near, sigma, values, vectors)
+        return found, of_sample, 0.0 if met else _slope(kernel, near, sigma, values, vectors)
 
     def slack(self, sigma: float) -> float:
         """Twice the eigenvalues of the kernel difference that come with top eigenvalues that meet to GAP.
@@ -226,15 +228,11 @@ class _Side:
             self._measure()
         return self.near
 
-    def _centred(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The rows about where most of them are, a copy."""
-        return self.rows.batch(self.index, device, dtype).sub_(self.rows.centre(device, dtype))
-
     def _multiply(self) -> None:
         """By a product, which is wrong by rounding of the squared norms."""
-        dtype = torch.float64 if self.rows.double else torch.float32
-        device = torch.device("cpu") if self.device.type == "mps" and self.rows.double else self.device
-        z, few = self._centred(device, dtype), self.few
+        dtype, few = torch.float64 if self.rows.double else torch.float32, self.few
+        place = torch.device("cpu") if self.device.type == "mps" and self.rows.double else self.device, dtype
+        z = self.rows.batch(self.index, *place).sub_(self.rows.centre(*place))  # a copy
         half = 0.5 * torch.linalg.vector_norm(z, dim=1).square()
         largest = float(half.max())
         if not 1e-30 < largest < math.inf:
@@ -246,7 +244,8 @@ class _Side:
 
     def _measure(self) -> None:
         """In float64, and from differences of coordinates where a product leaves too few digits; 0 for equal rows."""
-        z = self._centred(torch.device("cpu") if self.device.type == "mps" else self.device, torch.float64)
+        place = torch.device("cpu") if self.device.type == "mps" else self.device, torch.float64
+        z = self.rows.batch(self.index, *place).sub_(self.rows.centre(*place))
         self.unit = float(torch.stack(z.aminmax()).abs().max()) or 1.0
         z, group = torch.unique(z.div_(self.unit), dim=0, return_inverse=True)
         few, half = group[: self.few], 0.5 * z.square().sum(dim=1)
@@ -298,11 +297,16 @@ def _excess(level: float, target: float) -> float:
     return math.log(level / target * (1 - target) / (1 - level))
 
 
-def _step(level: float, target: float, kernel: Tensor, squares: Tensor, sigma: float, values, vectors) -> float:
-    """Newton's step in log sigma, at most 1, with the slope of a kernel by its top eigenpair; the kernel is used up."""
-    excess, of_kernel, v = _excess(level, target), min(_level(values, len(kernel)), 1 - 1e-6), vectors[:, -1]
-    slope = float(v @ (kernel.mul_(squares) @ v)) / sigma**2 / float(values[-1]) / (1 - of_kernel)
-    return -excess / slope if abs(excess) < slope else math.copysign(1.0, -excess)
+def _slope(kernel: Tensor, squares: Tensor, sigma: float, values: Tensor, vectors: Tensor) -> float:
+    """Of the logit of the level of a kernel in log sigma, by its top eigenpair; the kernel is used up."""
+    level, v = min(_level(values, len(kernel)), 1 - 1e-6), vectors[:, -1]
+    return float(v @ (kernel.mul_(squares) @ v)) / sigma**2 / float(values[-1]) / (1 - level)
+
+
+def _step(level: float, target: float, slope: float, most: float = 1.0) -> float:
+    """In log sigma towards the target, by a slope, at most ``most``."""
+    excess = _excess(level, target)
+    return -excess / slope if abs(excess) < most * slope else math.copysign(most, -excess)
 
 
 def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
@@ -327,7 +331,7 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float
         values, start = _leading(kernel, 1, start, tol=1e-6 if gap < 1e-6 else 1e-4)
         level = min(_level(values, len(squares)), 1 - 1e-6)
         met = abs(level - target) <= gap
-        return (target, 0.0) if met else (level, _step(level, target, kernel, squares, sigma, values, start))
+        return (target, 0.0) if met else (level, _step(level, target, _slope(kernel, squares, sigma, values, start)))
 
     for _ in range(12):
         step = curve(middle)[1]

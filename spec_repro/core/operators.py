@@ -146,10 +146,8 @@ class FeatureOperator(Operator):
         self.streamed = -(-self.n // processes.size) * self.size * self.dtype.itemsize > budget
         self.making = self.n * sum(s.rows.d * s.features.dim / 2 for s in (x, y) if isinstance(s.kernel, Gaussian))
         scales = torch.tensor([x.features.scale, y.features.scale], dtype=torch.float64) / math.sqrt(self.n)
-        self.signs, self.scales = (  # the diagonals of D and S, (p, 1)
-            self.to_algebra(pair.repeat_interleave(torch.tensor(self.dims))[:, None])
-            for pair in (torch.tensor([1.0, -1.0]), scales)
-        )
+        both = torch.stack([torch.tensor([1.0, -1.0]).double(), scales])  # the diagonals of D and S, (p, 1)
+        self.signs, self.scales = self.to_algebra(both.repeat_interleave(torch.tensor(self.dims), dim=1))[..., None]
         self._fed: list[Batch] | None = None
         origin = torch.cat([side.features.raw(side.centre[None]) for side in (x, y)], dim=1)
         self.origin = origin.nan_to_num() * centred  # (1, p); a zero row has no cosine

@@ -164,9 +164,8 @@ def factor_purity_bars(
             ax.scatter(across, values, **dot)
     for i, factor in enumerate(factors):
         low, high = frame.loc[frame["factor"] == factor, ["low", "high"]].mean()
-        ends = [i - 0.45, i + 0.45]
         label = "95% of random sets" if i == 0 else None
-        ax.fill_between(ends, low, high, color="0.5", alpha=0.5, linewidth=0, zorder=3, label=label)
+        ax.fill_between([i - 0.45, i + 0.45], low, high, color="0.5", alpha=0.5, linewidth=0, zorder=3, label=label)
     ax.axhline(0, color="black", linewidth=0.6)
     ax.scatter([], [], **dot, label="a cluster (bar: their mean)")
     words = {"label": "class"} | dict(words or {})
