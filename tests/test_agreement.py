@@ -426,6 +426,19 @@ def test_p_values_count_the_real_one_in():
     np.testing.assert_array_equal(p_value(np.array([3.0, 0.0]), np.array([[1.0, 1.0], [2.0, 2.0]])), [1 / 3, 1])
 
 
+def test_draws_do_not_follow_the_signs_that_a_library_gives_to_singular_vectors(monkeypatch):
+    x, y = np.random.default_rng(0).normal(size=(2, 80, 6)).astype(np.float32)
+    before, svd = list(gaussian_pairs(x, y, 2)), np.linalg.svd
+
+    def other(*matrix, **options):
+        u, scale, axes = svd(*matrix, **options)
+        signs = np.where(np.arange(len(axes)) % 2, -1, 1)
+        return u * signs, scale, axes * signs[:, None]
+
+    monkeypatch.setattr(np.linalg, "svd", other)
+    np.testing.assert_allclose(list(gaussian_pairs(x, y, 2)), before, atol=1e-6)
+
+
 @pytest.mark.parametrize("dims", [(12, 13), (20, 25)], ids=["few dims", "dims near the rows"])
 def test_directions_of_a_gaussian_are_no_more_than_gaussian_pairs(dims):
     """Draws with the covariance of unit vectors, brought to unit length, would reject nearly all of these."""

@@ -110,6 +110,8 @@ class _Moments:
         mean = joint.mean(axis=0)
         parts = mean, *np.linalg.svd(joint - mean, full_matrices=False)[1:]
         self.mean, scale, axes = (torch.from_numpy(part).float() for part in parts)
+        # The signs of axes are arbitrary, and every draw would follow those of the library at hand.
+        axes = torch.where((axes.pow(3) @ torch.linspace(1, 2, axes.shape[1]) < 0)[:, None], -axes, axes)
         self.scale, self.axes = scale[: len(joint) - 1], axes[: len(joint) - 1]  # of n rows, one is the mean's
 
     def coordinates(self, z: Tensor) -> Tensor:

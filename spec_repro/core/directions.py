@@ -117,8 +117,7 @@ class Direction:
         n = len(self.eigenvectors)
         if not whole(size, 1, n) or end not in ("high", "low"):
             raise InvalidInput(f"top(size={size}, end={end!r}): expected a size in 1..{n}, end 'high' or 'low'.")
-        entries = self.eigenvectors if end == "low" else -self.eigenvectors
-        return np.argsort(entries, axis=0, kind="stable")[:size].T
+        return np.argsort(self.eigenvectors if end == "low" else -self.eigenvectors, axis=0, kind="stable")[:size].T
 
 
 @dataclass(frozen=True)
