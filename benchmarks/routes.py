@@ -55,9 +55,10 @@ class Case:
 
     def maps(self):
         """The random features of our default route, one map a side."""
+        normal = standard_normal(max(self.x.shape[1], self.y.shape[1]), self.m, 0)
         for z, kernel in ((self.x, self.kernels.kernel_x), (self.y, self.kernels.kernel_y)):
             z = torch.from_numpy(np.asarray(z))
-            yield z, kernel.feature_map(standard_normal(z.shape[1], self.m, 0), z.mean(0))
+            yield z, kernel.feature_map(normal, z.mean(0))
 
     def joint(self) -> torch.Tensor:
         r"""A = :math:`\frac1{\sqrt n}` [features of x, features of y]."""
