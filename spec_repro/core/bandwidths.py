@@ -338,7 +338,7 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float
         if not step:
             return math.exp(middle)
         middle += step
-    # In units of the largest coordinate: at ``low`` only equal rows are alike, at ``high`` all are.
+    # In units of the largest coordinate or norm: at ``low`` only equal rows are alike, at ``high`` all are.
     height = functools.cache(lambda log_sigma: _excess(curve(log_sigma)[0], target))
     low, high = (-41.0 if squares.dtype == torch.float32 else -200.0), 12.0
     if height(low) > 0 or height(high) < 0:
