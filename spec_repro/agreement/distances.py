@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.spatial.distance import pdist
-from sklearn.metrics import euclidean_distances
+from sklearn.metrics import euclidean_distances, roc_auc_score
 
 from spec_repro.base.errors import InvalidInput
 from spec_repro.base.rows import slices
@@ -148,14 +148,13 @@ def similarity_ranking(
     picked = rng.permuted(np.tile(others, (draws, 1)), axis=1)[:, :shown]  # (draws, shown)
     random = np.stack([rng.choice(strangers, shown, replace=False) for _ in range(draws)])
     lead = np.sign(similarity[random][:, :, None] - similarity[picked][:, None, :])  # 1 where the stranger is ahead
-    ranked = np.sort(similarity[strangers])
-    not_ahead = (np.searchsorted(ranked, similarity[others], side) for side in ("left", "right"))
+    every = np.concatenate([others, strangers])
     return SimilarityRanking(
         members=picked[0],
         strangers=random[0],
         member_similarity=similarity[picked[0]],
         stranger_similarity=similarity[random[0]],
-        wrong=float(1 - sum(not_ahead).mean() / (2 * len(strangers))),
+        wrong=float(1 - roc_auc_score(np.isin(every, others), similarity[every])),
         wrong_draws=(lead.mean(axis=(1, 2)) + 1) / 2,
         centre=members[:reference],
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from spec_repro.base.errors import InvalidInput, NotConverged, expect, real, unknown_name, whole
 from spec_repro.base.rows import Rows, as_pair, resolve_device, wide
 from spec_repro.core.kernels import NEAR, Gaussian, distances
-from spec_repro.core.lanczos import arpack, one_thread
+from spec_repro.core.lanczos import one_thread
 
 PAPER_GAP = 0.01
 ALL = 500  # rows, up to which all are searched
@@ -277,15 +277,14 @@ def _leading(kernel: Tensor, count: int, start: Tensor | None = None, tol: float
     From the constant vector by default: the top eigenvector of a matrix of no negative entries has none either, so they
     meet.
     """
-    from scipy.sparse.linalg import ArpackError
+    from scipy.sparse.linalg import ArpackError, eigsh
 
-    matrix = kernel.numpy()
-    start = np.ones(len(matrix), matrix.dtype) if start is None else start.numpy().ravel()
+    matrix, n = kernel.numpy(), len(kernel)
+    start = np.ones(n, matrix.dtype) if start is None else start.numpy().ravel()
     # Once in thousands of calls it says that the start is zero, which it is not. In float32 it goes astray if it starts
     # from an eigenvector, as of a matrix that is all but diagonal.
     with contextlib.suppress(ArpackError):
-        few = {"which": "LA", "ncv": min(max(6, 2 * count + 1), len(matrix)), "tol": tol}
-        values, vectors = arpack(matrix.__matmul__, start, count, **few)
+        values, vectors = eigsh(matrix, count, which="LA", ncv=min(max(6, 2 * count + 1), n), v0=start, tol=tol)
         if np.linalg.norm(matrix @ vectors - values * vectors) <= 1e-3 * values.max():
             return torch.from_numpy(values), torch.from_numpy(vectors)
     return tuple(part[..., -count:] for part in torch.linalg.eigh(kernel))

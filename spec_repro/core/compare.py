@@ -203,7 +203,7 @@ def carry(
 def _noise_floor(pair: tuple, kernels: tuple[Kernel, Kernel], options: dict[str, Any]) -> float:
     """SPEC-diff of an embedding against itself under two draws of the frequencies, the larger of both embeddings."""
     drawn = [(z, each) for z, each in zip(pair, kernels, strict=True) if isinstance(each, Gaussian)]
-    options = options | {"k": 1, "tol": 1e-3, "independent": True}
+    options = options | {"k": 1, "tol": 1e-4, "independent": True}
     apart = (compare(z, z, (each, each), **options).spec_diff for z, each in drawn if options["frequencies"])
     return max(apart, default=0.0)
 

@@ -1,12 +1,14 @@
-r"""Both ends of a small kernel difference by ARPACK, one vector at a time, on the matrix or the features.
+r"""Both ends of a small kernel difference by Lanczos, one vector at a time, on the matrix or the features.
 
 What is small stays in the caches of a CPU, so that a thin block costs more than the passes it saves
-(:mod:`spec_repro.core.krylov`). One vector may miss copies of a repeated eigenvalue: what is left when the pairs are
-taken out is looked at, too. See R. Lehoucq, D. Sorensen, C. Yang, "ARPACK users' guide" (SIAM, 1998).
+(:mod:`spec_repro.core.krylov`). The Krylov space of one vector has one copy of a repeated eigenvalue: it is followed by
+that of another vector, orthogonal to all before, until no wanted value moves. Reorthogonalised in full, never
+restarted; see B. Parlett, "The symmetric eigenvalue problem" (SIAM, 1998), chapter 13.
 """
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,64 +16,79 @@ import torch
 
 from spec_repro.core.krylov import krylov
 from spec_repro.core.operators import FeatureOperator, KernelOperator
-from spec_repro.core.solvers import FEW, TOLERANCE, Pairs, both_ends, dense, rounding
+from spec_repro.core.solvers import TOLERANCE, Pairs, both_ends, rounding
 
-RESTARTS, DENSE = 100, 1_000
+MOST, AGAIN = 1_000, 10  # vectors of the basis at most, and of each Krylov space after the first at least
 
 
 def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | None = None, seed: int = 0) -> Pairs:
-    """The k pairs of each end of Lambda, all to ``tol`` of the spectral radius, by default 1e-5, 1e-9 in float64.
+    r"""The k pairs of each end of Lambda, all to ``tol`` of the spectral radius, by default 1e-5, 1e-9 in float64.
 
-    If ARPACK does not get there, or leaves out a pair that belongs to them, :func:`~spec_repro.core.solvers.dense` has
-    to, for more than ``DENSE`` rows :func:`~spec_repro.core.krylov.krylov`.
+    With an orthonormal basis Q in rows and :math:`H = Q \Lambda Q^\top`, a Ritz pair :math:`H y = \theta y` has a
+    residual of at most :math:`\sum_i \|f_i\|\,|y_i|`, where f_i is what Lambda makes of row i outside the basis: of the
+    last row of each Krylov space alone. The space with the largest term is the one that grows. If ``MOST`` rows do
+    not suffice, :func:`~spec_repro.core.krylov.krylov` has to.
     """
+    n, least, tol = operator.n, rounding(operator.dtype, operator.slack), tol or TOLERANCE[operator.dtype]
+    times, rng, most = _product(operator), np.random.default_rng(seed), min(operator.n, MOST)
+    basis, h, outside = np.empty((most, n)), np.empty((most, most)), {}
+    grown, look, before, size = None, 2 * k, None, 0.0
+    with one_thread():
+        for new, count in enumerate(range(1, most + 1)):
+            rows, first = basis[:count], grown if grown == new - 1 else 0  # in one space a recurrence of three terms
+            w = rng.standard_normal(n) if grown is None else outside.pop(grown)
+            w = w if first else _apart(w, rows[:new])[0]
+            rows[new] = w / math.sqrt(w @ w)
+            w, column = _apart(times(rows[new]), rows, first)
+            h[new, :count] = h[:count, new] = column
+            size = max(size, column @ column)
+            outside[new], grown = w, new if w @ w > 1e-26 * size else None  # but rounding is left: an invariant space
+            if grown is not None and count < min(look, most):
+                continue
+            theta, y = np.linalg.eigh(h[:count, :count])
+            ends = np.r_[: min(k, count), max(k, count - k) : count]
+            terms = {row: math.sqrt(f @ f) * abs(y[row, ends]) for row, f in outside.items()}
+            residuals, goal = sum(terms.values()), tol * max(abs(theta).max(), least)
+            there = count >= 2 * k and residuals.max() <= goal
+            if count == n or (there and before is not None and abs(theta[ends] - before).max() <= goal):
+                found = (np.flip(part, -1).copy() for part in (theta[ends], rows.T @ y[:, ends], residuals))
+                values, vectors, residuals = map(torch.from_numpy, found)
+                wanted = both_ends(values, k, least)
+                return Pairs(values[wanted], vectors[:, wanted].to(operator.dtype), residuals[wanted], count)
+            if there:
+                grown, look, before = None, count + AGAIN, theta[ends]
+            elif grown is not None:  # three more rows, at best, for each digit that is missing
+                grown = max(terms, key=lambda row: terms[row].max())
+                look = count + max(3, int(3 * math.log10(max(residuals.max() / goal, 1))))
+    return krylov(operator, k, tol=tol, seed=seed)
+
+
+def _apart(w: np.ndarray, rows: np.ndarray, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """``w`` without its part in orthonormal rows, and the coefficients of the part. Twice, which is enough: at first of
+    the rows from ``first`` on, if but rounding is in those before.
+    """
+    near = rows[first:] @ w
+    w = w - near @ rows[first:]
+    part = rows @ w
+    w -= part @ rows
+    part[first:] += near
+    return w, part
+
+
+def _product(operator: FeatureOperator | KernelOperator) -> Callable[[np.ndarray], np.ndarray]:
+    """Lambda times a vector, by numpy, whose calls cost a third of torch's, in ``operator.dtype``."""
     from scipy.linalg import get_blas_funcs
-    from scipy.sparse.linalg import ArpackError
 
-    n, least, goal = operator.n, rounding(operator.dtype, operator.slack), tol or TOLERANCE[operator.dtype]
-    rng, products = np.random.default_rng(seed), 0
-    surely = dense if n <= DENSE else functools.partial(krylov, tol=tol, seed=seed)
-    if 2 * k >= n - 1:
-        return surely(operator, k)
-    thin = isinstance(operator, FeatureOperator) and operator.processes.size == 1 and n > FEW
-    matrix = (operator.whole if thin else operator.matrix)(operator.dtype).cpu()  # Lambda, or its features
-    inner = (operator.signs * operator.scales.square()).cpu().to(matrix) if thin else None
-    numbers, diagonal = matrix.numpy(), inner.numpy()[:, 0] if thin else None
-    symv = get_blas_funcs("symv", (numbers,))  # reads half of Lambda
-
-    def ends(count: int, tol: float, product, **options) -> tuple[np.ndarray, np.ndarray]:
-        # Vectors are float64; the product, by numpy, whose calls cost a third of torch's, is as precise as the matrix.
-        return arpack(product, rng.standard_normal(n), count, which="BE", tol=tol, maxiter=RESTARTS, **options)
+    thin = isinstance(operator, FeatureOperator) and operator.processes.size == 1
+    matrix = (operator.whole if thin else operator.matrix)(operator.dtype).cpu().numpy()  # the features, or Lambda
+    inner = (operator.signs * operator.scales.square()).cpu().numpy()[:, 0].astype(matrix.dtype) if thin else None
+    symv = get_blas_funcs("symv", (matrix,))  # reads half of Lambda
 
     def times(v: np.ndarray) -> np.ndarray:
-        nonlocal products
-        products += 1
-        w = operator.projected(v).astype(numbers.dtype)
-        w = numbers @ (diagonal * (numbers.T @ w)) if thin else symv(1.0, numbers.T, w)
-        return operator.projected(w)
+        w = operator.projected(v).astype(matrix.dtype)
+        return operator.projected(matrix @ (inner * (matrix.T @ w)) if thin else symv(1.0, matrix.T, w)).astype(float)
 
-    def block(v: np.ndarray) -> np.ndarray:
-        w = torch.from_numpy(operator.projected(v)).to(matrix)
-        return operator.projected((matrix @ (inner * (matrix.T @ w)) if thin else matrix @ w).numpy())
-
-    with contextlib.suppress(ArpackError), one_thread():
-        values, vectors = (np.ascontiguousarray(part[..., ::-1]) for part in ends(2 * k, goal, times))
-        residuals = np.linalg.norm(block(vectors) - vectors * values, axis=0)
-        goal *= max(abs(values).max(), least)
-        if len(values) == 2 * k and residuals.max() <= goal:  # of many equal ones it may give fewer
-            left, _ = ends(2, 0.05, lambda v: times(v) - vectors @ (values * (vectors.T @ v)), ncv=min(12, n))
-            if left.max() <= max(values[k - 1] + goal, least) and left.min() >= min(values[k] - goal, -least):
-                values, vectors, residuals = (torch.from_numpy(part) for part in (values, vectors, residuals))
-                wanted = both_ends(values, k, least)
-                return Pairs(values[wanted], vectors[:, wanted].to(operator.dtype), residuals[wanted], products)
-    return surely(operator, k)
-
-
-def arpack(product: Callable, start: np.ndarray, count: int, **options) -> tuple[np.ndarray, np.ndarray]:
-    """scipy's ``eigsh`` of a symmetric product from ``start`` (n,)."""
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    return eigsh(LinearOperator((len(start),) * 2, product, dtype=start.dtype), count, v0=start, **options)
+    return times
 
 
 @contextlib.contextmanager

@@ -149,8 +149,8 @@ class FeatureOperator(Operator):
         both = torch.stack([torch.tensor([1.0, -1.0]).double(), scales])  # the diagonals of D and S, (p, 1)
         self.signs, self.scales = self.to_algebra(both.repeat_interleave(torch.tensor(self.dims), dim=1))[..., None]
         self._fed: list[Batch] | None = None
-        origin = torch.cat([side.features.raw(side.centre[None]) for side in (x, y)], dim=1)
-        self.origin = origin.nan_to_num() * centred  # (1, p); a zero row has no cosine
+        origins = [side.features.raw(side.centre[None]) for side in (x, y) if centred]
+        self.origin = torch.cat(origins, dim=1).nan_to_num() if centred else x.centre.new_zeros(1, self.size)
 
     def fed(self) -> Iterator[Batch]:
         """Slices of rows with the rows of both embeddings on the device, in the working precision."""
@@ -252,13 +252,9 @@ class FeatureOperator(Operator):
 
     def whole(self, dtype: torch.dtype) -> Tensor:
         r""":math:`A S^{-1}`, ``(n, p)``, of the rows of this process, not to be written to."""
-        raw = torch.empty(self.x.rows.n, self.size, dtype=dtype, device=self.algebra)
-        for rows, block in self.blocks("kernel difference"):
-            if len(block) == len(raw):  # the only one
-                raw = block.to(raw)
-            else:  # copied, since a streamed block is used again
-                raw[rows] = block.to(raw)
-        return raw
+        # A streamed block is used again, so it is copied.
+        raw = [block.to(self.algebra, dtype, copy=self.streamed) for _, block in self.blocks("kernel difference")]
+        return raw[0] if len(raw) == 1 else torch.cat([self.origin[:0].to(self.algebra, dtype), *raw])
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
         r""":math:`\Lambda`, ``(n, n)``; if centred, with the features less those of the origin."""

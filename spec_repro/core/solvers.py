@@ -8,7 +8,7 @@ route                                    what is decomposed                     
                                                                                                     Algorithm 1
 :func:`~spec_repro.core.krylov.krylov`   nothing large: block Krylov on products with Lambda        Proposition 1, read
                                                                                                     as an operator
-:func:`~spec_repro.core.lanczos.lanczos` nothing large: ARPACK on a small Lambda, n x n              Definition 1
+:func:`~spec_repro.core.lanczos.lanczos` nothing large: Lanczos on a small Lambda, n x n             Definition 1
 =======================================  =========================================================  ===================
 
 A route returns :class:`Pairs`: eigenvalues in descending order with vectors as columns, never sorted apart.
@@ -24,7 +24,6 @@ from torch.nn.functional import pad
 from spec_repro.core.operators import FeatureOperator, KernelOperator
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of a residual over the spectral radius
-FEW = 500  # rows, up to which lanczos makes a matrix of features
 CONTINUUM = 0.05  # eigenvalues that follow each other within this share of themselves
 KNOWN = 0.01  # and are known to this share
 
@@ -116,19 +115,19 @@ def covariance(operator: FeatureOperator, k: int) -> Pairs:
 def cheapest_solver(operator: FeatureOperator | KernelOperator, k: int) -> str:
     """The route with the least work, in multiply-adds weighted by how fast each kind runs (benchmarks/README.md): those
     with thin blocks at half the rate of square products, those of single vectors at a ninth (the two with features
-    together at a twelfth), those in float64 at two thirds, eigendecompositions at an eighth; a pass of krylov costs as
-    much as ``step`` of them, a product of lanczos ``call``. Twelve passes are assumed for krylov, 10 k products for
+    together at a sixteenth), those in float64 at two thirds, eigendecompositions at a sixteenth; a pass of krylov costs
+    as much as ``step`` of them, a product of lanczos ``call``. Twelve passes are assumed for krylov, 7 k products for
     lanczos; features or tiles are computed once, or in each pass of krylov.
     """
     n, p, block, passes = operator.n, operator.size, max(16, k + 6), 12
     once = operator.making
-    thin, single, twin, wide, eigh, step, call = 2.0, 9.0, 12.0, 1.5, 8.0, 1.5e8, 1e6
-    costs = {"lanczos": once + 10 * k * (single * n**2 + call)}
+    thin, single, twin, wide, eigh, step, call = 2.0, 9.0, 16.0, 1.5, 16.0, 1.5e8, 1e6
+    costs = {"lanczos": once + 7 * k * (single * n**2 + call)}
     if isinstance(operator, KernelOperator):
         costs["dense"] = once + eigh * n**3
         costs["krylov"] = passes * (thin * n**2 * block + step)
     else:
-        costs["lanczos"] += n**2 * p if n <= FEW else 10 * k * n * (twin * p - single * n)
+        costs["lanczos"] += 7 * k * n * (twin * p - single * n)
         costs["dense"] = once + wide * n**2 * p + eigh * n**3
         costs["covariance"] = once + wide * n * p**2 + 2 * eigh * p**3
         costs["krylov"] = passes * (2 * thin * n * p * block + step)

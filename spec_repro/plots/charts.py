@@ -87,24 +87,22 @@ def kernel_heatmaps(
     figure = new_figure(PAGE, (PAGE - beside) / len(panels) + 0.8)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     # A picture, not seaborn's mesh: n x n vector rectangles would make a PDF of many megabytes.
-    pictures = [ax.imshow(m[np.ix_(order, order)], **look) for ax, (_, m, look) in zip(axes, panels, strict=True)]
+    shown = [ax.imshow(m[np.ix_(order, order)], **look) for ax, (_, m, look) in zip(axes, panels, strict=True)]
     edges = np.concatenate([[0], np.cumsum(np.bincount(codes))])
     for ax, (name, *_) in zip(axes, panels, strict=True):
         ax.set_title(name)
         ax.spines[:].set_visible(True)
         ax.set(xticks=[], yticks=[])
-        if clusters is not None:
-            for edge in edges[1:-1]:
-                ax.axhline(edge - 0.5, color="0.6", linewidth=0.4)
-                ax.axvline(edge - 0.5, color="0.6", linewidth=0.4)
+        for edge in edges[1:-1]:
+            ax.axhline(edge - 0.5, color="0.6", linewidth=0.4)
+            ax.axvline(edge - 0.5, color="0.6", linewidth=0.4)
     if clusters is not None:
         axes[0].set_yticks((edges[1:] + edges[:-1] - 1) / 2, names)
         if len(sizes := set(np.diff(edges).tolist())) == 1:
             axes[0].set_ylabel(f"{sizes.pop()} samples each")
-    last = len(matrices)
-    figure.colorbar(pictures[0], ax=axes[:last], location="bottom", shrink=0.5, aspect=40, label="kernel value")
+    figure.colorbar(shown[0], ax=axes[: len(matrices)], location="bottom", shrink=0.5, aspect=40, label="kernel value")
     if difference:
-        figure.colorbar(pictures[-1], ax=axes[last], location="bottom", aspect=20, label="difference")
+        figure.colorbar(shown[-1], ax=axes[-1], location="bottom", aspect=20, label="difference")
     figure.set_label(f"Kernel matrices of {', '.join(kernels)}: a bright block on the diagonal is a cluster")
     return figure
 

@@ -56,12 +56,9 @@ def _montage(images, members: np.ndarray, columns: int) -> np.ndarray:
 
 def _clusters(side, shown: int, clusters: int) -> list[tuple[str, np.ndarray]]:
     """Title ("cluster 1  λ = 0.034") and members of the first clusters."""
-    found = []
-    for j, members in enumerate(side.top(shown)[:clusters]):
-        value = side.eigenvalues[j]
-        title = f"cluster {j + 1}  λ = {value:.3f}" if value >= 0.001 else f"cluster {j + 1}  λ = {value:.1e}"
-        found.append((title + side.marks(j), members))
-    return found
+    values = [f"{value:.3f}" if value >= 0.001 else f"{value:.1e}" for value in side.eigenvalues]
+    found = enumerate(side.top(shown)[:clusters])
+    return [(f"cluster {j + 1}  λ = {values[j]}{side.marks(j)}", members) for j, members in found]
 
 
 def _titled(side, shown: int, clusters: int, factors: Mapping | None, tile: float) -> list[tuple[str, np.ndarray]]:
