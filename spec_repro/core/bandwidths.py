@@ -199,10 +199,11 @@ class _Side:
         sees_all = self.few == len(self.index)
         about = target or _level(_leading(kernel, 1)[0], self.few)
         count = 1 if sees_all else min(1 + math.ceil(1 / about), self.few // 2)
-        values, vectors = _leading(kernel, count, tol=1e-6 if sees_all else 1e-4)
+        values, vectors = _leading(kernel, count, tol=1e-6 if sees_all else 1e-3)
+        self.top = vectors[:, -1]
         of_sample = found = _level(values, self.few)
         if not sees_all:
-            top, p = float(values[-1]), 1 / float(vectors[:, -1].pow(4).sum())
+            top, p = float(values[-1]), 1 / float(self.top.pow(4).sum())
             own = 1 - min((top - 1) / max(p - 1, 1e-9), 1)
             f = _gaussian(self.squares[self.few :], sigma)
             f = wide(f @ (vectors / values.clamp(min=1e-6 * top).sqrt()).to(f))
@@ -217,10 +218,10 @@ class _Side:
         A wider bandwidth raises the top eigenvalue by less than it raises the matrix: other clusters grow more.
         """
         near, sigma = self._near(sigma), sigma / self.unit  # in this order: the unit may change
-        kernel, eps = _gaussian(near, sigma), torch.finfo(near.dtype).eps
-        v = _leading(kernel, 1)[1][:, 0]
-        change = kernel.mul_(near).div_(len(kernel) * sigma**2)  # of the kernel over n, in log sigma
-        return 2 * (GAP + eps) * max(1.0, float(_leading(change, 1)[0]) / max(float(v @ (change @ v)), 100 * eps))
+        # Of the kernel over n, in log sigma; the top eigenvector is that of the last look, next to this bandwidth.
+        change, eps = _gaussian(near, sigma).mul_(near).div_(len(near) * sigma**2), torch.finfo(near.dtype).eps
+        of_top = float(self.top @ (change @ self.top))
+        return 2 * (GAP + eps) * max(1.0, float(_leading(change, 1, tol=1e-3)[0]) / max(of_top, 100 * eps))
 
     def _near(self, sigma: float = math.inf) -> Tensor:
         """Squared distances among the sample, good for a bandwidth."""
@@ -327,7 +328,7 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float
     def curve(log_sigma: float) -> tuple[float, float]:
         nonlocal start
         kernel = _gaussian(squares, sigma := math.exp(log_sigma))
-        values, start = _leading(kernel, 1, start, tol=1e-6 if gap < 1e-6 else 1e-4)
+        values, start = _leading(kernel, 1, start, tol=1e-5 if gap < 1e-6 else 1e-3)
         level = min(_level(values, len(squares)), 1 - 1e-6)
         met = abs(level - target) <= gap
         return (target, 0.0) if met else (level, _step(level, target, _slope(kernel, squares, sigma, values, start)))
