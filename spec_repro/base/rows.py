@@ -74,7 +74,7 @@ class Rows:
         bad, unfit, marks = [], [], [torch.empty(0, 2)]  # a process may have no row
         dtype = torch.float64 if self.double else torch.float32
         weights = torch.linspace(0.5, 1.5, self.d, dtype=dtype)
-        for rows in slices(self.n, 8_192):
+        for rows in slices(self.n, max(64, 2**19 // self.d)):  # as much as stays in a cache
             part = self.batch(rows, torch.device("cpu"), dtype)
             total = part.abs().sum(dim=1)  # a fifth of the time of the 1-norm
             marks.append(torch.stack([part @ weights, total], dim=1).nan_to_num())

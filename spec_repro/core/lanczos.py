@@ -45,7 +45,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
             outside[new], grown = w, new if w @ w > 1e-26 * size else None  # but rounding is left: an invariant space
             if grown is not None and count < min(look, most):
                 continue
-            theta, y = np.linalg.eigh(h[:count, :count])
+            theta, y = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(h[:count, :count])))
             ends = np.r_[: min(k, count), max(k, count - k) : count]
             terms = {row: math.sqrt(f @ f) * abs(y[row, ends]) for row, f in outside.items()}
             residuals, goal = sum(terms.values()), tol * max(abs(theta).max(), least)
@@ -59,7 +59,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
                 grown, look, before = None, count + AGAIN, theta[ends]
             elif grown is not None:  # three more rows, at best, for each digit that is missing
                 grown = max(terms, key=lambda row: terms[row].max())
-                look = count + max(3, int(3 * math.log10(max(residuals.max() / goal, 1))))
+                look = count + max(3, count // 10, int(3 * math.log10(max(residuals.max() / goal, 1))))
     return krylov(operator, k, tol=tol, seed=seed)
 
 
