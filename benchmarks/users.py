@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench import PAUSE, machine, matched
+from bench import machine, matched, timed
 from routes import Case, eigsh, ours, released
 from samples import partly
 from scipy.spatial.distance import cdist
@@ -94,16 +94,13 @@ def released_on(clone: Path, case: Case) -> Callable:
 
 
 def in_turns(routes: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median seconds of each route, after a first run of those that are short."""
+    """Median seconds of each route; those of the first turn count only where there is no other."""
     seconds: dict[str, list[float]] = {name: [] for name in routes}
     for _ in range(repeats + 1):
         for name, run in routes.items():
             if seconds[name] and seconds[name][0] > LONG:
                 continue
-            time.sleep(PAUSE)
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(run)[0])
     return {name: statistics.median(times[1:] or times) for name, times in seconds.items()}
 
 
