@@ -42,7 +42,7 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
             w, column = _apart(times(rows[new]), rows, first)
             h[new, :count] = h[:count, new] = column
             size = max(size, column @ column)
-            outside[new], grown = w, new if w @ w > 1e-26 * size else None  # but rounding is left: an invariant space
+            outside[new], grown = w, new if w @ w > 1e-26 * size else None  # else only rounding is left
             if grown is not None and count < min(look, most):
                 continue
             theta, y = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(h[:count, :count])))
@@ -64,8 +64,9 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
 
 
 def _apart(w: np.ndarray, rows: np.ndarray, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """``w`` without its part in orthonormal rows, and the coefficients of the part. Twice, which is enough: at first of
-    the rows from ``first`` on, if but rounding is in those before.
+    """``w`` without its part in orthonormal rows, and the coefficients of the part.
+
+    Twice, which is enough: at first of the rows from ``first`` on, if ``w`` has only rounding in those before.
     """
     near = rows[first:] @ w
     w = w - near @ rows[first:]
