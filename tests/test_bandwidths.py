@@ -77,7 +77,7 @@ def test_level_that_a_subsample_misses_is_refused():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(3000, 3)), rng.normal(size=(3000, 3))
     x[rng.permutation(3000)[:1000]] = 0
-    with pytest.raises(NotConverged, match=r"from 250 of 3,000 rows: expected top eigenvalues within 0.01.*found 0.33"):
+    with pytest.raises(NotConverged, match=r"from 200 of 3,000 rows: expected top eigenvalues within 0.01.*found 0.33"):
         match_bandwidths(x, y, target=0.32, sample=6, seed=0)
 
 

@@ -128,11 +128,13 @@ def test_random_features_approach_the_exact_kernels():
     x, y, _k = CASES["planted"]
     kernels = {"kernel_x": Gaussian(2.0), "kernel_y": Gaussian(2.5)}
     exact = compare(x, y, k=3, **kernels)
-    rough, fine = (compare(x, y, k=3, frequencies=m, **kernels) for m in (50, 3000))
-    error = [np.abs(f.x_only.eigenvalues - exact.x_only.eigenvalues).max() for f in (rough, fine)]
-    assert error[1] < error[0] / 3
-    same = np.intersect1d(fine.x_only.top(30)[0], exact.x_only.top(30)[0])
-    assert len(same) >= 27
+    error, same = [], []
+    for m in (50, 3000):
+        drawn = [compare(x, y, k=3, frequencies=m, seed=seed, **kernels).x_only for seed in range(8)]
+        error.append([np.abs(each.eigenvalues - exact.x_only.eigenvalues).max() for each in drawn])
+        same.append(np.mean([len(np.intersect1d(each.top(30)[0], exact.x_only.top(30)[0])) for each in drawn]))
+    assert max(error[1]) < np.median(error[0]) / 3
+    assert min(same) >= 25  # by chance four or so
 
 
 @pytest.mark.parametrize("solver", ["dense", "covariance", "krylov", "lanczos"])

@@ -57,11 +57,11 @@ class Rows:
         return part.detach()
 
     def centre(self, device: torch.device, dtype: torch.dtype, processes: Processes = ALONE) -> Tensor:
-        """Median ``(d,)`` of at most 100 evenly spaced rows: the origin for kernels invariant to translation.
+        """Median ``(d,)`` of at most 50 evenly spaced rows: the origin for kernels invariant to translation.
 
         Of each coordinate; unlike the mean it stays where most rows are, however far away some others lie.
         """
-        index = np.arange(min(self.total, 100)) * (self.total - 1) // max(min(self.total, 100) - 1, 1)
+        index = np.arange(min(self.total, 50)) * (self.total - 1) // max(min(self.total, 50) - 1, 1)
         here = index[(index >= self.first) & (index < self.first + self.n)] - self.first
         # The sort of numpy is several times as fast as the median of torch, and the transposition of torch as numpy's.
         columns = torch.cat(processes.everything(self.batch(here, torch.device("cpu"), dtype))).T.contiguous()

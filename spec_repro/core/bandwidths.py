@@ -22,10 +22,10 @@ from spec_repro.core.lanczos import one_thread
 
 PAPER_GAP = 0.01
 ALL = 500  # rows, up to which all are searched
-LANDMARKS = 250  # rows by which more are seen, at least; those of the first search
+LANDMARKS = 200  # rows by which more are seen, at least; those of the first search
 SEEN = 20_000  # rows that are seen
 GAP = 5e-7  # between levels that meet, on the sample
-CLOSE = 5e-4  # between a level and its target, on all rows
+CLOSE = 1e-3  # between a level and its target, on all rows; what they are known to is about as much
 
 
 class BandwidthMatch(NamedTuple):
@@ -63,7 +63,7 @@ def match_bandwidths(
         target: the common level, in (1/n, 1). 0.15 is the scale of the paper's settings; the median distance gives
             about 0.6, a kernel so wide that most structure is washed out.
         sigma: the bandwidth of x, whose level y then meets; ``target`` is not used.
-        sample: rows of a seeded subsample for the search where there are more than 500, at least 250; by default
+        sample: rows of a seeded subsample for the search where there are more than 500, at least 200; by default
             25 / ``target``, at most 5,000. Then the level of all rows (20,000 if there are more) is found from their
             kernel values with the sample, and met, to 0.002 or so.
 

@@ -240,5 +240,4 @@ def _check_options(n, k, frequencies, names, solver, tol, batch_size, seed, sign
 
 def _marks(pair, kernels: tuple[Kernel, Kernel], processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
     """By what the rows of both inputs are known again; NaN, infinity and rows that a kernel cannot take are refused."""
-    x, y = (rows.check(isinstance(kernel, Cosine), processes) for rows, kernel in zip(pair, kernels, strict=True))
-    return x, y
+    return tuple(rows.check(isinstance(kernel, Cosine), processes) for rows, kernel in zip(pair, kernels, strict=True))

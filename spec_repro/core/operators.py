@@ -109,7 +109,7 @@ class Operator:
 
     def projected(self, v: Tensor) -> Tensor:
         """H v, that is v without its mean, if centred; else v."""
-        return v - v.mean(axis=0) if self.centred else v
+        return v - v.sum(axis=0) / len(v) if self.centred else v
 
     def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """v itself, and the factor R of v = Q R."""
@@ -322,10 +322,9 @@ class KernelOperator(Operator):
     def times(self, v: Tensor) -> Tensor:
         """Lambda v, ``(n, b)``, whether centred or not."""
         if self._kept is None and not self.streamed:
+            every = slice(0, self.n)
             whole = self.processes.size == 1 and self.n**2 * self.dtype.itemsize <= self.budget
-            self._kept = (
-                [(slice(0, self.n), slice(0, self.n), self.matrix(self.dtype))] if whole else list(self.tiles())
-            )
+            self._kept = [(every, every, self.matrix(self.dtype))] if whole else list(self.tiles())
         w = self.to_data(v)
         total = torch.zeros(v.shape, dtype=self.dtype, device=self.device)
         for rows, columns, tile in self._kept or self.tiles():

@@ -119,8 +119,7 @@ def cheapest_solver(operator: FeatureOperator | KernelOperator, k: int) -> str:
     as much as ``step`` of them, a product of lanczos ``call``. Twelve passes are assumed for krylov, 7 k products for
     lanczos; features or tiles are computed once, or in each pass of krylov.
     """
-    n, p, block, passes = operator.n, operator.size, max(16, k + 6), 12
-    once = operator.making
+    n, p, once, block, passes = operator.n, operator.size, operator.making, max(16, k + 6), 12
     thin, single, twin, wide, eigh, step, call = 2.0, 9.0, 16.0, 1.5, 16.0, 1.5e8, 1e6
     costs = {"lanczos": once + 7 * k * (single * n**2 + call)}
     if isinstance(operator, KernelOperator):

@@ -84,7 +84,8 @@ def embed(
     with exclusive(store.folder / f"share-{rank}", state=lambda: f"another process fills {store}"):
         store.look()
         if chunks := [rows for rows in chunks if not store.checks[rows.start : rows.stop].all()]:
-            batches = Batches(dataset, column, model.prepare).load(chunks, batch_size, workers, device.type == "cuda")
+            length = getattr(getattr(model, "encode", model), "length", len)
+            batches = Batches(dataset, column, model.prepare).load(chunks, batch_size, workers, device, length)
             model = model.to(device) if hasattr(model, "to") else model
             _fill(store, chunks, batches, ids, partial(_forward, model, precision, device, ids), on_error)
         for pause in waiting(lambda: f"process {_owners(store, chunk_rows, processes)} of {processes} fills {store}"):
@@ -133,21 +134,21 @@ class Batches(torch.utils.data.Dataset):
         prepared = list(items.values())
         return list(items), torch.stack(prepared) if items and self.column == "image" else prepared, reasons
 
-    def load(self, chunks: list[range], batch_size: int, workers: int | None, pinned: bool) -> Iterator:
-        """The batches, chunk after chunk; of a chunk of texts by length, so that little of a batch is padding."""
+    def load(self, chunks: list[range], batch_size: int, workers: int | None, device, length: Callable) -> Iterator:
+        """The batches, chunk after chunk; of a chunk of texts by ``length``, so that little of a batch is padding."""
         batches = []
         for rows in chunks:
             order = np.array(rows)
             if self.column != "image":
-                lengths = [len(text or "") for text in self.dataset.select(rows)[self.column]]
+                lengths = [length(text or "") for text in self.dataset.select(rows)[self.column]]
                 order = order[np.argsort(lengths, kind="stable")]
             batches += np.split(order, range(batch_size, len(order), batch_size))
         if workers is None:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             workers = 0 if cores <= 4 else min(8, cores - 2)
         # Batches are whole, so none are collated; a generator leaves the global random state alone.
-        options = {"batch_size": None, "collate_fn": tuple, "generator": torch.Generator()}
-        return iter(DataLoader(self, sampler=batches, num_workers=workers, pin_memory=pinned, **options))
+        options = {"batch_size": None, "collate_fn": tuple, "generator": torch.Generator(), "num_workers": workers}
+        return iter(DataLoader(self, sampler=batches, pin_memory=device.type == "cuda", **options))
 
 
 def _forward(

@@ -86,6 +86,21 @@ def test_rows_follow_the_data_set(texts):
     assert np.median(spread) < 6 < np.ptp([len(text) for text in texts["text"]])  # bucketed by length
 
 
+def test_texts_share_a_batch_by_the_length_that_the_model_has_of_them(texts):
+    class Words(torch.nn.Module):
+        def length(self, text):
+            return len(text.split())
+
+        def forward(self, batch):
+            seen.extend(found := [self.length(text) for text in batch])
+            return torch.tensor(found)[:, None]
+
+    seen, model = [], Embedding("words", 1, "text", "1", "none", prepare=str, encode=Words())
+    counts = embed(texts, model, batch_size=8)[:, 0]
+    assert counts.tolist() == [len(text.split()) for text in texts["text"]]
+    assert seen == sorted(counts) != sorted(counts, reverse=True)
+
+
 def test_the_second_call_reads_the_cache(texts, cache):
     first = embed(texts, Lengths())
     model = Lengths(stop_after=0)

@@ -16,6 +16,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoModel, AutoTokenizer
 
 from spec_repro.base.errors import CheckpointError, DataMissing
+from spec_repro.data import load_data
 from spec_repro.embeddings import EMBEDDINGS, embed, load_embedding, weights
 from spec_repro.embeddings.encoders import MINILM
 
@@ -97,6 +98,22 @@ def test_equal_to_sentence_transformers(tmp_path):
     for size in (1, 64):
         found = embed(dataset_of(TEXTS + ODD), "minilm", batch_size=size, root=tmp_path / str(size))
         np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_batches_hold_little_padding():
+    """Docstrings of as many characters differ in their number of tokens, which is what is padded."""
+    docstrings, model = load_data("docstrings", n=300), load_embedding("minilm")
+    tokens = AutoTokenizer.from_pretrained(MINILM.found())(docstrings["text"][:])["input_ids"]
+    assert [model.encode.length(text) for text in docstrings["text"]] == [len(each) for each in tokens]
+    shapes = []
+    hook = model.encode.network[0].register_forward_pre_hook(
+        lambda _, given: shapes.append(given[0]["input_ids"].shape)
+    )
+    embed(docstrings, model, batch_size=30)
+    hook.remove()
+    counts, characters = (np.array([len(each) for each in column]) for column in (tokens, docstrings["text"]))
+    padded, by_characters = (counts[np.argsort(key)].reshape(10, 30).max(axis=1).sum() for key in (counts, characters))
+    assert sum(width for _, width in shapes) == padded < 0.85 * by_characters
 
 
 def test_what_it_is():
