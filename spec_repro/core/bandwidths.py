@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, NotConverged, expect, real, unknown_name, whole
-from spec_repro.base.rows import Rows, as_pair, resolve_device, wide
+from spec_repro.base.rows import LARGEST, Rows, as_pair, resolve_device, wide
 from spec_repro.core.kernels import NEAR, Gaussian, distances
 from spec_repro.core.lanczos import one_thread
 
@@ -129,8 +129,6 @@ def _sides(pair, sample: int, device: str | torch.device, seed: int) -> tuple["_
     """Both sides, checked, on the same rows: all, or a seeded subsample and those by which it is seen."""
     n, device = pair[0].n, resolve_device(device)
     expect(("seed", seed, whole(seed), "an integer >= 0"), ("n", n, n > 1, "2 samples or more"))
-    for rows in pair:
-        rows.check(cosine=False)
     few = n if n <= ALL else min(n, max(sample, LANDMARKS))
     index = np.arange(n)
     if n > few:
@@ -149,6 +147,8 @@ class _Side:
 
     def __init__(self, rows: Rows, index: np.ndarray, few: int, device: torch.device):
         self.rows, self.index, self.few, self.device = rows, index, few, device
+        if len(index) < rows.n:  # of rows in use, their norms tell
+            rows.check(cosine=False)
         self._multiply()
 
     def meet(self, level: float, of_sample: float | None = None) -> tuple[float, float, float]:
@@ -236,7 +236,7 @@ class _Side:
         z = self.rows.batch(self.index, *place).sub_(self.rows.centre(*place))  # a copy
         half = 0.5 * torch.linalg.vector_norm(z, dim=1).square()
         largest = float(half.max())
-        if not 1e-30 < largest < math.inf:
+        if not 1e-30 < largest < LARGEST**2:
             return self._measure()
         self.unit, self.least = math.sqrt(2 * largest), math.sqrt(largest / NEAR[dtype])
         squares = torch.addmm(half[:few], z, z[:few].T, alpha=-1).add_(half[:, None]).clamp_(min=0).div_(largest)
@@ -245,6 +245,7 @@ class _Side:
 
     def _measure(self) -> None:
         """In float64, and from differences of coordinates where a product leaves too few digits; 0 for equal rows."""
+        self.rows.check(cosine=False)
         place = torch.device("cpu") if self.device.type == "mps" else self.device, torch.float64
         z = self.rows.batch(self.index, *place).sub_(self.rows.centre(*place))
         self.unit = float(torch.stack(z.aminmax()).abs().max()) or 1.0

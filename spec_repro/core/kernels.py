@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spec_repro.base.errors import InvalidInput, real
+from spec_repro.base.errors import InvalidInput, expect, real
 from spec_repro.base.rows import wide
 
 NEAR = {torch.float32: 20.0, torch.float64: 1e8}  # half a squared norm, up to which products are used
@@ -100,10 +100,7 @@ class Gaussian:
     slack: float = field(default=0.0, repr=False, compare=False)
 
     def __post_init__(self):
-        if not real(self.sigma, 0):
-            raise InvalidInput(
-                f"sigma={self.sigma!r}: a bandwidth is a positive finite number. match_bandwidths() finds one."
-            )
+        expect(("sigma", self.sigma, real(self.sigma, 0), "a positive finite number; match_bandwidths() finds one"))
         object.__setattr__(self, "sigma", float(self.sigma))
 
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
