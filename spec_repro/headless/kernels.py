@@ -86,6 +86,7 @@ def serve(place: str) -> list | None:
         for name in IMPORTED.split():
             importlib.import_module(name)
         sys.modules["spec_repro.plots.maps"].coordinates(np.random.default_rng(0).random((50, 9)), "umap")
+        sys.modules["pandas"].set_option("display.max_columns", 20)  # as in a notebook: here it has seen none
         gc.collect()
         gc.freeze()  # else the collections of each fork copy all memory that the libraries have
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a kernel has ended

@@ -17,6 +17,7 @@ FORKED = "import os, sys\nprint('torch' in sys.modules)"
 SELF = """import json, os, sys
 print(json.dumps([os.getcwd(), os.environ["MARK"], "UNSET" in os.environ, sys.path, sys.argv[0], sys.executable,
                   __name__, sys.flags.hash_randomization]))"""
+WIDE = "import pandas as pd\nprint(pd.DataFrame({f'a column of a wide table, {i}': [i] for i in range(9)}))"
 NUMBERS = """import numpy as np
 from spec_repro import compare, match_bandwidths
 from spec_repro.plots.maps import coordinates
@@ -55,15 +56,16 @@ def test_a_fork_is_an_ordinary_kernel_with_its_libraries_imported(forks, monkeyp
     monkeypatch.setenv("MARK", "mine")
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     monkeypatch.chdir(tmp_path)
-    warm = run(FORKED, SELF, NUMBERS)
+    warm = run(FORKED, SELF, WIDE, NUMBERS)
     monkeypatch.delenv("JUPYTER_PATH")
-    ordinary = run(FORKED, SELF)
+    ordinary = run(FORKED, SELF, WIDE)
     assert (warm[0], ordinary[0]) == ("True", "False")
-    assert warm[1] == ordinary[1]
+    assert warm[1:3] == ordinary[1:]
+    assert "..." not in warm[2]
     assert str(tmp_path) in warm[1]
     with contextlib.redirect_stdout(io.StringIO()) as said:
         exec(NUMBERS, {})
-    assert warm[2] == said.getvalue().strip()
+    assert warm[3] == said.getvalue().strip()
 
 
 def test_it_is_interrupted_and_ends_as_ordinary_kernels_do(forks, tmp_path):
