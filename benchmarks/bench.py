@@ -57,8 +57,7 @@ def main() -> None:
     rows = []
     for n, dims, m, spectrum in cases(given):
         x, y = real(given.real) if given.real else pair(spectrum, n, dims)
-        kernels, matching = matched(x, y, given.repeats)
-        case = Case(x, y, m, kernels, notes={"bandwidths seconds": matching})
+        case = Case(x, y, m, match_bandwidths(x, y))
         row = {"n": n, "dims": list(dims), "m": m, "spectrum": spectrum, "limit": given.limit}
         row |= measure(case, row, all_routes, measured, given)
         rows.append(row)
@@ -79,18 +78,14 @@ def cases(given):
     return sorted(itertools.product(given.n, dims, given.m, given.spectra), key=lambda c: c[0] * max(1, c[2]))
 
 
-def matched(x, y, repeats: int):
-    """The kernels, and the median seconds of their choice."""
-    times, kernels = zip(*(timed(lambda: match_bandwidths(x, y)) for _ in range(repeats)), strict=True)
-    return kernels[0], statistics.median(times)
-
-
 def real(paths) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.load(path, mmap_mode="r").astype(np.float32) for path in paths)
 
 
 def measure(case: Case, row: dict, all_routes, measured, given) -> dict:
-    """Medians of the routes, run in turns; what was not run and why; errors against float64."""
+    """Medians of the routes and of the choice of bandwidths, run in turns; what was not run and why; errors against
+    float64.
+    """
     plan, skipped = {}, {}
     for name, route in all_routes.items():
         if not route.fits(case):
@@ -105,8 +100,10 @@ def measure(case: Case, row: dict, all_routes, measured, given) -> dict:
         else:
             plan[name] = route
     times: dict[str, list[float]] = {name: [] for name in plan}
+    matching: list[float] = []
     values: dict[str, np.ndarray] = {}
     for turn in range(given.repeats):
+        matching.append(timed(lambda: match_bandwidths(case.x, case.y))[0])
         for name, route in plan.items():
             if (turn and sum(times[name]) > 20) or name == case.notes.get("auto route"):
                 continue
@@ -117,6 +114,7 @@ def measure(case: Case, row: dict, all_routes, measured, given) -> dict:
                 times[name] = []
                 continue
             times[name].append(found)
+    case.notes["bandwidths seconds"] = statistics.median(matching)
     seconds = {name: statistics.median(found) for name, found in times.items() if found}
     seconds |= {case.notes["auto route"]: seconds["auto"]} if "auto" in seconds else {}
     for name, found in seconds.items():
