@@ -83,8 +83,8 @@ def real(paths) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(case: Case, row: dict, all_routes, measured, given) -> dict:
-    """Medians of the routes and of the choice of bandwidths, run in turns; what was not run and why; errors against
-    float64.
+    """Medians of the routes and of the choice of bandwidths, run in turns, each turn in another order; what was not run
+    and why; errors against float64.
     """
     plan, skipped = {}, {}
     for name, route in all_routes.items():
@@ -100,11 +100,12 @@ def measure(case: Case, row: dict, all_routes, measured, given) -> dict:
         else:
             plan[name] = route
     times: dict[str, list[float]] = {name: [] for name in plan}
-    matching: list[float] = []
+    matching, rng = [], np.random.default_rng(0)
     values: dict[str, np.ndarray] = {}
     for turn in range(given.repeats):
         matching.append(timed(lambda: match_bandwidths(case.x, case.y))[0])
-        for name, route in plan.items():
+        for name in rng.permutation([*plan]).tolist():  # what ran before may count
+            route = plan[name]
             if (turn and sum(times[name]) > 20) or name == case.notes.get("auto route"):
                 continue
             try:
