@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 
 from spec_repro import Cosine, Gaussian, carry, compare, match_bandwidths, spec_diff
 from spec_repro.base.errors import InvalidInput
+from spec_repro.base.rows import as_rows
 from spec_repro.core.kernel_pca import kernel_pca
 from spec_repro.core.kernels import standard_normal
 from spec_repro.core.solvers import CONTINUUM, rounding
@@ -365,3 +366,17 @@ def test_embeddings_that_differ_by_rounding_have_no_clusters(solver):
     found = compare(x, x.astype(np.float32), (Cosine(), Cosine()), k=3, solver=solver, device="cpu")
     assert [len(side) for side in found] == [0, 0]
     assert found.spec_diff <= found.settings["rounding"] < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_known_again_at_any_scale(dtype):
+    """Some of each: squares of the smallest and the largest leave the range of float32, and of float64."""
+    scales = np.array([1e-30, 1e-16, 1.0, 1e16, 1e30] if dtype == np.float32 else [1e-200, 1e-30, 1.0, 1e16, 1e130])
+    z = (np.random.default_rng(0).normal(size=(50, 6)) * np.repeat(scales, 10)[:, None]).astype(dtype)
+    bad, unfit, marks = as_rows(z, "x").faults(cosine=True)
+    assert bad == unfit == []
+    share = marks[:, 1].numpy() / np.abs(z).sum(axis=1)
+    assert ((share > 0.999) & (share < np.sqrt(6))).all()
+    np.testing.assert_allclose(marks[:, 0] / marks[:, 1], z @ np.linspace(0.5, 1.5, 6) / marks[:, 1].numpy(), atol=1e-5)
+    z[[3, 40]], z[20] = 0, np.nan
+    assert as_rows(z, "x").faults(cosine=True)[:2] == ([20], [3, 40])

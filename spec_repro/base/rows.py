@@ -21,6 +21,7 @@ from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInp
 from spec_repro.base.processes import ALONE, Processes, own_gpu
 
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
+SAFE = 1e-15, 1e15  # norms of which squares neither vanish nor overflow in float32
 LARGEST = 1e140  # sum of the moduli of a row, up to which squares of differences of rows are finite in float64
 Batch = tuple[slice, list[Tensor]]
 
@@ -72,11 +73,13 @@ class Rows:
         marks ``(n, 2)`` by which other rows are told from these. One pass.
         """
         bad, unfit, marks = [], [], [torch.empty(0, 2)]  # a process may have no row
-        dtype = torch.float64 if self.double else torch.float32
-        weights = torch.linspace(0.5, 1.5, self.d, dtype=dtype)
-        for rows in slices(self.n, max(64, 2**19 // self.d)):  # as much as stays in a cache
-            part = self.batch(rows, torch.device("cpu"), dtype)
-            total = part.abs().sum(dim=1)  # a fifth of the time of the 1-norm
+        weights = torch.linspace(0.5, 1.5, self.d, dtype=torch.float64 if self.double else torch.float32)
+        for rows in slices(self.n, max(64, 2**20 // self.d)):  # as much as stays in a cache
+            part = self.batch(rows, torch.device("cpu"), weights.dtype)
+            norm = torch.linalg.vector_norm(part, dim=1)  # in half of the time of the moduli
+            total, odd = self.d**0.5 * norm, ~((norm > SAFE[0]) & (norm < SAFE[1]))
+            if odd.any():
+                total[odd] = part[odd].abs().sum(dim=1)
             marks.append(torch.stack([part @ weights, total], dim=1).nan_to_num())
             start = self.first + rows.start
             # A sum of finite entries may overflow; only then are the entries looked at one by one.

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, expect, real
-from spec_repro.base.rows import wide
+from spec_repro.base.rows import SAFE, wide
 
 NEAR = {torch.float32: 20.0, torch.float64: 1e8}  # half a squared norm, up to which products are used
 FAR_PHASE = 30.0  # norm in units of sigma from which phases are computed in float64
-SAFE = 1e-15, 1e15  # norms of which squares neither vanish nor overflow in float32
 
 
 @dataclass(frozen=True)
