@@ -84,7 +84,7 @@ def embed(
     with exclusive(store.folder / f"share-{rank}", state=lambda: f"another process fills {store}"):
         store.look()
         if chunks := [rows for rows in chunks if not store.checks[rows.start : rows.stop].all()]:
-            length = getattr(getattr(model, "encode", model), "length", len)
+            length = getattr(getattr(model, "encode", model), "text_length", len)
             batches = Batches(dataset, column, model.prepare).load(chunks, batch_size, workers, device, length)
             model = model.to(device) if hasattr(model, "to") else model
             _fill(store, chunks, batches, ids, partial(_forward, model, precision, device, ids), on_error)

@@ -128,7 +128,7 @@ class Sentences(nn.Module):
         super().__init__()
         self.network, self.options, self.t5 = network, options, network.config.model_type in T5
 
-    def length(self, text: str) -> int:
+    def text_length(self, text: str) -> int:
         """Of a text, in tokens."""
         return len(self.network.tokenizer(text, truncation=True, max_length=self.network.max_seq_length)["input_ids"])
 

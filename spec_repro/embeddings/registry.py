@@ -48,7 +48,7 @@ class Embedding:
     image or string into a tensor or tokens; ``preprocessing`` says how, and is part of the cache key. Prepared images
     reach ``encode`` as one stacked tensor, prepared texts as a list; it returns (b, dim) floats, the same for an item
     whatever else is in the batch. A network in the role of ``encode`` is frozen in eval mode, and moves with ``to``.
-    Texts of like length share a batch: in characters, or what a method ``length(text)`` of ``encode`` returns.
+    Texts of like length share a batch: in characters, or what a method ``text_length(text)`` of ``encode`` returns.
 
     In place of both, ``fit(dataset)`` returns the embedding fitted on the data (PCA, SVD), which ``embed`` calls first,
     or ``rows(dataset)`` returns vectors that exist already (``file:PATH``).

@@ -88,11 +88,11 @@ def test_rows_follow_the_data_set(texts):
 
 def test_texts_share_a_batch_by_the_length_that_the_model_has_of_them(texts):
     class Words(torch.nn.Module):
-        def length(self, text):
+        def text_length(self, text):
             return len(text.split())
 
         def forward(self, batch):
-            seen.extend(found := [self.length(text) for text in batch])
+            seen.extend(found := [self.text_length(text) for text in batch])
             return torch.tensor(found)[:, None]
 
     seen, model = [], Embedding("words", 1, "text", "1", "none", prepare=str, encode=Words())

@@ -104,7 +104,7 @@ def test_batches_hold_little_padding():
     """Docstrings of as many characters differ in their number of tokens, which is what is padded."""
     docstrings, model = load_data("docstrings", n=300), load_embedding("minilm")
     tokens = AutoTokenizer.from_pretrained(MINILM.found())(docstrings["text"][:])["input_ids"]
-    assert [model.encode.length(text) for text in docstrings["text"]] == [len(each) for each in tokens]
+    assert [model.encode.text_length(text) for text in docstrings["text"]] == [len(each) for each in tokens]
     shapes = []
     hook = model.encode.network[0].register_forward_pre_hook(
         lambda _, given: shapes.append(given[0]["input_ids"].shape)
