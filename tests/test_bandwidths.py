@@ -1,5 +1,7 @@
 """Bandwidths of equal level."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse.linalg
@@ -8,7 +10,7 @@ from scipy.sparse.linalg import ArpackError, eigsh
 from support import global_states, planted
 
 from spec_repro import Gaussian, compare, match_bandwidths
-from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NotConverged
+from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, NotConverged
 from spec_repro.core import bandwidths
 
 
@@ -201,3 +203,18 @@ def test_where_arpack_gives_up_the_whole_matrix_is_decomposed(monkeypatch):
     found = match_bandwidths(x, y)
     assert found.kernel_x.sigma == pytest.approx(expected.kernel_x.sigma, rel=1e-5)
     assert found.eigenvalue_y == pytest.approx(expected.eigenvalue_y, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [300, 700, 900])
+def test_a_row_that_no_kernel_takes_is_found_wherever_it_is(n, dtype, monkeypatch):
+    """All rows are searched, or all are seen, or some are neither."""
+    monkeypatch.setattr(bandwidths, "SEEN", 800)
+    x, y = np.random.default_rng(0).normal(size=(2, n, 3)).astype(dtype)
+    match_bandwidths(x, y)
+    faults = {np.nan: NonFiniteInput, -np.inf: NonFiniteInput} | ({1e150: InvalidInput} if dtype == np.float64 else {})
+    for (value, error), row, side in itertools.product(faults.items(), range(0, n, 37), (0, 1)):
+        pair = [x.copy(), y.copy()]
+        pair[side][row, 1] = value
+        with pytest.raises(error, match=rf"^{'xy'[side]}: .* in 1 of {n} rows, first \[{row}\]"):
+            match_bandwidths(*pair)

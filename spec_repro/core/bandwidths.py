@@ -25,7 +25,7 @@ ALL = 500  # rows, up to which all are searched
 LANDMARKS = 200  # rows by which more are seen, at least; those of the first search
 SEEN = 20_000  # rows that are seen
 GAP = 5e-7  # between levels that meet, on the sample
-CLOSE = 1e-3  # between a level and its target, on all rows; what they are known to is about as much
+CLOSE = 1e-3  # between a level and its target, on all rows; Nystroem's method misses about as much
 
 
 class BandwidthMatch(NamedTuple):
@@ -147,7 +147,7 @@ class _Side:
 
     def __init__(self, rows: Rows, index: np.ndarray, few: int, device: torch.device):
         self.rows, self.index, self.few, self.device = rows, index, few, device
-        if len(index) < rows.n:  # of rows in use, their norms tell
+        if len(index) < rows.n:  # rows in use are checked by their norms
             rows.check(cosine=False)
         self._multiply()
 
