@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, NotConverged, expect, real, unknown_name, whole
+from spec_repro.base.products import product
 from spec_repro.base.rows import LARGEST, Rows, as_pair, resolve_device, wide
 from spec_repro.core.kernels import NEAR, Gaussian, distances
 from spec_repro.core.lanczos import one_thread
@@ -206,7 +207,7 @@ class _Side:
             top, p = float(values[-1]), 1 / float(self.top.pow(4).sum())
             own = 1 - min((top - 1) / max(p - 1, 1e-9), 1)
             f = _gaussian(self.squares[self.few :], sigma)
-            f = wide(f @ (vectors / values.clamp(min=1e-6 * top).sqrt()).to(f))
+            f = wide(product(f, (vectors / values.clamp(min=1e-6 * top).sqrt()).to(f)))
             gram = values.double().diag() + (f.T @ f).cpu() / (1 - own / max(top, 2))
             found = _level(torch.linalg.eigvalsh(gram), len(self.index))
         met = target is None or abs(found - target) <= CLOSE
@@ -239,7 +240,7 @@ class _Side:
         if not 1e-30 < largest < LARGEST**2:
             return self._measure()
         self.unit, self.least = math.sqrt(2 * largest), math.sqrt(largest / NEAR[dtype])
-        squares = torch.addmm(half[:few], z, z[:few].T, alpha=-1).add_(half[:, None]).clamp_(min=0).div_(largest)
+        squares = product(z, z[:few].T, -half[:few]).sub_(half[:, None]).div_(-largest).clamp_(min=0)
         squares[:few].fill_diagonal_(0)
         self.squares, self.near = squares, squares[:few].cpu()
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.errors import InvalidInput, expect, real
+from spec_repro.base.products import product
 from spec_repro.base.rows import SAFE, wide
 
 NEAR = {torch.float32: 20.0, torch.float64: 1e8}  # half a squared norm, up to which products are used
@@ -70,7 +71,7 @@ class Cosine:
 
     def tile(self, left: Tensor, right: Tensor) -> Tensor:
         """Kernel values ``(b, b')`` of prepared rows."""
-        return left @ right.T
+        return product(left, right.T)
 
     def feature_map(self, normal: Tensor, centre: Tensor) -> FeatureMap:
         """The d normalised coordinates; ``normal`` plays no role, of ``centre`` (d,) its length alone."""
@@ -128,7 +129,7 @@ class Gaussian:
     def tile(self, left: Tensor, right: Tensor) -> Tensor:
         r"""Kernel values ``(b, b')``: :math:`\exp(\langle z, z'\rangle - \tfrac12\|z\|^2 - \tfrac12\|z'\|^2)`."""
         (z, minus), (other, minus_other) = ((side[:, :-2], side[:, -2]) for side in (left, right))
-        exponent = torch.addmm(minus_other, z, other.T).add_(minus[:, None])
+        exponent = product(z, other.T, minus_other).add_(minus[:, None])
         if left is right:
             exponent.fill_diagonal_(0)
         i, j = left[:, -1].nonzero()[:, 0], right[:, -1].nonzero()[:, 0]
@@ -165,7 +166,7 @@ class Gaussian:
             if out is None:
                 out = x.new_empty(len(x), 2 * m)
             z = x - centre
-            phase = z @ omega  # (b, m)
+            phase = product(z, omega)  # (b, m)
             far = (~(z.norm(dim=1) <= FAR_PHASE * self.sigma)).nonzero()[:, 0]
             if len(far) and x.dtype != torch.float64:  # a large phase keeps no digits after the point in float32
                 turns = (wide(x[far]) - wide(centre)) / self.sigma

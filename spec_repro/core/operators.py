@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from spec_repro.base.processes import ALONE
+from spec_repro.base.products import product
 from spec_repro.base.rows import Batch, Rows, feed, free_memory, progress, resolve_device, slices, wide
 from spec_repro.core.kernels import Cosine, FeatureMap, Gaussian, Kernel, standard_normal
 
@@ -194,8 +195,8 @@ class FeatureOperator(Operator):
         r = torch.zeros(ones + v.shape[1], ones + v.shape[1], dtype=torch.float64, device=self.algebra)
         total = r.new_zeros(self.size, len(r))
         for _, block in self.blocks("kernel difference"):
-            u = torch.cat([block.new_ones(len(block), ones), block @ w], dim=1)
-            total += self.to_algebra(block.T @ u)
+            u = torch.cat([block.new_ones(len(block), ones), product(block, w)], dim=1)
+            total += self.to_algebra(product(block.T, u))
             r = torch.linalg.qr(torch.cat([r, self.to_algebra(u)]), mode="r").R
         if self.processes.size > 1:
             r = torch.linalg.qr(self.processes.stacked(r), mode="r").R
@@ -213,7 +214,7 @@ class FeatureOperator(Operator):
         w = self.to_data(self.scales * v)
         u = torch.empty(self.x.rows.n, v.shape[1], dtype=self.dtype)
         for rows, block in self.blocks("eigenvectors"):
-            u[rows] = (block @ w).cpu()
+            u[rows] = product(block, w).cpu()
         u = self.processes.rows(u, self.n, self.device)
         return u.sub_(u.mean(dim=0, dtype=torch.float64)) if self.centred else u
 
@@ -225,13 +226,14 @@ class FeatureOperator(Operator):
         count, u = u.shape[1], torch.cat([u, u.new_ones(len(u), int(self.centred))], dim=1)
         total = torch.zeros(self.size, u.shape[1], dtype=torch.float64, device=self.algebra)
         for rows, block in self.blocks("features"):
-            total += self.to_algebra(block.T @ self.to_data(u[rows]))  # A' u without its scales
+            total += self.to_algebra(product(block.T, self.to_data(u[rows])))  # A' u without its scales
         v = self.signs * self.scales * self.scales * total[:, :count]
         mean = self.to_data(((self.to_algebra(self.origin) + total[:, count:].T / self.n) @ v).sum(dim=0))  # or zeros
         first, second = self.to_data(v).split(self.dims)
         result = torch.empty(x.n, count, dtype=self.dtype)
         for rows, (left, right) in feed((x, y), self.batch, self.device, self.dtype):
-            result[rows] = (self.x.features.raw(left) @ first + self.y.features.raw(right) @ second - mean).cpu()
+            both = product(self.x.features.raw(left), first), product(self.y.features.raw(right), second)
+            result[rows] = (sum(both) - mean).cpu()
         return result
 
     def covariance(self) -> Tensor:
@@ -274,11 +276,11 @@ class SampleOperator(Operator):
         of, w, first = self.of, self.to_data(v), self.x.rows.first
         total = torch.zeros(of.size, v.shape[1], dtype=torch.float64, device=self.algebra)
         for rows, block in of.blocks("kernel difference"):
-            total += self.to_algebra(block.T @ w[first + rows.start : first + rows.stop])
+            total += self.to_algebra(product(block.T, w[first + rows.start : first + rows.stop]))
         inner = self.to_data(of.signs * of.scales.square() * self.processes.total(total))
         result = torch.zeros_like(w)
         for rows, block in of.blocks("kernel difference"):
-            result[first + rows.start : first + rows.stop] = block @ inner
+            result[first + rows.start : first + rows.stop] = product(block, inner)
         return self.to_algebra(self.processes.total(result))
 
 
@@ -328,9 +330,9 @@ class KernelOperator(Operator):
         w = self.to_data(v)
         total = torch.zeros(v.shape, dtype=self.dtype, device=self.device)
         for rows, columns, tile in self._kept or self.tiles():
-            total[rows] += tile @ w[columns]
+            total[rows] += product(tile, w[columns])
             if rows != columns:
-                total[columns] += tile.T @ w[rows]
+                total[columns] += product(tile.T, w[rows])
         return self.to_algebra(self.processes.total(total))
 
     def product(self, u: Tensor, x: Rows, y: Rows) -> Tensor:
@@ -343,7 +345,7 @@ class KernelOperator(Operator):
         result = torch.empty(x.n, u.shape[1], dtype=self.dtype)
         for rows in slices(x.n, self.batch):
             tile = self.x.tile(rows, slice(None), x).sub_(self.y.tile(rows, slice(None), y))
-            result[rows] = (tile @ u / self.n - mean).cpu()
+            result[rows] = (product(tile, u) / self.n - mean).cpu()
         return result
 
 

@@ -1,5 +1,6 @@
 """``embed(dataset, embedding)``: vectors of all samples, computed once, cached, resumed after an interruption."""
 
+import contextlib
 import os
 import time
 import warnings
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 from spec_repro.base.errors import EmbeddingMismatch, InvalidInput, NonFiniteInput, UnreadableItem, among, expect, whole
 from spec_repro.base.files import cache_root, exclusive, waiting
 from spec_repro.base.processes import world
+from spec_repro.base.products import LinearLayers
 from spec_repro.base.rows import progress, resolve_device, slices
 from spec_repro.data.identity import identity, item_column, with_pictures
 from spec_repro.embeddings.cache import Store, prepared
@@ -158,7 +160,8 @@ def _forward(
     network = model.encode if isinstance(model, Embedding) else model  # without ``to``, it has stayed on the CPU
     if isinstance(batch, torch.Tensor) and hasattr(network, "to"):
         batch = batch.to(device, non_blocking=True)
-    with torch.inference_mode(), torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32"):
+    narrow = torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
+    with torch.inference_mode(), narrow, LinearLayers() if device.type == "cpu" else contextlib.nullcontext():
         vectors = model(batch).float().cpu().numpy()
     if vectors.shape != (len(rows), model.dim):
         raise EmbeddingMismatch(
