@@ -23,6 +23,7 @@ from torch import Tensor
 from spec_repro.agreement.distances import ClusterDistances, cluster_distances, mean_distance
 from spec_repro.agreement.kmeans import kmeans_agreement
 from spec_repro.base.errors import InvalidInput
+from spec_repro.base.products import product
 from spec_repro.core.compare import compare
 from spec_repro.core.directions import BACKGROUND, Comparison, Direction
 from spec_repro.core.lanczos import one_thread
@@ -82,13 +83,14 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
         noise = np.random.default_rng(child).standard_normal((n, len(shape)), dtype=np.float32)
         basis, triangle = torch.linalg.qr(torch.from_numpy(noise - noise.mean(axis=0)))
         basis *= triangle.diagonal().sign()  # which makes it uniform
-        return _at_length(middle + basis @ shape, place, lengths)
+        return _at_length(product(basis, shape, middle), place, lengths)
 
     steps = 6 * (any(lengths) and exact)
     for _ in range(steps):  # towards a Gaussian whose draws have the moments at their length
         z = drawn(sequence)
-        middle, spread = middle + moments.mean - z.mean(dim=0), spread @ moments.correction(moments.coordinates(z))[0]
-        shape = spread @ moments.axes
+        correction, _ = moments.correction(moments.coordinates(z))
+        middle, spread = middle + moments.mean - z.mean(dim=0), product(spread, correction)
+        shape = product(spread, moments.axes)
     for child in sequence.spawn(repeats):
         z = drawn(child)
         for _ in range(steps):  # and each draw has them itself
@@ -96,14 +98,14 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
             correction, missed = moments.correction(coordinates)
             if missed <= MISSED:
                 break
-            z = _at_length(moments.mean + coordinates @ (correction @ moments.axes), place, lengths)
+            z = _at_length(product(coordinates, product(correction, moments.axes), moments.mean), place, lengths)
         yield z[:, :place].numpy(), z[:, place:].numpy()
 
 
 class _Moments:
     """Mean and covariance of ``joint`` (n, d): the axes (r, d) of its rows, r < n, and their singular values.
 
-    Products are made by torch, whose threads make the comparisons.
+    Products are those of torch, whose threads make the comparisons.
     """
 
     def __init__(self, joint: np.ndarray):
@@ -116,11 +118,11 @@ class _Moments:
 
     def coordinates(self, z: Tensor) -> Tensor:
         """Of the rows of z, less their mean, on the axes, (n, r)."""
-        return (z - z.mean(dim=0)) @ self.axes.T
+        return product(z - z.mean(dim=0), self.axes.T)
 
     def correction(self, coordinates: Tensor) -> tuple[Tensor, float]:
         """The map (r, r) after which coordinates have the covariance, and by what share of its norm they miss it."""
-        scale, gram = self.scale.double(), (coordinates.T @ coordinates).double()
+        scale, gram = self.scale.double(), product(coordinates.T, coordinates).double()
         units = (scale**2 + 1e-9 * (scale**2).mean()).sqrt()
         missed = float((gram - (scale**2).diag()).norm() / (scale**2).norm())
         root = torch.linalg.cholesky(gram / units.outer(units) + 1e-6 * torch.eye(len(gram)))
