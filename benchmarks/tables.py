@@ -239,6 +239,16 @@ def startup(folder: Path) -> str:
     )
 
 
+def products(folder: Path) -> str:
+    """Products of the core beside torch's."""
+    if not (folder / "products.json").is_file():
+        return "*Not measured.*"
+    found = read(folder / "products.json")
+    rows = [[*row.values(), f"{row['ours'] / row['torch']:.1f}"] for row in found["rows"]]
+    head = f"On {found['machine']['processor']}, {found['machine']['cores']} cores:\n\n"
+    return head + table(["product, in float32", "torch's own, Gflop/s", "ours, Gflop/s", "ours / torch's"], rows)
+
+
 def cells(folder: Path) -> str:
     """The slowest cells of `make figures`."""
     if not (folder / "cells.json").is_file():
@@ -356,6 +366,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
         gpu_profile,
         gpu_models,
         startup,
+        products,
         cells,
         throughput,
         faults,
