@@ -234,7 +234,7 @@ def startup(folder: Path) -> str:
         return "*Not measured.*"
     found = read(folder / "startup.json")
     return (
-        f"`import torch` {found['torch']:.2f} s, `import spec_repro` {found['spec_repro']:.2f} s: "
+        f"`import torch` {found['torch']:.2f} s, `from spec_repro import compare` {found['spec_repro']:.2f} s: "
         f"{found['ratio']:.2f} of it (medians of {found['repeats']} processes each, in turns)."
     )
 
@@ -327,7 +327,7 @@ def targets(folder: Path) -> str:
         ("residual over SPEC-diff, largest", max(residuals, default=None), None, 1e-4),
         ("streaming, slope of log time on log n", streamed.get("streaming-cpu", {}).get("slope"), 0.9, 1.1),
         (f"peak memory at n = 1,281,167 / at 100,000, m = {frequencies}, outputs excepted", memory, None, 1.5),
-        ("import spec_repro / import torch", start, None, 1.1),
+        ("from spec_repro import compare / import torch", start, None, 1.1),
         *((f"{what}, seconds", seconds, None, most) for what, seconds, most in on_gpu(folder)),
     ]
     lines = []

@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_784,
+    "method": 5_787,
     "headless": 2_145,
     "offline": 585,
-    "all": 8_514,
+    "all": 8_516,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_500,

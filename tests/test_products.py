@@ -1,8 +1,13 @@
 """Products by oneDNN: those of torch, in all layouts, for what it takes and what it does not."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from spec_repro.base import products
 from spec_repro.base.products import LinearLayers, product
@@ -99,6 +104,26 @@ def test_linear_layers_of_a_model_are_such_products(taken):
                 torch.testing.assert_close(model(x), plain)
         assert len(taken) == (2 if x.dim() > 1 else 0)
         taken.clear()
+
+
+class Stored(torch.Tensor):
+    """A weight of a type of its own, as quantised ones are."""
+
+
+@fast
+def test_weights_of_another_type_or_layout_stay_with_torch(taken):
+    x, weight = torch.randn(6, 24), torch.randn(8, 24)
+    with torch.inference_mode(), LinearLayers():
+        for other in (weight.as_subclass(Stored), weight.to_sparse_csr(), weight.double()):
+            torch.testing.assert_close(linear(x.to(other.dtype), other).as_subclass(torch.Tensor).float(), x @ weight.T)
+    assert not taken
+
+
+@fast
+def test_it_can_be_turned_off():
+    line = "from spec_repro.base.products import FAST; raise SystemExit(FAST)"
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
+    assert subprocess.run([sys.executable, "-c", line], env=environment).returncode == 0
 
 
 @fast

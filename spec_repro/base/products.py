@@ -1,13 +1,14 @@
 """Products of float32 matrices on a CPU, by oneDNN, which torch has for the code that it compiles.
 
 torch's own are those of MKL, which keeps a processor of AMD to AVX2 and gives a product with a thin block half the rate
-of a square one. With AVX-512 oneDNN takes a half to a third of the time.
+of a square one. With AVX-512 oneDNN takes a half to a third of the time. ``ATEN_CPU_CAPABILITY=avx2`` turns it off.
 """
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
@@ -20,7 +21,7 @@ FAST = _onednn is not None and torch.backends.cpu.get_cpu_capability().startswit
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """``left @ right + bias``, of ``(n, d)``, ``(d, m)`` and ``(m,)``; what oneDNN does not take, torch does."""
-    if min(*left.shape, *right.shape) < 2 or not _taken(left, right):  # a vector is no faster
+    if min(*left.shape, *right.shape) < 2 or not _taken(left, right, bias):  # a vector is no faster
         return left @ right if bias is None else torch.addmm(bias, left, right)
     if bias is None and not left.is_contiguous() and left.T.is_contiguous():
         return _linear(right.T, left).T  # ten times as fast as if what is on the left is transposed
@@ -39,9 +40,14 @@ class LinearLayers(TorchFunctionMode):
 def _taken(*matrices: Tensor | None) -> bool:
     """Whether oneDNN has a product of these, and no gradient is asked of it."""
     given = [z for z in matrices if z is not None]
-    plain = FAST and all(z.dtype == torch.float32 and z.device.type == "cpu" and z.numel() for z in given)
     trained = torch.is_grad_enabled() and any(z.requires_grad for z in given)
-    return plain and not trained and not torch.is_autocast_enabled("cpu")
+    return FAST and not trained and not torch.is_autocast_enabled("cpu") and all(map(_plain, given))
+
+
+def _plain(z: Tensor) -> bool:
+    """Whether it is what it seems: weights that are stored in other ways have types or layouts of their own."""
+    known = type(z) in (Tensor, Parameter) and z.layout == torch.strided
+    return known and z.dtype == torch.float32 and z.device.type == "cpu" and z.numel() > 0
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
