@@ -1,7 +1,7 @@
 """Products of float32 matrices on a CPU, by oneDNN, which torch has for the code that it compiles.
 
 torch's own are those of MKL, which keeps a processor of AMD to AVX2 and gives a product with a thin block half the rate
-of a square one. With AVX-512 oneDNN takes a half to a third of the time. ``ATEN_CPU_CAPABILITY=avx2`` turns it off.
+of a square one. With AVX-512 oneDNN takes about half of the time. ``ATEN_CPU_CAPABILITY=avx2`` turns it off.
 """
 
 import math
