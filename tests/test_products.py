@@ -111,6 +111,7 @@ class Stored(torch.Tensor):
 
 
 @fast
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
 def test_weights_of_another_type_or_layout_stay_with_torch(taken):
     x, weight = torch.randn(6, 24), torch.randn(8, 24)
     with torch.inference_mode(), LinearLayers():
