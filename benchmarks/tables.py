@@ -20,7 +20,8 @@ def table(columns: Iterable[str], rows: Iterable[Iterable]) -> str:
     """In Markdown."""
     columns = list(columns)
     lines = [columns, *rows]
-    shown = ["|" + "".join(f" {cell} |" if cell != "" else " |" for cell in cells) for cells in lines]
+    shown = [[str(cell).replace("|", r"\|") for cell in cells] for cells in lines]
+    shown = ["|" + "".join(f" {cell} |" if cell else " |" for cell in cells) for cells in shown]
     return "\n".join([shown[0], "|---" * len(columns) + "|", *shown[1:]])
 
 
