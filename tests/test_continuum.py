@@ -7,8 +7,10 @@ import pytest
 import torch
 from support import ANGLE, EIGENVALUE, assert_eigenpairs, difference
 
-from spec_repro import compare, match_bandwidths
+from spec_repro import Cosine, Gaussian, compare, match_bandwidths
+from spec_repro.base.rows import as_pair
 from spec_repro.core.krylov import krylov
+from spec_repro.core.operators import kernel_difference
 from spec_repro.core.solvers import CONTINUUM, standing_apart
 
 N, K = 200, 10
@@ -37,7 +39,7 @@ def spectra(n):
 class Known:
     """What krylov asks of an operator, for a matrix of known eigenpairs."""
 
-    dtype, streamed, slack, centred = torch.float64, False, 0.0, False
+    dtype, streamed, slack, noise, centred = torch.float64, False, 0.0, 0.0, False
 
     def __init__(self, values, seed=0):
         self.n = self.size = len(values)
@@ -127,13 +129,31 @@ def test_the_last_gap_ends_what_stands_apart(values, residuals, expected):
     assert standing_apart(values, torch.full_like(values, residuals), 3, 5) == expected
 
 
-def groups(n, d, seen, seed):
-    """Rows around twelve centres of unequal frequency; groups from ``seen`` on share one."""
+def test_a_gap_of_random_features_exceeds_three_standard_errors():
+    """Two eigenvalues of a standard error of 1/sqrt(m) over themselves differ by sqrt(18 / m) for three."""
+    x, y = np.random.default_rng(0).normal(size=(2, 50, 4)).astype(np.float32)
+    values = torch.tensor([1.0, 0.5, 0.4, 0.399, 0.398, 0.397])  # the second gap is 0.2
+
+    def apart(kernels, m):
+        options = {"independent": False, "centred": False, "device": "cpu", "batch_size": None}
+        noise = kernel_difference(as_pair(x, y), kernels, frequencies=m, seed=0, **options).noise
+        return standing_apart(values, torch.zeros(6), 3, 5, noise)
+
+    gaussian = Gaussian(2.0), Gaussian(2.0)
+    assert apart(gaussian, 460) == 2  # 0.1978
+    assert apart(gaussian, 440) == 1  # 0.2023
+    assert apart((Gaussian(2.0), Cosine()), 440) == 1
+    assert apart(gaussian, 0) == apart((Cosine(), Cosine()), 440) == 2
+
+
+def groups(n, d, seen, seed, lost=()):
+    """Rows around twelve centres of unequal frequency; groups from ``seen`` on share one, those ``lost`` have none."""
     share = 0.85 ** np.arange(12)
     group = np.random.default_rng(1).choice(12, size=n, p=share / share.sum())
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(12, d))
-    return (centres[np.minimum(group, seen)] + 0.5 * rng.normal(size=(n, d))).astype(np.float32)
+    centres, noise = rng.normal(size=(12, d)), rng.normal(size=(n, d))
+    gone = np.isin(group, lost)[:, None]
+    return np.where(gone, 1.1 * noise, centres[np.minimum(group, seen)] + 0.5 * noise).astype(np.float32)
 
 
 @pytest.mark.parametrize("frequencies", [0, 200])
@@ -154,3 +174,21 @@ def test_clusters_of_embeddings_are_returned_before_the_bulk_is_resolved(frequen
         assert (np.abs((side.eigenvectors * exact.eigenvectors).sum(axis=0))[clear] > 1 - 1e-3).all()
     if not frequencies:
         assert_eigenpairs(found, difference(x, y, *matched[:2]), "float32", 10)
+
+
+@pytest.mark.parametrize("frequencies", [0, 500, 3000])
+@pytest.mark.parametrize("lost", [(0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 6, 8, 10), (2, 3, 6, 7, 8, 10, 11)])
+def test_ten_passes_suffice_where_k_exceeds_the_clusters(lost, frequencies):
+    """y scatters some of twelve groups, so that fewer than ten pairs of either sign are clusters."""
+    x, y = groups(4000, 768, 11, 2), groups(4000, 512, 11, 3, lost)
+    matched = match_bandwidths(x, y)
+    found = compare(x, y, matched, frequencies=frequencies, solver="krylov")
+    assert found.iterations <= 10
+    strict = compare(x, y, matched, frequencies=frequencies, solver="krylov", tol=1e-6)
+    for side, exact, real in zip(found, strict, (len(lost), 12 - len(lost)), strict=True):
+        assert side.resolved[: min(real, 5)].all()
+        clear = side.resolved
+        error = np.abs(side.eigenvalues - exact.eigenvalues)
+        assert (error[clear] <= EIGENVALUE["float32"] * found.spec_diff).all()
+        assert (error <= CONTINUUM * exact.eigenvalues).all()
+        assert (np.abs((side.eigenvectors * exact.eigenvectors).sum(axis=0))[clear] > 1 - 1e-3).all()

@@ -80,10 +80,10 @@ def krylov(
     below ``tol`` times the spectral radius, or when the space is invariant (W vanishes), which is exact.
 
     Without ``tol``, 1e-5 (1e-9 in float64) is asked of the pairs that stand apart
-    (:func:`~spec_repro.core.solvers.standing_apart`). The others lie in a continuum, whose eigenvectors one by one mean
-    nothing and take many passes: their residuals may be up to a tenth of the eigenvalue, which is then right to a
-    hundredth or so, and a thousandth for the first pair of an end, since SPEC-diff is read from it. Those above the
-    tolerance in the end are not ``resolved``.
+    (:func:`~spec_repro.core.solvers.standing_apart`), of random features by more than the draw of the frequencies
+    explains. The others lie in a continuum, whose eigenvectors one by one mean nothing and take many passes: their
+    residuals may be up to a tenth of the eigenvalue, which is then right to a hundredth or so, and a thousandth for the
+    first pair of an end, since SPEC-diff is read from it. Those above the tolerance in the end are not ``resolved``.
 
     The block is wider than k, so that an eigenvalue repeated up to k times is met with all its copies, and wider still
     if each pass computes its features or tiles again: then a pass less is worth more than a thin block. Pairs that have
@@ -112,7 +112,7 @@ def krylov(
         few = min((theta > 0).sum(), (theta < 0).sum()) < k
         if len(theta) >= min(2 * k, operator.n):
             goal = tol * float(theta.abs().max().clamp(min=rounding(operator.dtype)))
-            asked = residuals / (goal if every else _goals(theta, residuals, k, width, goal))
+            asked = residuals / (goal if every else _goals(theta, residuals, k, width, goal, operator.noise))
             worst = tol * float(asked[both_ends(theta, k)].max())
             if worst <= tol and not (exhaustible and few):
                 break
@@ -143,10 +143,11 @@ def krylov(
     return Pairs(theta[wanted].cpu(), vectors, residuals, step, residuals <= goal)
 
 
-def _goals(theta: Tensor, residuals: Tensor, k: int, reach: int, goal: float) -> Tensor:
+def _goals(theta: Tensor, residuals: Tensor, k: int, reach: int, goal: float, noise: float) -> Tensor:
     """What the residual of each pair is asked for: ``goal`` of those that stand apart; infinite of most others."""
     values, errors = theta.cpu(), residuals.cpu()
-    high, low = standing_apart(values, errors, k, reach), standing_apart(-values.flip(0), errors.flip(0), k, reach)
+    ends = (values, errors), (-values.flip(0), errors.flip(0))
+    high, low = (standing_apart(*end, k, reach, noise) for end in ends)
     goals = torch.full_like(values, math.inf)
     goals[[0, -1]] = (FIRST * values[[0, -1]].abs()).clamp(min=goal)
     goals[:high] = goals[len(goals) - low :] = goal

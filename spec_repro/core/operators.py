@@ -86,6 +86,7 @@ class Operator:
         streamed: whether features or tiles do not fit the budget and are computed in each pass; in all processes alike.
         making: multiply-adds that compute features or tiles once.
         slack: eigenvalues that the tolerance of matched bandwidths, or the rounding of C alone, can give.
+        noise: standard error of an eigenvalue over itself for the draw of m frequencies, :math:`1/\sqrt m`; else 0.
         centred: whether it is :math:`H\Lambda H`.
     """
 
@@ -96,7 +97,9 @@ class Operator:
         self.algebra = torch.device("cpu") if self.device.type == "mps" else self.device
         self.passes = 0
         self._kept = None
-        self.slack = sum(side.kernel.slack for side in (x, y) if isinstance(side.kernel, Gaussian))
+        gaussian = [side for side in (x, y) if isinstance(side.kernel, Gaussian)]
+        self.slack = sum(side.kernel.slack for side in gaussian)
+        self.noise = max((side.features.scale for side in gaussian if side.features), default=0.0)
 
     def to_data(self, v: Tensor) -> Tensor:
         return v.to(self.dtype).to(self.device)

@@ -26,6 +26,7 @@ from spec_repro.core.operators import FeatureOperator, KernelOperator
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of a residual over the spectral radius
 CONTINUUM = 0.05  # eigenvalues that follow each other within this share of themselves
 KNOWN = 0.01  # and are known to this share
+ERRORS = 3 * math.sqrt(2)  # or within three standard errors of the difference of two
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,14 @@ def both_ends(values: Tensor, k: int, floor: float = -1.0) -> Tensor:
     return at[ends & (values.abs() > floor)]
 
 
-def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int) -> int:
+def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int, noise: float = 0.0) -> int:
     r"""How many of the k largest of descending ``values`` do not belong to a continuum.
 
     They end at the last gap, that is, where a value and the next differ by more than the share ``CONTINUUM`` of the
     value, or where this is not known yet: a Ritz value misses its eigenvalue by about the square of its residual r over
     the width of the spectrum around it, which is not less than the value itself, so it is known to
-    :math:`r^2/\theta^2`, and that has to be ``KNOWN`` or less.
+    :math:`r^2/\theta^2`, and that has to be ``KNOWN`` or less. Random features make gaps by chance: where an eigenvalue
+    has the standard error ``noise`` over itself, a gap has to exceed three of those of a difference.
 
     What k cuts off a set of near-equal eigenvalues stands apart with the set: gaps after the k-th count up to the rank
     ``reach``, if they are twice as wide and the value before is known.
@@ -75,8 +77,8 @@ def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int) -> int
     values, residuals = pad(values, (0, 1), value=-math.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
     size = values[:-1].abs().clamp(min=torch.finfo(values.dtype).tiny)
     gaps, known = (values[:-1] - values[1:]) / size, (residuals / size).square() <= KNOWN
-    beyond = torch.arange(len(gaps), device=values.device) >= k
-    ends = torch.where(beyond, (gaps > 2 * CONTINUUM) & known, (gaps > CONTINUUM) | ~known).nonzero()
+    beyond, least = torch.arange(len(gaps), device=values.device) >= k, max(CONTINUUM, ERRORS * noise)
+    ends = torch.where(beyond, (gaps > 2 * least) & known, (gaps > least) | ~known).nonzero()
     return min(k, int(ends[-1]) + 1) if len(ends) else 0
 
 
