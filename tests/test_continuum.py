@@ -132,18 +132,19 @@ def test_the_last_gap_ends_what_stands_apart(values, residuals, expected):
 def test_a_gap_of_random_features_exceeds_three_standard_errors():
     """Two eigenvalues of a standard error of 1/sqrt(m) over themselves differ by sqrt(18 / m) for three."""
     x, y = np.random.default_rng(0).normal(size=(2, 50, 4)).astype(np.float32)
-    values = torch.tensor([1.0, 0.5, 0.4, 0.399, 0.398, 0.397])  # the second gap is 0.2
 
-    def apart(kernels, m):
+    def apart(kernels, m, second=0.425):
         options = {"independent": False, "centred": False, "device": "cpu", "batch_size": None}
         noise = kernel_difference(as_pair(x, y), kernels, frequencies=m, seed=0, **options).noise
+        values = torch.tensor([1.0, 0.5] + [second * 0.999**i for i in range(4)])  # a gap of 0.15 and one below 0.01
         return standing_apart(values, torch.zeros(6), 3, 5, noise)
 
     gaussian = Gaussian(2.0), Gaussian(2.0)
-    assert apart(gaussian, 460) == 2  # 0.1978
-    assert apart(gaussian, 440) == 1  # 0.2023
-    assert apart((Gaussian(2.0), Cosine()), 440) == 1
-    assert apart(gaussian, 0) == apart((Cosine(), Cosine()), 440) == 2
+    assert apart(gaussian, 820) == 2  # 0.148
+    assert apart(gaussian, 780) == 1  # 0.152
+    assert apart((Gaussian(2.0), Cosine()), 780) == 1
+    assert apart(gaussian, 0) == apart((Cosine(), Cosine()), 780) == 2
+    assert apart(gaussian, 10, second=0.39) == 2  # never more than 0.2 is asked
 
 
 def groups(n, d, seen, seed, lost=()):

@@ -170,6 +170,20 @@ def test_features_that_are_computed_in_each_pass_are_all_there(n):
     np.testing.assert_allclose(streamed.x_only.eigenvalues, kept.x_only.eigenvalues, rtol=1e-4)
 
 
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_the_matrix_of_features_has_the_pairs_of_the_features(precision, centred):
+    """Of more rows than one slice of it."""
+    x, y = np.random.default_rng(0).normal(size=(2, 700, 5)).astype(precision)
+    options = {"k": 5, "frequencies": 40, "centred": centred}
+    found, right = (
+        compare(x, y, (Gaussian(2.0), Gaussian(2.0)), solver=solver, **options) for solver in ("lanczos", "covariance")
+    )
+    for side, expected in zip(found, right, strict=True):
+        few = {"float32": 1e-6, "float64": 1e-12}[precision] * right.spec_diff
+        np.testing.assert_allclose(side.eigenvalues, expected.eigenvalues, atol=few)
+
+
 @pytest.mark.parametrize("seed", [7, 11, 16, 39])
 def test_of_twelve_copies_six_are_met_from_any_start(seed):
     x, y, _ = copies(12)

@@ -1,4 +1,4 @@
-r"""Both ends of a small kernel difference by Lanczos, one vector at a time, on the matrix or the features.
+r"""Both ends of a small kernel difference by Lanczos, one vector at a time, on the matrix itself.
 
 What is small stays in the caches of a CPU, so that a thin block costs more than the passes it saves
 (:mod:`spec_repro.core.krylov`). The Krylov space of one vector has one copy of a repeated eigenvalue: it is followed by
@@ -9,7 +9,7 @@ restarted; see B. Parlett, "The symmetric eigenvalue problem" (SIAM, 1998), chap
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -29,8 +29,11 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
     last row of each Krylov space alone. The space with the largest term is the one that grows. If ``MOST`` rows do
     not suffice, :func:`~spec_repro.core.krylov.krylov` has to.
     """
+    from scipy.linalg import get_blas_funcs
+
     n, least, tol = operator.n, rounding(operator.dtype, operator.slack), tol or TOLERANCE[operator.dtype]
-    times, rng, most = _product(operator), np.random.default_rng(seed), min(operator.n, MOST)
+    matrix, rng, most = operator.matrix(operator.dtype).cpu().numpy(), np.random.default_rng(seed), min(n, MOST)
+    symv, projected = get_blas_funcs("symv", (matrix,)), operator.projected  # its calls cost a third of torch's
     basis, h, outside = np.empty((most, n)), np.empty((most, most)), {}
     grown, look, before, size = None, 2 * k, None, 0.0
     with one_thread():
@@ -39,7 +42,8 @@ def lanczos(operator: FeatureOperator | KernelOperator, k: int, *, tol: float | 
             w = rng.standard_normal(n) if grown is None else outside.pop(grown)
             w = w if first else _apart(w, rows[:new])[0]
             rows[new] = w / math.sqrt(w @ w)
-            w, column = _apart(times(rows[new]), rows, first)
+            image = symv(1.0, matrix.T, projected(rows[new]).astype(matrix.dtype))
+            w, column = _apart(projected(image).astype(float), rows, first)
             h[new, :count] = h[:count, new] = column
             size = max(size, column @ column)
             outside[new], grown = w, new if w @ w > 1e-26 * size else None  # else only rounding is left
@@ -74,22 +78,6 @@ def _apart(w: np.ndarray, rows: np.ndarray, first: int = 0) -> tuple[np.ndarray,
     w -= part @ rows
     part[first:] += near
     return w, part
-
-
-def _product(operator: FeatureOperator | KernelOperator) -> Callable[[np.ndarray], np.ndarray]:
-    """Lambda times a vector, by numpy, whose calls cost a third of torch's, in ``operator.dtype``."""
-    from scipy.linalg import get_blas_funcs
-
-    thin = isinstance(operator, FeatureOperator) and operator.processes.size == 1
-    matrix = (operator.whole if thin else operator.matrix)(operator.dtype).cpu().numpy()  # the features, or Lambda
-    inner = (operator.signs * operator.scales.square()).cpu().numpy()[:, 0].astype(matrix.dtype) if thin else None
-    symv = get_blas_funcs("symv", (matrix,))  # reads half of Lambda
-
-    def times(v: np.ndarray) -> np.ndarray:
-        w = operator.projected(v).astype(matrix.dtype)
-        return operator.projected(matrix @ (inner * (matrix.T @ w)) if thin else symv(1.0, matrix.T, w)).astype(float)
-
-    return times
 
 
 @contextlib.contextmanager

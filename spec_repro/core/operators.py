@@ -95,8 +95,7 @@ class Operator:
         self.processes, self.centred = processes, centred
         self.n, self.device, self.dtype = x.rows.total, x.centre.device, x.centre.dtype
         self.algebra = torch.device("cpu") if self.device.type == "mps" else self.device
-        self.passes = 0
-        self._kept = None
+        self.passes, self._kept = 0, None
         gaussian = [side for side in (x, y) if isinstance(side.kernel, Gaussian)]
         self.slack = sum(side.kernel.slack for side in gaussian)
         self.noise = max((side.features.scale for side in gaussian if side.features), default=0.0)
@@ -255,16 +254,17 @@ class FeatureOperator(Operator):
             total.addr_(sums, sums, alpha=-1 / self.n)
         return total.mul_(self.scales).mul_(self.scales.T)
 
-    def whole(self, dtype: torch.dtype) -> Tensor:
-        r""":math:`A S^{-1}`, ``(n, p)``, of the rows of this process, not to be written to."""
-        # A streamed block is used again, so it is copied.
-        raw = [block.to(self.algebra, dtype, copy=self.streamed) for _, block in self.blocks("kernel difference")]
-        return raw[0] if len(raw) == 1 else torch.cat([self.origin[:0].to(self.algebra, dtype), *raw])
-
     def matrix(self, dtype: torch.dtype) -> Tensor:
         r""":math:`\Lambda`, ``(n, n)``; if centred, with the features less those of the origin."""
-        a = self.processes.rows(self.whole(dtype), self.n, self.algebra).to(self.algebra) * self.scales.T.to(dtype)
-        return (a * self.signs.T.to(dtype)) @ a.T
+        # A streamed block is used again, so it is copied.
+        raw = [block.to(self.algebra, dtype, copy=self.streamed) for _, block in self.blocks("kernel difference")]
+        a = raw[0] if len(raw) == 1 else torch.cat([self.origin[:0].to(self.algebra, dtype), *raw])
+        a = self.processes.rows(a, self.n, self.algebra).to(self.algebra)  # less its scales
+        weights, total = (self.signs * self.scales.square()).T.to(dtype), a.new_empty(self.n, self.n)
+        for rows in slices(self.n, max(256, self.n // 4)):
+            tile = product(a[rows] * weights, a[: rows.stop].T)
+            total[rows, : rows.stop], total[: rows.stop, rows] = tile, tile.T
+        return total
 
 
 class SampleOperator(Operator):

@@ -26,7 +26,8 @@ from spec_repro.core.operators import FeatureOperator, KernelOperator
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of a residual over the spectral radius
 CONTINUUM = 0.05  # eigenvalues that follow each other within this share of themselves
 KNOWN = 0.01  # and are known to this share
-ERRORS = 3 * math.sqrt(2)  # or within three standard errors of the difference of two
+ERRORS = 3 * math.sqrt(2)  # or within three standard errors of the difference of two,
+WIDEST = 0.2  # but not by more than this share
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int, noise:
     value, or where this is not known yet: a Ritz value misses its eigenvalue by about the square of its residual r over
     the width of the spectrum around it, which is not less than the value itself, so it is known to
     :math:`r^2/\theta^2`, and that has to be ``KNOWN`` or less. Random features make gaps by chance: where an eigenvalue
-    has the standard error ``noise`` over itself, a gap has to exceed three of those of a difference.
+    has the standard error ``noise`` over itself, a gap has to exceed three of those of a difference, or ``WIDEST``.
 
     What k cuts off a set of near-equal eigenvalues stands apart with the set: gaps after the k-th count up to the rank
     ``reach``, if they are twice as wide and the value before is known.
@@ -77,7 +78,7 @@ def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int, noise:
     values, residuals = pad(values, (0, 1), value=-math.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
     size = values[:-1].abs().clamp(min=torch.finfo(values.dtype).tiny)
     gaps, known = (values[:-1] - values[1:]) / size, (residuals / size).square() <= KNOWN
-    beyond, least = torch.arange(len(gaps), device=values.device) >= k, max(CONTINUUM, ERRORS * noise)
+    beyond, least = torch.arange(len(gaps), device=values.device) >= k, max(CONTINUUM, min(ERRORS * noise, WIDEST))
     ends = torch.where(beyond, (gaps > 2 * least) & known, (gaps > least) | ~known).nonzero()
     return min(k, int(ends[-1]) + 1) if len(ends) else 0
 
@@ -116,19 +117,19 @@ def covariance(operator: FeatureOperator, k: int) -> Pairs:
 
 def cheapest_solver(operator: FeatureOperator | KernelOperator, k: int) -> str:
     """The route with the least work, in multiply-adds weighted by how fast each kind runs (benchmarks/README.md): those
-    with thin blocks at half the rate of square products, those of single vectors at a ninth (the two with features
-    together at a sixteenth), those in float64 at two thirds, eigendecompositions at a sixteenth; a pass of krylov costs
-    as much as ``step`` of them, a product of lanczos ``call``. Twelve passes are assumed for krylov, 7 k products for
-    lanczos; features or tiles are computed once, or in each pass of krylov.
+    with thin blocks at half the rate of square products, those of single vectors at a ninth, those in float64 at two
+    thirds, eigendecompositions at a sixteenth; a pass of krylov costs as much as ``step`` of them, a product of lanczos
+    ``call``. Twelve passes are assumed for krylov, 7 k products for lanczos; features or tiles are computed once, or in
+    each pass of krylov, and half of Lambda is computed from features.
     """
     n, p, once, block, passes = operator.n, operator.size, operator.making, max(16, k + 6), 12
-    thin, single, twin, wide, eigh, step, call = 2.0, 9.0, 16.0, 1.5, 16.0, 1.5e8, 1e6
+    thin, single, half, wide, eigh, step, call = 2.0, 9.0, 0.9, 1.5, 16.0, 1.5e8, 1e6
     costs = {"lanczos": once + 7 * k * (single * n**2 + call)}
     if isinstance(operator, KernelOperator):
         costs["dense"] = once + eigh * n**3
         costs["krylov"] = passes * (thin * n**2 * block + step)
     else:
-        costs["lanczos"] += 7 * k * n * (twin * p - single * n)
+        costs["lanczos"] += half * n**2 * p
         costs["dense"] = once + wide * n**2 * p + eigh * n**3
         costs["covariance"] = once + wide * n * p**2 + 2 * eigh * p**3
         costs["krylov"] = passes * (2 * thin * n * p * block + step)
