@@ -27,7 +27,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of a residual over the
 CONTINUUM = 0.05  # eigenvalues that follow each other within this share of themselves
 KNOWN = 0.01  # and are known to this share
 ERRORS = 3 * math.sqrt(2)  # or within three standard errors of the difference of two,
-WIDEST = 0.2  # but not by more than this share
+PLAIN = 0.2  # at most: what is farther apart is told apart
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int, noise:
     value, or where this is not known yet: a Ritz value misses its eigenvalue by about the square of its residual r over
     the width of the spectrum around it, which is not less than the value itself, so it is known to
     :math:`r^2/\theta^2`, and that has to be ``KNOWN`` or less. Random features make gaps by chance: where an eigenvalue
-    has the standard error ``noise`` over itself, a gap has to exceed three of those of a difference, or ``WIDEST``.
+    has the standard error ``noise`` over itself, a gap has to exceed three of those of a difference, or ``PLAIN``.
 
     What k cuts off a set of near-equal eigenvalues stands apart with the set: gaps after the k-th count up to the rank
     ``reach``, if they are twice as wide and the value before is known.
@@ -78,7 +78,7 @@ def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int, noise:
     values, residuals = pad(values, (0, 1), value=-math.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
     size = values[:-1].abs().clamp(min=torch.finfo(values.dtype).tiny)
     gaps, known = (values[:-1] - values[1:]) / size, (residuals / size).square() <= KNOWN
-    beyond, least = torch.arange(len(gaps), device=values.device) >= k, max(CONTINUUM, min(ERRORS * noise, WIDEST))
+    beyond, least = torch.arange(len(gaps), device=values.device) >= k, max(CONTINUUM, min(ERRORS * noise, PLAIN))
     ends = torch.where(beyond, (gaps > 2 * least) & known, (gaps > least) | ~known).nonzero()
     return min(k, int(ends[-1]) + 1) if len(ends) else 0
 
