@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -160,7 +159,7 @@ class Gaussian:
         m, exact = normal.shape[1], normal[: len(centre)]
         if not m:
             return None
-        omega = (exact / self.sigma).to(centre.dtype).to(centre.device)  # (d, m)
+        omega = exact.to(centre) / self.sigma  # (d, m)
 
         def raw(x: Tensor, out: Tensor | None = None) -> Tensor:
             if out is None:
@@ -170,7 +169,7 @@ class Gaussian:
             far = (~(z.norm(dim=1) <= FAR_PHASE * self.sigma)).nonzero()[:, 0]
             if len(far) and x.dtype != torch.float64:  # a large phase keeps no digits after the point in float32
                 turns = (wide(x[far]) - wide(centre)) / self.sigma
-                phase[far] = torch.remainder(turns @ exact.to(turns.device), 2 * math.pi).to(phase)
+                phase[far] = torch.remainder(turns @ exact.to(turns), 2 * math.pi).to(phase)
             torch.cos(phase, out=out[:, :m])
             torch.sin(phase, out=out[:, m:])
             return out
@@ -179,8 +178,9 @@ class Gaussian:
 
 
 def standard_normal(d: int, m: int, seed: int) -> Tensor:
-    """Standard normal numbers ``(d, m)``, on the CPU in float64: the same on every device and in every precision."""
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal((d, m)))  # in two thirds of the time of torch
+    """Standard normal numbers ``(d, m)``, on the CPU in float32: the same on every device and in every precision."""
+    generator = torch.Generator().manual_seed(seed)  # in a third of the time of numpy
+    return torch.randn(d, m, generator=generator, dtype=torch.float32)
 
 
 def distances(left: Tensor, right: Tensor) -> Tensor:
