@@ -327,7 +327,7 @@ def targets(folder: Path) -> str:
         ("auto / our best route, largest of all rows", max(chosen, default=None), None, 1.5),
         ("scipy's eigsh / ours, smallest of all rows", min(rivals, default=None), 1, None),
         ("match_bandwidths / the compare that follows, largest of all rows", max(matching, default=None), None, 0.5),
-        ("passes where k = 10 exceeds the clusters, n = 4,000, largest of all placements", max(passes, default=None), None, 10),
+        ("passes where k = 10 exceeds the clusters, n = 4,000, largest of four", max(passes, default=None), None, 10),
         ("error of an eigenvalue over SPEC-diff, largest", max(errors, default=None), None, 1e-5),
         ("residual over SPEC-diff, largest", max(residuals, default=None), None, 1e-4),
         ("streaming, slope of log time on log n", streamed.get("streaming-cpu", {}).get("slope"), 0.9, 1.1),
