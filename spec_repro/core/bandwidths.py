@@ -89,7 +89,8 @@ def match_bandwidths(
     with one_thread():
         given = None if sigma is None else Gaussian(sigma).sigma
         sigma_x, level_x, of_sample = side_x.meet(target) if given is None else (given, *side_x.levels(given)[:2])
-        sigma_y, level_y, _ = side_y.meet(level_x, of_sample)
+        guess = sigma_x / side_x.unit / (math.sqrt(float(side_x.near.mean())) or 1.0)
+        sigma_y, level_y, _ = side_y.meet(level_x, of_sample, guess)
         kernel_x, kernel_y = Gaussian(sigma_x), Gaussian(sigma_y, side_y.slack(sigma_y))
     miss = max(abs(level_x - level_y), abs(level_x - target) if sigma is None else 0.0)
     if miss > PAPER_GAP:
@@ -131,10 +132,8 @@ def _sides(pair, sample: int, device: str | torch.device, seed: int) -> tuple["_
     n, device = pair[0].n, resolve_device(device)
     expect(("seed", seed, whole(seed), "an integer >= 0"), ("n", n, n > 1, "2 samples or more"))
     few = n if n <= ALL else min(n, max(sample, LANDMARKS))
-    index = np.arange(n)
-    if n > few:
-        index = np.random.default_rng(seed).choice(n, size=min(n, max(few, SEEN)), replace=False)
-        index = np.concatenate([np.sort(index[:few]), np.sort(index[few:])])
+    index = np.random.default_rng(seed).choice(n, size=min(n, max(few, SEEN)), replace=False)
+    index = np.concatenate([np.sort(index[:few]), np.sort(index[few:])])
     return _Side(pair[0], index, few, device), _Side(pair[1], index, few, device)
 
 
@@ -152,14 +151,15 @@ class _Side:
             rows.check(cosine=False)
         self._multiply()
 
-    def meet(self, level: float, of_sample: float | None = None) -> tuple[float, float, float]:
+    def meet(self, level: float, of_sample: float | None = None, guess: float | None = None) -> tuple[float, ...]:
         """The bandwidth at which all rows have ``level``, what they have there, and what the sample has.
 
         First the sample has ``of_sample`` to 2.5e-7, if given; what all rows then miss by more than ``CLOSE`` is made
-        up for by steps with the slope of the sample, then of the secant.
+        up for by steps with the slope of the sample, then of the secant. ``guess`` is a bandwidth over the typical
+        distance of the sample.
         """
-        rough = of_sample is None and self.few < len(self.index)  # a first guess
-        sigma, seen = self.bandwidth(of_sample or level, level / 100 if rough else GAP / 2), []
+        rough = of_sample is None and self.few < len(self.index)  # it is itself where to look from
+        sigma, seen = self.bandwidth(of_sample or level, level / 100 if rough else GAP / 2, guess), []
         for _ in range(8):
             found, of_sample, slope = self.levels(sigma, level)
             seen.append((abs(found - level), sigma, found, of_sample))
@@ -170,11 +170,11 @@ class _Side:
             sigma *= math.exp(_step(found, level, slope, 0.25))
         return min(seen)[1:]
 
-    def bandwidth(self, level: float, gap: float) -> float:
+    def bandwidth(self, level: float, gap: float, guess: float | None) -> float:
         """The bandwidth at which the sample has ``level`` to ``gap``."""
         for _ in range(2):
             try:
-                sigma = self.unit * _solve_level(self._near(), level, gap, self.rows.name)
+                sigma = self.unit * _solve_level(self._near(), level, gap, self.rows.name, guess)
             except InvalidInput:  # of products it is not the last word, since equal rows are not quite at 0
                 if not self.least:
                     raise
@@ -311,8 +311,8 @@ def _step(level: float, target: float, slope: float, most: float = 1.0) -> float
     return -excess / slope if abs(excess) < most * slope else math.copysign(most, -excess)
 
 
-def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float:
-    """The bandwidth at which the level is ``target`` to ``gap``.
+def _solve_level(squares: Tensor, target: float, gap: float, name: str, guess: float | None = None) -> float:
+    """The bandwidth at which the level is ``target`` to ``gap``; ``guess`` is one over the typical distance.
 
     By Newton's method; where that leads astray, as among equal rows, bracketed and by Brent's method.
     """
@@ -321,8 +321,8 @@ def _solve_level(squares: Tensor, target: float, gap: float, name: str) -> float
     typical, target = math.sqrt(float(squares.mean())), min(target, 1 - 1e-6)
     if typical == 0:
         raise InvalidInput(f"{name}: all rows are equal, so its kernel is constant at every bandwidth.")
-    middle, start = math.log(typical / math.sqrt(-2 * math.log(target))), None  # if all are as far apart
-    if len(squares) > LANDMARKS:  # most steps on few rows, at a fraction of the cost
+    middle, start = math.log(typical * (guess or 1 / math.sqrt(-2 * math.log(target)))), None  # if all are as far apart
+    if guess is None and len(squares) > LANDMARKS:  # most steps on few rows, at a fraction of the cost
         some = torch.arange(0, len(squares), -(-len(squares) // LANDMARKS))
         with contextlib.suppress(InvalidInput):
             middle = math.log(_solve_level(squares[some][:, some], target, target / 100, name))
