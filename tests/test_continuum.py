@@ -125,8 +125,7 @@ def test_a_continuum_is_left_and_nothing_else_is():
     ],
 )
 def test_the_last_gap_ends_what_stands_apart(values, residuals, expected):
-    values = torch.tensor(values)
-    assert standing_apart(values, torch.full_like(values, residuals), 3, 5) == expected
+    assert standing_apart(np.array(values), np.full(len(values), residuals), 3, 5) == expected
 
 
 def test_a_gap_of_random_features_exceeds_three_standard_errors():
@@ -136,8 +135,8 @@ def test_a_gap_of_random_features_exceeds_three_standard_errors():
     def apart(kernels, m, second=0.425):
         options = {"independent": False, "centred": False, "device": "cpu", "batch_size": None}
         noise = kernel_difference(as_pair(x, y), kernels, frequencies=m, seed=0, **options).noise
-        values = torch.tensor([1.0, 0.5] + [second * 0.999**i for i in range(4)])  # a gap of 0.15 and one below 0.01
-        return standing_apart(values, torch.zeros(6), 3, 5, noise)
+        values = np.array([1.0, 0.5] + [second * 0.999**i for i in range(4)])  # a gap of 0.15 and one below 0.01
+        return standing_apart(values, np.zeros(6), 3, 5, noise)
 
     gaussian = Gaussian(2.0), Gaussian(2.0)
     assert apart(gaussian, 820) == 2  # 0.148

@@ -30,10 +30,10 @@ MAY_IMPORT = {
 }
 # Code lines, without blanks, comments and docstrings. Later issues raise these numbers here, each by its own.
 LINES = {
-    "method": 5_787,
+    "method": 5_795,
     "headless": 2_145,
     "offline": 585,
-    "all": 8_516,
+    "all": 8_524,
     "a file": 250,
     "a function": 50,
     "notebooks": 2_500,

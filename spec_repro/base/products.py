@@ -23,9 +23,11 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """``left @ right + bias``, of ``(n, d)``, ``(d, m)`` and ``(m,)``; what oneDNN does not take, torch does."""
     if min(*left.shape, *right.shape) < 2 or not _taken(left, right, bias):  # a vector is no faster
         return left @ right if bias is None else torch.addmm(bias, left, right)
+    thin = right.shape[1] <= 64  # copied into the layout that takes four fifths of the time of the other
     if bias is None and not left.is_contiguous() and left.T.is_contiguous():
-        return _linear(right.T, left).T  # ten times as fast as if what is on the left is transposed
-    return _linear(left, right.T, bias)
+        # Ten times as fast as if what is on the left is transposed.
+        return _linear(right.T.contiguous() if thin else right.T, left).T
+    return _linear(left, right.contiguous().T if thin else right.T, bias)
 
 
 class LinearLayers(TorchFunctionMode):

@@ -8,6 +8,7 @@ for computing eigenvalues" (1977), and K. Wu and H. Simon, "Thick-restart Lanczo
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -42,25 +43,26 @@ class Basis:
 
     def outside(self, w: Tensor) -> Tensor:
         """``w`` without its part in the basis."""
-        return w - self.vectors @ (self.duals.T @ w)
+        return w - ((self.duals.T @ w).T @ self.vectors.T).T
 
     def expand(self, block: Tensor, dual: Tensor, image: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Take in an orthonormal block with its dual and its image under M; the next W and F."""
         old, b = len(self.h), block.shape[1]
-        self.vectors = torch.cat([self.vectors, block], dim=1)
-        self.duals = self.vectors if dual is block else torch.cat([self.duals, dual], dim=1)
+        # Each column in one piece: products with such blocks take two thirds of the time.
+        self.vectors = torch.cat([self.vectors.T, block.T]).T
+        self.duals = self.vectors if dual is block else torch.cat([self.duals.T, dual.T]).T
         self.dropped = pad(self.dropped, (0, b))
         column = self.duals.T @ image  # (j, b), the last columns of H
         self.h = pad(self.h, (0, b, 0, b))
         self.h[:, old:], self.h[old:, :old] = column, column[:old].T
         self.h[old:, old:] = (column[old:] + column[old:].T) / 2
         # Twice is enough: what one projection leaves of rounding, the second removes; of small directions, a third.
-        w, s, right = _thin_svd(self.outside(image - self.vectors @ column))
-        kept = s > eps
-        w = w[:, kept]
+        w, s, right = _thin_svd(self.outside(image - (column.T @ self.vectors.T).T))
+        kept = int((s > eps).sum())
+        w = w[:, :kept]
         if len(s) and s[-1] < 1e-3 * s[0]:
             w = self.outside(w)
-        return w, pad(s[kept, None] * right[kept], (old, 0))
+        return w, pad(s[:kept, None] * right[:kept], (old, 0))
 
     def restart(self, y: Tensor) -> None:
         """Keep the Ritz vectors V y alone."""
@@ -123,7 +125,7 @@ def krylov(
             if len(theta) + int(solid.sum()) > most:
                 basis.restart(y[:, both_ends(theta, k + width // 2)])
             whiten = right[solid].T / s[solid]
-            block = w @ whiten
+            block = (whiten.T @ w.T).T
             dual = block if dual is w else dual @ whiten
             w, f = basis.expand(block, dual, operator.image(block, dual), eps)
             theta, y = basis.ritz()
@@ -145,17 +147,19 @@ def krylov(
 
 def _goals(theta: Tensor, residuals: Tensor, k: int, reach: int, goal: float, noise: float) -> Tensor:
     """What the residual of each pair is asked for: ``goal`` of those that stand apart; infinite of most others."""
-    values, errors = theta.cpu(), residuals.cpu()
-    ends = (values, errors), (-values.flip(0), errors.flip(0))
+    values, errors = theta.cpu().numpy(), residuals.cpu().numpy()
+    if errors[0] > FIRST * abs(values[0]) > goal:
+        return torch.full_like(theta, goal)  # nothing is known yet
+    ends = (values, errors), (-values[::-1], errors[::-1])
     high, low = (standing_apart(*end, k, reach, noise) for end in ends)
-    goals = torch.full_like(values, math.inf)
-    goals[[0, -1]] = (FIRST * values[[0, -1]].abs()).clamp(min=goal)
+    goals = np.full_like(values, np.inf)
+    goals[[0, -1]] = np.maximum(FIRST * np.abs(values[[0, -1]]), goal)
     goals[:high] = goals[len(goals) - low :] = goal
-    return goals.to(theta.device)
+    return torch.from_numpy(goals).to(theta.device)
 
 
 def _thin_svd(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U, S, V' of a tall matrix, by way of its QR factors."""
     q, r = torch.linalg.qr(w)
     left, s, right = torch.linalg.svd(r)
-    return q @ left, s, right
+    return (left.T @ q.T).T, s, right

@@ -115,8 +115,9 @@ class Operator:
         return v - v.sum(axis=0) / len(v) if self.centred else v
 
     def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """v itself, and the factor R of v = Q R."""
-        return v, torch.linalg.qr(v, mode="r").R
+        """v itself, and the factor R of v = Q R: Cholesky's where v is all but orthonormal, which takes a third."""
+        r, failed = torch.linalg.cholesky_ex(v.T @ v, upper=True)
+        return v, torch.linalg.qr(v, mode="r").R if failed or r.diagonal().min() < 0.5 else r
 
     def image(self, v: Tensor, dual: Tensor) -> Tensor:
         """Lambda v, ``(n, b)``, or H Lambda H v."""
@@ -166,24 +167,23 @@ class FeatureOperator(Operator):
 
     def blocks(self, label: str) -> Iterator[tuple[slice, Tensor]]:
         r"""Slices of rows with their block of :math:`A S^{-1}`, ``(b, p)``, that is raw features."""
-        with self.bar(self.x.rows.n, label) as bar:
-            for rows, block in self._kept or self._computed():
-                yield rows, block
-                bar.update(len(block))
+        return iter(self._kept or self._computed(label))
 
-    def _computed(self) -> Iterator[tuple[slice, Tensor]]:
+    def _computed(self, label: str) -> Iterator[tuple[slice, Tensor]]:
         """The blocks, computed now; kept from the first whole pass on if they fit."""
         kept, block = [], None
-        for rows, parts in self.fed():
-            if not self.streamed or block is None or len(block) != len(parts[0]):
-                block = torch.empty(len(parts[0]), self.size, dtype=self.dtype, device=self.device)
-            for side, part, half in zip((self.x, self.y), parts, block.split(self.dims, dim=1), strict=True):
-                side.features.raw(part, out=half)
-            if self.centred:
-                block -= self.origin
-            if not self.streamed:
-                kept.append((rows, block))
-            yield rows, block
+        with self.bar(self.x.rows.n, label) as bar:
+            for rows, parts in self.fed():
+                if not self.streamed or block is None or len(block) != len(parts[0]):
+                    block = torch.empty(len(parts[0]), self.size, dtype=self.dtype, device=self.device)
+                for side, part, half in zip((self.x, self.y), parts, block.split(self.dims, dim=1), strict=True):
+                    side.features.raw(part, out=half)
+                if self.centred:
+                    block -= self.origin
+                if not self.streamed:
+                    kept.append((rows, block))
+                yield rows, block
+                bar.update(len(block))
         self._kept = kept or None
 
     def dual(self, v: Tensor) -> tuple[Tensor, Tensor]:

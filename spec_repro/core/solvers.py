@@ -17,9 +17,9 @@ A route returns :class:`Pairs`: eigenvalues in descending order with vectors as 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from spec_repro.core.operators import FeatureOperator, KernelOperator
 
@@ -63,7 +63,7 @@ def both_ends(values: Tensor, k: int, floor: float = -1.0) -> Tensor:
     return at[ends & (values.abs() > floor)]
 
 
-def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int, noise: float = 0.0) -> int:
+def standing_apart(values: np.ndarray, residuals: np.ndarray, k: int, reach: int, noise: float = 0.0) -> int:
     r"""How many of the k largest of descending ``values`` do not belong to a continuum.
 
     They end at the last gap, that is, where a value and the next differ by more than the share ``CONTINUUM`` of the
@@ -75,11 +75,11 @@ def standing_apart(values: Tensor, residuals: Tensor, k: int, reach: int, noise:
     What k cuts off a set of near-equal eigenvalues stands apart with the set: gaps after the k-th count up to the rank
     ``reach``, if they are twice as wide and the value before is known.
     """
-    values, residuals = pad(values, (0, 1), value=-math.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
-    size = values[:-1].abs().clamp(min=torch.finfo(values.dtype).tiny)
-    gaps, known = (values[:-1] - values[1:]) / size, (residuals / size).square() <= KNOWN
-    beyond, least = torch.arange(len(gaps), device=values.device) >= k, max(CONTINUUM, min(ERRORS * noise, PLAIN))
-    ends = torch.where(beyond, (gaps > 2 * least) & known, (gaps > least) | ~known).nonzero()
+    values, residuals = np.append(values, -np.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
+    size = np.maximum(np.abs(values[:-1]), 1e-150)
+    gaps, known = (values[:-1] - values[1:]) / size, (residuals / size) ** 2 <= KNOWN
+    beyond, least = np.arange(len(gaps)) >= k, max(CONTINUUM, min(ERRORS * noise, PLAIN))
+    ends = np.flatnonzero(np.where(beyond, (gaps > 2 * least) & known, (gaps > least) | ~known))
     return min(k, int(ends[-1]) + 1) if len(ends) else 0
 
 
