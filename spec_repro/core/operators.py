@@ -261,7 +261,7 @@ class FeatureOperator(Operator):
         a = raw[0] if len(raw) == 1 else torch.cat([self.origin[:0].to(self.algebra, dtype), *raw])
         a = self.processes.rows(a, self.n, self.algebra).to(self.algebra)  # less its scales
         weights, total = (self.signs * self.scales.square()).T.to(dtype), a.new_empty(self.n, self.n)
-        for rows in slices(self.n, max(256, self.n // 4)):
+        for rows in slices(self.n, max(128, self.n // 8)):
             tile = product(a[rows] * weights, a[: rows.stop].T)
             total[rows, : rows.stop], total[: rows.stop, rows] = tile, tile.T
         return total
