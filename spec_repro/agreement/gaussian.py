@@ -82,7 +82,7 @@ def gaussian_pairs(x, y, repeats: int, seed: int = 0) -> Iterator[tuple[np.ndarr
     def drawn(child):
         noise = np.random.default_rng(child).standard_normal((n, len(shape)), dtype=np.float32)
         noise = torch.from_numpy(noise - noise.mean(axis=0))
-        if exact:  # rows enough for Cholesky's factor, at a tenth of the cost
+        if exact:  # rows enough for Cholesky's factor, which is less work
             triangle = torch.linalg.cholesky(product(noise.T, noise).double(), upper=True)
             turned = torch.linalg.solve_triangular(triangle, shape.double(), upper=True).float()
         else:

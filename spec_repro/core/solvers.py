@@ -25,9 +25,9 @@ from spec_repro.core.operators import FeatureOperator, KernelOperator
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of a residual over the spectral radius
 CONTINUUM = 0.05  # eigenvalues that follow each other within this share of themselves
-KNOWN = 0.01  # and are known to this share
 ERRORS = 3 * math.sqrt(2)  # or within three standard errors of the difference of two,
-PLAIN = 0.2  # at most: what is farther apart is told apart
+PLAIN = 0.2  # though never if they are farther apart than this share;
+KNOWN = 0.01  # and are known to this share
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def standing_apart(values: np.ndarray, residuals: np.ndarray, k: int, reach: int
     ``reach``, if they are twice as wide and the value before is known.
     """
     values, residuals = np.append(values, -np.inf)[: reach + 1], residuals[:reach]  # below the last is a gap
-    size = np.maximum(np.abs(values[:-1]), 1e-150)
+    size = np.maximum(np.abs(values[:-1]), 1e-150)  # squares of what is divided by it are finite
     gaps, known = (values[:-1] - values[1:]) / size, (residuals / size) ** 2 <= KNOWN
     beyond, least = np.arange(len(gaps)) >= k, max(CONTINUUM, min(ERRORS * noise, PLAIN))
     ends = np.flatnonzero(np.where(beyond, (gaps > 2 * least) & known, (gaps > least) | ~known))
